@@ -1,0 +1,1 @@
+"""From Kafka notifications and files to panels, reports and bills that can be proved."""

@@ -1,0 +1,121 @@
+"""Every knob of the project, once: its name, type, default and meaning.
+
+Belongs here: what a deployment may change. Doesn't: constants of a rule (they live beside the rule in core/), and
+anything that opens a file or a connection.
+
+Each setting is read from the environment variable `NOTIF_<NAME>`, then from `.env` in the current folder, then from
+the default. Kafka's own client properties (security and the like) keep Kafka's names: see `kafka_properties`.
+"""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> object:
+    """`90`, `90s`, `30m`, `1h` and `400d` beside the ISO 8601 durations that pydantic knows."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)):
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2] or "s"])
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Settings(BaseSettings):
+    """The settings of one deployment. Raises pydantic.ValidationError, naming the variable, on a value that can't be."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NOTIF_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    data: Path = Field(Path("data"), description="The folder that holds lake, inbox and reports unless they are set.")
+    lake_root: Path | None = Field(
+        None, validation_alias=AliasChoices("NOTIF_LAKE", "lake_root"), description="Where the Delta tables live."
+    )
+    inbox_root: Path | None = Field(
+        None, validation_alias=AliasChoices("NOTIF_INBOX", "inbox_root"), description="Files dropped here are imported."
+    )
+    reports_root: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("NOTIF_REPORTS", "reports_root"),
+        description="Where closing a day or a month writes its reports.",
+    )
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma separated.")
+    topic: str = Field(
+        "notifications", description="The topic of the notifications; stored in the lake, not to be changed."
+    )
+    kafka_client: Literal["auto", "kafka-python", "confluent"] = Field(
+        "auto", description="Which client reads: auto takes confluent-kafka when it is installed."
+    )
+    kafka_properties: dict[str, str] = Field(
+        default_factory=dict,
+        description='Kafka\'s own client properties as JSON, e.g. {"security.protocol": "SASL_SSL", …}.',
+    )
+    kafka_timeout: float = Field(
+        30.0, gt=0, description="Seconds without an answer or a record before a read gives up."
+    )
+
+    timezone: str = Field(
+        "UTC", description="The zone whose calendar days are billed; stored in the lake, not to be changed."
+    )
+    grace: Duration = Field(
+        timedelta(hours=1), description="How long after its end a day may close (90s, 30m, 1h, 2d)."
+    )
+    engine: Literal["duckdb", "spark"] = Field("duckdb", description="What runs the SQL.")
+    engine_memory: str = Field("1GB", description="DuckDB's memory limit; past it, it spills to disk.")
+
+    batch_messages: int = Field(131_072, ge=1, description="The most offsets one batch may span.")
+    batch_bytes: int = Field(128 * 2**20, ge=1, description="About the most bytes of values one batch may hold.")
+    run_messages: int = Field(2_000_000, ge=1, description="A micro-batch run stops planning past this many offsets.")
+    run_seconds: float = Field(120.0, gt=0, description="A micro-batch run stops planning past this many seconds.")
+    max_message_bytes: int = Field(16 * 2**20, ge=1, description="A longer value is rejected as oversized.")
+    max_event_age: Duration = Field(
+        timedelta(days=400), description="How long before its Kafka timestamp an event may lie."
+    )
+    max_event_lead: Duration = Field(
+        timedelta(hours=24), description="How long after its Kafka timestamp an event may lie."
+    )
+
+    bronze_days: int | None = Field(
+        None, ge=1, description="Days that bronze is kept after archiving; unset: for ever."
+    )
+    archive: Path | None = Field(None, description="Where bronze is copied before it is dropped.")
+    payload_days: int | None = Field(None, ge=1, description="Days after which payloads and names are blanked.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"no such time zone: {value}; use an IANA name like America/Sao_Paulo") from error
+        return value
+
+    @property
+    def lake(self) -> Path:
+        """The folder of the tables."""
+        return (self.lake_root or self.data / "lake").absolute()
+
+    @property
+    def inbox(self) -> Path:
+        """The folder watched for files."""
+        return (self.inbox_root or self.data / "inbox").absolute()
+
+    @property
+    def reports(self) -> Path:
+        """The folder that closed days and months are written to."""
+        return (self.reports_root or self.data / "reports").absolute()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The billing time zone."""
+        return ZoneInfo(self.timezone)
