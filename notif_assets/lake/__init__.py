@@ -1,0 +1,18 @@
+"""The tables (Delta Lake), how they are committed, and the engine that computes upon them."""
+
+from notif_assets.lake.lake import Lake, duckdb_config, until_committed
+from notif_assets.lake.schemas import SCHEMAS, Schema
+from notif_assets.lake.tables import LakeError, LostRace, Scan, Table, literal
+
+__all__ = [
+    "SCHEMAS",
+    "Lake",
+    "LakeError",
+    "LostRace",
+    "Scan",
+    "Schema",
+    "Table",
+    "duckdb_config",
+    "literal",
+    "until_committed",
+]

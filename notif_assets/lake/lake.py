@@ -1,0 +1,201 @@
+"""The lake: its tables, and the engine that runs the SQL files over them.
+
+Belongs here: the seam that assets and reports use: `table(name)` and `select(sql_name, inputs, **parameters)`, whose
+rows the same lake's tables take. Doesn't: one table's commits (tables.py), what the SQL says (sql/).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import date, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from threading import Lock
+from typing import Self, TypeAlias, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from notif_assets.lake.schemas import SCHEMAS
+from notif_assets.lake.tables import LakeError, LostRace, Scan, Table, literal
+
+T = TypeVar("T")
+Input: TypeAlias = pa.Table | Scan
+Connect: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
+_IDENTITY = "lake.json"
+_SQL_TYPES = {pa.int32(): "integer", pa.date32(): "date"}
+
+
+def duckdb_config(memory: str) -> dict[str, str | int | float | bool | list[str]]:
+    """How DuckDB is set up everywhere: bounded memory, spilling to the system's temporary folder."""
+    return {
+        "memory_limit": memory,
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"notif-assets-{os.getpid()}"),
+        "preserve_insertion_order": False,
+    }
+
+
+class Lake:
+    """The tables under `root`, computed upon by DuckDB.
+
+    `connect` opens a DuckDB connection. It is kept, because opening one costs 20 ms, and each `select` works on a
+    cursor of its own, so a Lake may be shared by threads. `close` ends it; the next `select` opens another.
+    """
+
+    def __init__(self, root: Path, connect: Connect | None = None, memory: str = "1GB") -> None:
+        self.root = root
+        self._connect = connect or (lambda: duckdb.connect(config=duckdb_config(memory)))
+        self._opened = ExitStack()
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Ends the connection to the engine."""
+        with self._lock:
+            self._opened.close()
+            self._database = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def table(self, name: str) -> Table:
+        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened or created."""
+        return Table(self.root, SCHEMAS[name])
+
+    def exists(self) -> bool:
+        """Whether anything was ever written here; readers ask first, so that they create nothing."""
+        return (self.root / _IDENTITY).exists()
+
+    def claim(self, **identity: str) -> None:
+        """Writes down what must never change while the lake lives (topic, time zone), or compares it.
+
+        Raises LakeError if the lake was made with another value: its rows and bills would mean something else.
+        """
+        path = self.root / _IDENTITY
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.root, suffix=".tmp", delete=False) as draft:
+                json.dump(identity, draft)
+            try:
+                os.link(draft.name, path)  # atomic, and fails if somebody was first
+            except FileExistsError:
+                pass
+            finally:
+                Path(draft.name).unlink()
+        except OSError as error:
+            raise LakeError(f"the lake {self.root} can't be written: {error.strerror}; see NOTIF_LAKE") from error
+        known = json.loads(path.read_text())
+        for name, value in identity.items():
+            if known.get(name, value) != value:
+                raise LakeError(
+                    f"this lake was made with {name} {known[name]}, and now NOTIF_{name.upper()} says {value}: "
+                    "set it back, or use another NOTIF_LAKE"
+                )
+
+    def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
+        """Runs sql/<name>.sql with `inputs` as its tables and `parameters` as its $names; gives all rows."""
+        with self._prepared(inputs) as connection:
+            return connection.execute(_sql(name), parameters).to_arrow_table()
+
+    def stream(
+        self, name: str, inputs: Mapping[str, Input], rows: int = 20_000, **parameters: object
+    ) -> Iterator[pa.RecordBatch]:
+        """As select, in record batches of at most about `rows`, so that memory stays flat whatever the result."""
+        with self._prepared(inputs) as connection:
+            yield from connection.execute(_sql(name), parameters).to_arrow_reader(rows)
+
+    def rows(self, scan: Scan) -> pa.Table:
+        """The rows of a scan, as they are."""
+        with self._prepared({"scanned": scan}) as connection:
+            return connection.execute("select * from scanned").to_arrow_table()
+
+    @contextmanager
+    def _prepared(self, inputs: Mapping[str, Input]) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._lock:
+            if self._database is None:
+                self._database = self._opened.enter_context(self._connect())
+            cursor = self._database.cursor()
+        with cursor as connection:
+            connection.execute("set timezone = 'UTC'")
+            for table, source in inputs.items():
+                if isinstance(source, Scan):
+                    connection.execute(f"create temporary view {table} as {_scan_sql(source)}")
+                else:
+                    connection.register(table, source)
+            try:
+                yield connection
+            except duckdb.IOException as error:
+                raise LakeError(f"a data file can't be read: {str(error).splitlines()[0]}") from error
+
+
+def until_committed(attempt: Callable[[], T]) -> T:
+    """Calls `attempt`, which opens its handles anew and looks, until it loses no race.
+
+    A lost race means that somebody else went on, so this ends; the bound is against a mistake of ours.
+    """
+    for _ in range(1_000):
+        try:
+            return attempt()
+        except LostRace as lost:
+            last = lost
+    raise LakeError(f"table {last} was never quiet enough to commit to: is something writing to it in a loop?")
+
+
+@cache
+def _sql(name: str) -> str:
+    return (files("notif_assets") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _scan_sql(scan: Scan) -> str:
+    """The scan as one SELECT over its files; partition values come from the Delta log, not from paths."""
+    by = scan.schema.partition_by
+    columns = []
+    for field in scan.schema.arrow:
+        if not scan.files:
+            columns.append(f'cast(null as {_duckdb_type(field.type)}) as "{field.name}"')
+        elif field.name in by:
+            values = ", ".join(literal(value) for value in scan.partition_values[field.name])
+            columns.append(
+                f'cast(([{values}])[cast(file_index as bigint) + 1] as {_SQL_TYPES[field.type]}) as "{field.name}"'
+            )
+        else:
+            columns.append(f'"{field.name}"')
+    if not scan.files:
+        return f"select {', '.join(columns)} where false"
+    paths = ", ".join(literal(path) for path in scan.files)
+    bounds = [
+        f'"{column}" {sign} {_typed(value)}'
+        for column, (low, high) in scan.bounds.items()
+        for sign, value in ((">=", low), ("<", high))
+        if value is not None
+    ]
+    where = f" where {' and '.join(bounds)}" if bounds else ""
+    return f"select {', '.join(columns)} from read_parquet([{paths}], hive_partitioning = false){where}"
+
+
+def _typed(value: int | str | date | datetime) -> str:
+    kind = "timestamptz " if isinstance(value, datetime) else "date " if isinstance(value, date) else ""
+    return kind + literal(value)
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision}, {kind.scale})"
+    if pa.types.is_map(kind):
+        return "map(varchar, varchar)"
+    names = {
+        pa.int32(): "integer",
+        pa.int64(): "bigint",
+        pa.string(): "varchar",
+        pa.binary(): "blob",
+        pa.date32(): "date",
+        pa.timestamp("us", "UTC"): "timestamptz",
+    }
+    return names[kind]
