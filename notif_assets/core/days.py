@@ -1,0 +1,61 @@
+"""Billing days: calendar days of one time zone, as instants in UTC.
+
+Belongs here: which day an instant falls on, and where a day begins and ends. Doesn't: when a day may close (billing/).
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
+
+
+def day_start(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of `day` in `zone`, in UTC: where the clock skips midnight, the instant it skips at.
+
+    >>> day_start(date(2020, 2, 3), ZoneInfo("America/Sao_Paulo"))
+    datetime.datetime(2020, 2, 3, 3, 0, tzinfo=datetime.timezone.utc)
+    >>> day_start(date(2018, 11, 4), ZoneInfo("America/Sao_Paulo"))  # began at 01:00, summer time
+    datetime.datetime(2018, 11, 4, 3, 0, tzinfo=datetime.timezone.utc)
+    >>> day_start(date(2018, 2, 18), ZoneInfo("America/Sao_Paulo"))  # the hour before midnight came twice
+    datetime.datetime(2018, 2, 18, 3, 0, tzinfo=datetime.timezone.utc)
+    """
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    return midnight.astimezone(UTC)
+
+
+def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """[start, end) of `day` in UTC; 23 to 25 hours where the clock changes."""
+    return day_start(day, zone), day_start(day + _DAY, zone)
+
+
+def day_of(instant: datetime, zone: ZoneInfo) -> date:
+    """The billing day of an instant."""
+    return instant.astimezone(zone).date()
+
+
+def days_between(first: date, last: date) -> Iterator[date]:
+    """Every day from `first` to `last`, both included."""
+    for offset in range((last - first).days + 1):
+        yield first + offset * _DAY
+
+
+def days_of_hours(hours: Iterable[datetime], zone: ZoneInfo) -> list[date]:
+    """Every billing day that shares an instant with one of the UTC hours beginning at `hours`."""
+    edges = (instant for hour in hours for instant in (hour, hour + _HOUR - timedelta(microseconds=1)))
+    return sorted({day_of(instant, zone) for instant in edges})
+
+
+def hours_of(start: datetime, end: datetime) -> set[tuple[date, int]]:
+    """The (event_date, event_hour) partitions that hold [start, end).
+
+    >>> sorted(hours_of(datetime(2020, 1, 1, 23, 30, tzinfo=UTC), datetime(2020, 1, 2, 1, tzinfo=UTC)))
+    [(datetime.date(2020, 1, 1), 23), (datetime.date(2020, 1, 2), 0)]
+    """
+    hour = start.replace(minute=0, second=0, microsecond=0)
+    found = set()
+    while hour < end:
+        found.add((hour.date(), hour.hour))
+        hour += _HOUR
+    return found

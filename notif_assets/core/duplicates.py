@@ -1,0 +1,26 @@
+"""Which message of several with the same (customer_id, message_id) counts: the first in arrival order.
+
+Belongs here: the rule, as plain code, for the few rows where one SQL statement can't say it. Doesn't: finding them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def blocked(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """The (kafka_partition, kafka_offset) of the rows that are duplicates of another of `rows`.
+
+    A row is a duplicate if an earlier row with its key that is none itself lies in the row's own window:
+    window_from <= event_datetime < window_to. Rows need these, the key and their place in Kafka, and come in
+    arrival order. A rejected row blocks nobody, which is why this is a walk and not a join.
+    """
+    kept: dict[tuple[int, str], list[Any]] = defaultdict(list)
+    found = []
+    for row in rows:
+        before = kept[row["customer_id"], row["message_id"]]
+        if any(row["window_from"] <= instant < row["window_to"] for instant in before):
+            found.append((row["kafka_partition"], row["kafka_offset"]))
+        else:
+            before.append(row["event_datetime"])
+    return found

@@ -1,0 +1,256 @@
+"""What a valid notification is: the one definition, used by every engine.
+
+Belongs here: the verdict on each message of the topic, from its bytes and its Kafka timestamp alone, and the fixed
+list of reasons. Doesn't: duplicates (they need the messages that came before: sql/, core/duplicates.py).
+
+A message has the same verdict alone and in any batch: each is decoded by itself, and what is done to whole columns
+(UTF-8, time stamps) falls back to each message where the column as a whole does not pass.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+REASONS: Final[dict[str, str]] = {
+    "tombstone": "the record has no value",
+    "oversized": "the value is longer than NOTIF_MAX_MESSAGE_BYTES",
+    "not_utf8": "the value is not UTF-8",
+    "too_deep": "the value nests deeper than 100 levels",
+    "not_json": "the value is not one JSON document",
+    "not_an_object": "the JSON is not an object",
+    "missing_field": "a field is missing",
+    "wrong_type": "a field has the wrong type",
+    "empty_field": "message_id, customer_name or channel is empty",
+    "customer_id_out_of_range": "customer_id is not in 1 … 2⁶³−1",
+    "bad_event_datetime": "event_datetime is not ISO 8601 with an offset",
+    "event_too_early": "event_datetime lies too long before the Kafka timestamp",
+    "event_too_late": "event_datetime lies too long after the Kafka timestamp",
+    "duplicate": "the message was accepted before",
+    "duplicate_conflict": "a message with the same id but another name, channel or payload was accepted before",
+}
+
+MAX_DEPTH: Final = 100
+"""A fixed bound, because the decoder's own depends on how deep the calling code is."""
+
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+CustomerId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+class Message(msgspec.Struct, gc=False):
+    """The six fields of a message. event_datetime stays text here: whole columns of it are converted at once."""
+
+    customer_id: CustomerId
+    message_id: NonEmpty
+    customer_name: NonEmpty
+    channel: NonEmpty
+    payload: str
+    event_datetime: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a deployment may set: bytes of a value, and how far an event may lie from its Kafka timestamp."""
+
+    max_bytes: int = 16 * 2**20
+    max_age: timedelta = timedelta(days=400)
+    max_lead: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a message is not accepted. `detail` says where to look and holds no value of the message."""
+
+    reason: str
+    detail: str = ""
+    customer_id: int | None = None
+    message_id: str | None = None
+
+
+REJECTION_COLUMNS: Final = (
+    pa.field("reason", pa.string()),
+    pa.field("detail", pa.string()),
+    pa.field("customer_id", pa.int64()),
+    pa.field("message_id", pa.string()),
+)
+
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_decode = msgspec.json.Decoder(Message).decode
+_TIMESTAMP = pa.timestamp("us", "UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The shapes on which Arrow and msgspec agree; every other one is left to msgspec.
+_COMMON_SHAPE = (
+    r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SLICE = 8_192
+
+
+def judge(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Table]:
+    """Splits records into valid messages and rejected ones; every record is in exactly one of the two.
+
+    `records` needs the columns value (binary), kafka_timestamp and ingested_at (timestamp[us, UTC]); its other
+    columns are carried along. Valid rows lose `value` and gain the six message fields (event_datetime as a
+    timestamp in UTC), rejected ones gain REJECTION_COLUMNS. Both keep the order of `records`.
+    """
+    slices = [
+        _judge_slice(records.slice(start, _SLICE).combine_chunks(), limits)
+        for start in range(0, max(records.num_rows, 1), _SLICE)
+    ]
+    return pa.concat_tables(valid for valid, _ in slices), pa.concat_tables(rejected for _, rejected in slices)
+
+
+def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]:
+    rejections = _rejected_by_bytes(records["value"], limits)
+    messages: list[Message] = []
+    places: list[int] = []  # of each message in the slice
+    for place, value in enumerate(records["value"].to_pylist()):
+        if place in rejections:
+            continue
+        try:
+            messages.append(_decode(value))
+        except _UNDECODABLE:
+            outcome = _second_look(value)
+            if isinstance(outcome, Rejection):
+                rejections[place] = outcome
+                continue
+            messages.append(outcome)
+        places.append(place)
+
+    instants = _instants([m.event_datetime for m in messages])
+    asked = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(places, pa.int64()))
+    reference = pc.coalesce(asked["kafka_timestamp"], asked["ingested_at"])
+    lead = pc.subtract(pc.cast(instants, pa.int64()), pc.cast(reference, pa.int64()))
+    early = pc.fill_null(pc.less(lead, -(limits.max_age // timedelta(microseconds=1))), False)
+    late = pc.fill_null(pc.greater(lead, limits.max_lead // timedelta(microseconds=1)), False)
+    wrong = pc.or_(pc.is_null(instants), pc.or_(early, late))
+    if pc.any(wrong).as_py():
+        for at in pc.indices_nonzero(wrong).to_pylist():
+            known = (messages[at].customer_id, messages[at].message_id)
+            if not instants[at].is_valid:
+                rejections[places[at]] = Rejection("bad_event_datetime", REASONS["bad_event_datetime"], *known)
+            else:
+                reason = "event_too_early" if early[at].as_py() else "event_too_late"
+                rejections[places[at]] = Rejection(reason, REASONS[reason], *known)
+        good = pc.indices_nonzero(pc.invert(wrong)).to_pylist()
+        messages, places = [messages[at] for at in good], [places[at] for at in good]
+        instants = instants.take(pa.array(good, pa.int64()))
+
+    valid = records.drop_columns(["value"])
+    if len(places) < records.num_rows:
+        valid = valid.take(pa.array(places, pa.int64()))
+    valid = (
+        valid.append_column("customer_id", pa.array([m.customer_id for m in messages], pa.int64()))
+        .append_column("message_id", pa.array([m.message_id for m in messages], pa.string()))
+        .append_column("customer_name", pa.array([m.customer_name for m in messages], pa.string()))
+        .append_column("channel", pa.array([m.channel for m in messages], pa.string()))
+        .append_column("payload", pa.array([m.payload for m in messages], pa.string()))
+        .append_column("event_datetime", instants)
+    )
+    order = sorted(rejections)
+    rejected = records.take(pa.array(order, pa.int64()))
+    for field in REJECTION_COLUMNS:
+        rejected = rejected.append_column(
+            field, pa.array([getattr(rejections[place], field.name) for place in order], field.type)
+        )
+    return valid, rejected
+
+
+def _rejected_by_bytes(values: pa.ChunkedArray, limits: Limits) -> dict[int, Rejection]:
+    """What is wrong with a value before it is decoded, by place: none, too long, not UTF-8, too deep."""
+    found: dict[int, Rejection] = {}
+    for place in pc.indices_nonzero(pc.is_null(values)).to_pylist():
+        found[place] = Rejection("tombstone")
+    length = pc.fill_null(pc.binary_length(values), 0)
+    for place in pc.indices_nonzero(pc.greater(length, limits.max_bytes)).to_pylist():
+        found[place] = Rejection("oversized", f"{length[place].as_py()} bytes")
+    try:
+        values.cast(pa.string())
+    except pa.ArrowInvalid:
+        for place, value in enumerate(values.to_pylist()):
+            if place not in found and not _is_utf8(value):
+                found[place] = Rejection("not_utf8")
+    # An accepted message can only nest in unknown fields; counting brackets first keeps the exact count rare.
+    brackets = pc.add(pc.count_substring(values, b"["), pc.count_substring(values, b"{"))
+    for place in pc.indices_nonzero(pc.fill_null(pc.greater(brackets, MAX_DEPTH), False)).to_pylist():
+        if place not in found and _depth(values[place].as_py()) > MAX_DEPTH:
+            found[place] = Rejection("too_deep", f"more than {MAX_DEPTH} levels")
+    return found
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _depth(value: bytes) -> int:
+    """How deep the JSON nests, brackets in strings not counted."""
+    deepest = depth = 0
+    for byte in _STRING.sub(b"", value):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _second_look(value: bytes) -> Message | Rejection:
+    """A repeated key's last value holds, so a message whose *earlier* value was wrong is decoded again as a whole."""
+    try:
+        document = msgspec.json.decode(value)
+    except _UNDECODABLE as error:
+        return Rejection("not_json", str(error) if isinstance(error, msgspec.MsgspecError) else "")
+    if not isinstance(document, dict):
+        return Rejection("not_an_object")
+    try:
+        return msgspec.convert(document, Message)
+    except msgspec.ValidationError as error:
+        return _diagnosis(document, str(error))
+
+
+def _diagnosis(document: dict[str, Any], error: str) -> Rejection:
+    customer_id, message_id = document.get("customer_id"), document.get("message_id")
+    whole = isinstance(customer_id, int) and not isinstance(customer_id, bool)
+    in_range = whole and 1 <= customer_id < 2**63  # type: ignore[operator]
+    known = (customer_id if in_range else None, message_id if isinstance(message_id, str) else None)
+    for name in Message.__struct_fields__:
+        if name not in document:
+            return Rejection("missing_field", name, *known)
+    for name in Message.__struct_fields__:
+        if not (whole if name == "customer_id" else isinstance(document[name], str)):
+            return Rejection("wrong_type", name, *known)
+    if not in_range:
+        return Rejection("customer_id_out_of_range", "customer_id", *known)
+    for name in ("message_id", "customer_name", "channel"):
+        if not document[name]:
+            return Rejection("empty_field", name, *known)
+    return Rejection("wrong_type", error, *known)
+
+
+def _instants(texts: list[str]) -> pa.Array:
+    """ISO 8601 texts with an offset → timestamp[us, UTC]; null for anything else."""
+    column = pa.array(texts, pa.string())
+    if pc.all(pc.match_substring_regex(column, _COMMON_SHAPE)).as_py():
+        try:
+            return column.cast(_TIMESTAMP)
+        except pa.ArrowInvalid:  # 30 February and the like
+            pass
+    return pa.array([_microseconds(text) for text in texts], pa.int64()).cast(_TIMESTAMP)
+
+
+def _microseconds(text: str) -> int | None:
+    try:
+        instant = msgspec.convert(text, Instant)
+    except msgspec.ValidationError:
+        return None
+    return (instant - _EPOCH) // timedelta(microseconds=1)
