@@ -1,0 +1,312 @@
+"""The bill of a day: provisional until the day closes, final then, corrected by adjustments ever after.
+
+Belongs here: what a day's bill is, when it may close, what must hold before anything of it is written, and the order
+of commits that a killed run can't spoil. Doesn't: the arithmetic (sql/), where a day begins (core/days.py), reports.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from notif_assets.billing.prices import ensure_prices, price_list
+from notif_assets.core.days import day_bounds
+from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
+from notif_assets.ingest.pump import execute_planned
+from notif_assets.ingest.truth import offsets_taken_once, repeated_messages
+from notif_assets.kafka.client import KafkaClient
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.settings import Settings
+
+Status = Literal["provisional", "final"]
+
+_CENT = Decimal("0.01")
+
+
+class NotClosable(Exception):  # noqa: N818 - an answer: not yet
+    """The day can't close yet; the message says until when everything is counted and until when it must be."""
+
+
+class BillRefused(Exception):  # noqa: N818 - a gate's answer
+    """The bill would be wrong, so nothing of it was written. `findings` has a plain sentence for each reason."""
+
+    def __init__(self, day: date, findings: list[str]) -> None:
+        more = f" … and {len(findings) - 5} more" if len(findings) > 5 else ""
+        super().__init__(f"{day} can't be billed: {'; '.join(findings[:5])}{more}")
+        self.day, self.findings = day, findings
+
+
+@dataclass(frozen=True)
+class Billed:
+    """What one call did to one day's bill."""
+
+    day: date
+    status: Status
+    lines: int
+    notifications: int
+    amount: Decimal
+    adjustments: int
+    adjusted_amount: Decimal
+    closed_now: bool
+
+
+def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
+    """Brings the day's bill up to date: closes it if it may close, else writes provisional lines; a closed day gets
+    the adjustments that are due. Raises BillRefused before anything is written."""
+    if not is_closed(lake, day):
+        try:
+            return close_day(lake, settings, client, day, run_id)
+        except NotClosable:
+            return _write_provisional(lake, settings, day, run_id)
+    return close_day(lake, settings, client, day, run_id)
+
+
+def close_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
+    """Closes the day, or writes the adjustments that are due if it is closed. Raises NotClosable, BillRefused.
+
+    Kafka is only asked if a batch was planned that nobody has executed yet.
+    """
+    closed_now = False
+    if not is_closed(lake, day):
+        _require_complete(lake, settings, day)
+        ensure_prices(lake)
+        through = deduplicated_through(lake)
+        if through is None or through < day:
+            plan_move(lake, run_id, "dedup", dedup_through=day)
+        execute_planned(lake, client, settings)
+        closed_now = until_committed(lambda: _close(lake, settings, day, run_id))
+    written = until_committed(lambda: _adjust(lake, settings, day, run_id))
+    return _billed(lake, day, "final", written, closed_now)
+
+
+def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note: str, run_id: str) -> Billed:
+    """From here on the current price list prices the closed day; what that changes becomes adjustments.
+
+    Raises NotClosable if the day is not closed, BillRefused if the list can't price it.
+    """
+    version = ensure_prices(lake)
+
+    def attempt() -> None:
+        days = lake.table("billing_days")
+        rows = _rows_of(lake, days, day)
+        if not rows:
+            raise NotClosable(
+                f"{day} is open: open days take the current prices anyway, `close-day {day}` when it ends"
+            )
+        newest = max(rows, key=lambda row: row["closed_at"])
+        counts, _ = _recount(lake, settings, day)
+        _refuse_unpriced(lake, day, counts, version)
+        if newest["price_version"] == version:
+            return
+        row = {**newest, "status": "repriced", "price_version": version, "note": note, "run_id": run_id}
+        row["closed_at"] = max(datetime.now(UTC), newest["closed_at"])
+        days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
+
+    until_committed(attempt)
+    return close_day(lake, settings, client, day, run_id)
+
+
+def is_closed(lake: Lake, day: date) -> bool:
+    """Whether the day is closed."""
+    return bool(_rows_of(lake, lake.table("billing_days"), day))
+
+
+def lines_of(lake: Lake, settings: Settings, day: date, status: Status, run_id: str) -> tuple[pa.Table, int]:
+    """The day's lines as they would be billed now, and the batch up to which they count; nothing is written.
+
+    Raises BillRefused for a channel without exactly one price.
+    """
+    version = ensure_prices(lake)
+    counts, through = _recount(lake, settings, day)
+    prices = _refuse_unpriced(lake, day, counts, version)
+    lines = lake.select(
+        "daily_billing",
+        {"counts": counts, "unit_prices": prices},
+        billing_date=day,
+        price_version=version,
+        status=status,
+        through_batch=through,
+        run_id=run_id,
+        computed_at=datetime.now(UTC),
+    )
+    return lines, through
+
+
+def wrong_lines(lake: Lake, settings: Settings, day: date, lines: pa.Table, through: int) -> list[str]:
+    """Where lines are not silver × price, counted from the messages themselves and multiplied in plain Python."""
+    start, end = day_bounds(day, settings.zone)
+    messages = lake.table("notifications").scan(event_datetime=(start, end), batch=(None, through + 1))
+    counted = {
+        (row["customer_id"], row["channel"]): row["notifications"]
+        for row in lake.select("message_counts", {"notifications": messages}).to_pylist()
+    }
+    found = []
+    for line in lines.to_pylist():
+        key = (line["customer_id"], line["channel"])
+        expected = counted.pop(key, 0)
+        if line["notifications"] != expected:
+            found.append(f"customer {key[0]}, {key[1]}: billed {line['notifications']}, sent {expected}")
+        amount = (line["notifications"] * line["unit_price"]).quantize(_CENT, ROUND_HALF_UP)
+        if line["amount"] != amount:
+            found.append(f"customer {key[0]}, {key[1]}: amount {line['amount']}, should be {amount}")
+    found += [f"customer {customer}, {channel}: sent {n}, not billed" for (customer, channel), n in counted.items()]
+    return found
+
+
+def _require_complete(lake: Lake, settings: Settings, day: date) -> None:
+    aggregates = lake.table("minute_aggregates")
+    until = complete_until(lake, aggregates.watermark)
+    needed = day_bounds(day, settings.zone)[1] + settings.grace
+    if until is None or until < needed:
+        seen = (
+            f"all messages are counted up to {until:%Y-%m-%dT%H:%M:%S%z}" if until else "not all messages are counted"
+        )
+        raise NotClosable(
+            f"{day} can't close yet: {seen}, and it must be so past {needed:%Y-%m-%dT%H:%M:%S%z} (the day's end plus "
+            "NOTIF_GRACE); ingest until then (`notif-assets ingest --until-caught-up`), then close it again"
+        )
+
+
+def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
+    """Writes the final lines, then the closed day. True if this call closed it."""
+    billing, days = lake.table("daily_billing"), lake.table("billing_days")
+    if _rows_of(lake, days, day):
+        return False
+    lines = lake.rows(_day_scan(billing, day))
+    through = lines["through_batch"][0].as_py() if lines.num_rows else 0
+    if "final" not in lines["status"].to_pylist():
+        lines, through = lines_of(lake, settings, day, "final", run_id)
+        _refuse_wrong_inputs(lake, settings, day, lines, through)
+        billing.replace(lines, f"billing_date = {literal(day)}")
+    # Final lines without a closed day: a run was killed in between. They were visible, so they are what is closed.
+    row = {
+        "billing_date": day,
+        "status": "final",
+        "through_batch": through,
+        "price_version": lines["price_version"][0].as_py() if lines.num_rows else ensure_prices(lake),
+        "lines": lines.num_rows,
+        "notifications": sum(lines["notifications"].to_pylist()),
+        "amount": sum(lines["amount"].to_pylist(), Decimal(0)),
+        "closed_at": datetime.now(UTC),
+        "run_id": run_id,
+    }
+    days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
+    return True
+
+
+def _refuse_wrong_inputs(lake: Lake, settings: Settings, day: date, lines: pa.Table, through: int) -> None:
+    """What the bill stands on is proved for this day, whatever checks ran or did not run before."""
+    start, end = day_bounds(day, settings.zone)
+    findings = wrong_lines(lake, settings, day, lines, through)
+    findings += repeated_messages(lake, lake.table("notifications").scan(event_datetime=(start, end)))
+    batches = lake.select(
+        "batch_span", {"notifications": lake.table("notifications").scan(event_datetime=(start, end))}
+    )
+    first, last = (batches[name][0].as_py() for name in ("first_batch", "last_batch"))
+    if first is not None:
+        findings += offsets_taken_once(lake, first, min(last, through))
+    if findings:
+        raise BillRefused(day, findings)
+
+
+def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -> Billed:
+    def attempt() -> None:
+        billing = lake.table("daily_billing")
+        if is_closed(lake, day) or "final" in lake.rows(_day_scan(billing, day))["status"].to_pylist():
+            return  # somebody is closing it right now
+        lines, _ = lines_of(lake, settings, day, "provisional", run_id)
+        billing.replace(lines, f"billing_date = {literal(day)}")
+
+    until_committed(attempt)
+    return _billed(lake, day, "provisional", SCHEMAS["billing_adjustments"].arrow.empty_table(), False)
+
+
+def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> pa.Table:
+    """Writes what is due for a closed day: the recount × price less everything billed for it. Gives the rows."""
+    adjustments, days = lake.table("billing_adjustments"), lake.table("billing_days")
+    closed = _rows_of(lake, days, day)
+    version = max(closed, key=lambda row: row["closed_at"])["price_version"]
+    counts, through = _recount(lake, settings, day)
+    before = lake.rows(_day_scan(adjustments, day))
+    lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
+    billed = lake.select("billed_so_far", {"lines": lines, "adjustments": before})
+    prices = _refuse_unpriced(lake, day, lake.select("billed_pairs", {"counts": counts, "billed": billed}), version)
+    counted = max([row["through_batch"] for row in closed] + before["through_batch"].to_pylist())
+    due = lake.select(
+        "billing_adjustments",
+        {
+            "counts": counts,
+            "billed": billed,
+            "unit_prices": prices,
+            "readmitted": _readmitted(lake, settings, day, counted),
+        },
+        billing_date=day,
+        price_version=version,
+        through_batch=through,
+        run_id=run_id,
+        created_at=datetime.now(UTC),
+    )
+    if due.num_rows:
+        adjustments.append(due)
+    return due
+
+
+def _readmitted(lake: Lake, settings: Settings, day: date, counted: int) -> pa.Table:
+    """Messages of the day per customer and channel that a readmit batch after `counted` brought back."""
+    start, end = day_bounds(day, settings.zone)
+    return lake.select(
+        "readmitted_counts",
+        {
+            "notifications": lake.table("notifications").scan(event_datetime=(start, end), batch=(counted + 1, None)),
+            "batches": lake.table("ingest_batches").scan(batch=(counted + 1, None)),
+        },
+    )
+
+
+def _recount(lake: Lake, settings: Settings, day: date) -> tuple[pa.Table, int]:
+    """The day counted anew from minute_aggregates, and the batch up to which that counts."""
+    aggregates = lake.table("minute_aggregates")
+    start, end = day_bounds(day, settings.zone)
+    return lake.select("day_counts", {"minutes": aggregates.scan(minute=(start, end))}), aggregates.watermark
+
+
+def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str) -> pa.Table:
+    """The unit price of each customer and channel of `pairs`. Raises BillRefused naming those without exactly one."""
+    prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day)
+    channels: dict[tuple[str, int], list[int]] = {}
+    for row in prices.to_pylist():
+        if row["prices_found"] != 1:
+            channels.setdefault((row["channel"], row["prices_found"]), []).append(row["customer_id"])
+    findings = [
+        f"channel {channel} has {'no price' if found == 0 else f'{found} prices'} in list {version} "
+        f"(customer {customers[0]}{f' and {len(customers) - 1} more' if len(customers) > 1 else ''}): "
+        "import a list that has exactly one (`notif-assets import-prices FILE`)"
+        for (channel, found), customers in sorted(channels.items())
+    ]
+    if findings:
+        raise BillRefused(day, findings)
+    return prices
+
+
+def _rows_of(lake: Lake, table: Table, day: date) -> list[dict[str, Any]]:
+    return [row for row in lake.rows(table.scan()).to_pylist() if row["billing_date"] == day]
+
+
+def _day_scan(table: Table, day: date) -> Scan:
+    return table.scan(partitions={(day,)})
+
+
+def _billed(lake: Lake, day: date, status: Status, written: pa.Table, closed_now: bool) -> Billed:
+    lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
+    return Billed(
+        day=day,
+        status=status,
+        lines=lines.num_rows,
+        notifications=sum(lines["notifications"].to_pylist()),
+        amount=sum(lines["amount"].to_pylist(), Decimal(0)),
+        adjustments=written.num_rows,
+        adjusted_amount=sum(written["amount_delta"].to_pylist(), Decimal(0)),
+        closed_now=closed_now,
+    )

@@ -1,0 +1,178 @@
+"""The ledger of batches: what each takes is written here before anything is read.
+
+Belongs here: planning, what the ledger says of a batch, and up to when a table is complete. Doesn't: executing a
+batch (bronze.py, silver.py, gold.py), which offsets a range gets (core/offsets.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from notif_assets.core.offsets import Log, PlanRefused, next_offsets, ranges
+from notif_assets.kafka.client import KafkaClient
+from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
+from notif_assets.settings import Settings
+
+Kind = Literal["kafka", "readmit", "dedup"]
+
+QUIET = timedelta(minutes=1)
+"""With nothing new for this long an all-empty batch is planned, so that quiet hours become complete too."""
+
+# Of messages never seen: a first batch must fit in memory whatever they are.
+_UNKNOWN_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of the ledger. `ranges` maps each partition to [start, end); all empty unless its kind is kafka."""
+
+    number: int
+    kind: Kind
+    topic: str
+    planned_at: datetime
+    ranges: Mapping[int, tuple[int, int]]
+    reaches_end: bool
+    dedup_through: date | None
+    readmit_reason: str | None
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets the batch spans."""
+        return sum(end - start for start, end in self.ranges.values())
+
+
+def read_batch(lake: Lake, ledger: Table, number: int) -> Batch:
+    """The batch `number` as it was planned."""
+    rows = lake.select("batch_ranges", {"batches": ledger.scan(batch=(number, number + 1))}).to_pylist()
+    first = rows[0]
+    return Batch(
+        number=number,
+        kind=first["kind"],
+        topic=first["topic"],
+        planned_at=first["planned_at"],
+        ranges={row["kafka_partition"]: (row["start_offset"], row["end_offset"]) for row in rows},
+        reaches_end=all(row["end_offset"] >= row["log_end_offset"] for row in rows),
+        dedup_through=first["dedup_through"],
+        readmit_reason=first["readmit_reason"],
+    )
+
+
+def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id: str, *, even_if_quiet: bool) -> bool:
+    """Plans the next batch from what Kafka holds now. False if there is nothing to plan.
+
+    An all-empty batch is planned after a quiet minute, or at once if `even_if_quiet` asks for proof that all was read.
+    Raises PlanRefused if Kafka contradicts the ledger, and KafkaError if it can't be asked.
+    """
+
+    def attempt() -> bool:
+        ledger = lake.table("ingest_batches")
+        last = _last_rows(lake, ledger)
+        # The time is taken before Kafka is asked: whatever was there by then is in the answer.
+        now = max([datetime.now(UTC), *(row["planned_at"] for row in last)])
+        offsets = client.offsets()
+        for row in last:
+            if row["topic_id"] and offsets.topic_id and row["topic_id"] != offsets.topic_id:
+                raise PlanRefused(
+                    f"topic {settings.topic} is not the one that batch {ledger.watermark} read: it was deleted and "
+                    "made anew; ingest the new one into a lake of its own (NOTIF_LAKE)"
+                )
+        logs = {p: Log(bounds.log_start, bounds.log_end) for p, bounds in offsets.partitions.items()}
+        first = next_offsets({row["kafka_partition"]: row["end_offset"] for row in last}, logs)
+        planned = ranges(first, logs, _limit(lake, settings))
+        nothing_new = all(start == end for start, end in planned.values())
+        if nothing_new and not even_if_quiet and last and now - last[0]["planned_at"] < QUIET:
+            return False
+        rows = [
+            {
+                "batch": ledger.watermark + 1,
+                "kind": "kafka",
+                "topic": offsets.topic,
+                "topic_id": offsets.topic_id,
+                "kafka_partition": partition,
+                "log_start_offset": logs[partition].start,
+                "start_offset": start,
+                "end_offset": end,
+                "log_end_offset": logs[partition].end,
+                "planned_at": now,
+                "run_id": run_id,
+            }
+            for partition, (start, end) in planned.items()
+        ]
+        _commit(ledger, rows, {"ranges": {str(p): r for p, r in planned.items()}})
+        return True
+
+    return until_committed(attempt)
+
+
+def plan_move(
+    lake: Lake,
+    run_id: str,
+    kind: Literal["readmit", "dedup"],
+    *,
+    dedup_through: date | None = None,
+    readmit_reason: str | None = None,
+) -> int | None:
+    """Plans a batch that moves rows between tables and reads nothing; gives its number, None if nothing ever came.
+
+    It keeps the time of the batch before it: Kafka was not asked, so nothing more is complete.
+    """
+
+    def attempt() -> int | None:
+        ledger = lake.table("ingest_batches")
+        rows = [
+            {
+                **row,
+                "batch": ledger.watermark + 1,
+                "kind": kind,
+                "start_offset": row["end_offset"],
+                "run_id": run_id,
+                "dedup_through": dedup_through,
+                "readmit_reason": readmit_reason,
+            }
+            for row in _last_rows(lake, ledger)
+        ]
+        if not rows:
+            return None
+        _commit(ledger, rows, {"kind": kind})
+        return ledger.watermark
+
+    return until_committed(attempt)
+
+
+def complete_until(lake: Lake, batch: int) -> datetime | None:
+    """The instant up to which a table that holds batches up to `batch` is complete; None before the first catch-up."""
+    ledger = lake.table("ingest_batches")
+    answer: datetime | None = lake.select("complete_until", {"batches": ledger.scan()}, batch=batch)["complete_until"][
+        0
+    ].as_py()
+    return answer
+
+
+def deduplicated_through(lake: Lake, before_batch: int | None = None) -> date | None:
+    """The last day free of duplicates according to the batches before `before_batch` (None: all); None if none is."""
+    batches = lake.table("ingest_batches").scan(batch=(None, before_batch))
+    answer: date | None = lake.select("deduplicated_through", {"batches": batches})["deduplicated_through"][0].as_py()
+    return answer
+
+
+def _last_rows(lake: Lake, ledger: Table) -> list[dict[str, Any]]:
+    last = ledger.watermark
+    rows: list[dict[str, Any]] = lake.select(
+        "batch_ranges", {"batches": ledger.scan(batch=(last, last + 1))}
+    ).to_pylist()
+    return rows
+
+
+def _limit(lake: Lake, settings: Settings) -> int:
+    """Offsets a batch may span, so that it holds about NOTIF_BATCH_BYTES, judged by the batch before."""
+    bronze = lake.table("raw_notifications")
+    newest = bronze.scan(batch=(bronze.watermark, bronze.watermark + 1))
+    size = lake.select("value_size", {"records": newest})["bytes"][0].as_py() or _UNKNOWN_BYTES
+    return max(1, min(settings.batch_messages, int(settings.batch_bytes // size)))
+
+
+def _commit(ledger: Table, rows: list[dict[str, Any]], note: Mapping[str, Any]) -> None:
+    ledger.append(pa.Table.from_pylist(rows, schema=SCHEMAS["ingest_batches"].arrow), rows[0]["batch"], note)

@@ -1,0 +1,25 @@
+"""All tables between Kafka and the panel, one after the other.
+
+Belongs here: carrying what is planned through to the end, for callers that are not a micro-batch run of assets.
+Doesn't: each table's step (bronze.py, silver.py, gold.py).
+"""
+
+from notif_assets.ingest import bronze, gold, silver
+from notif_assets.kafka.client import KafkaClient
+from notif_assets.lake import Lake
+from notif_assets.settings import Settings
+
+
+def execute_planned(lake: Lake, client: KafkaClient, settings: Settings) -> None:
+    """Executes every batch that is planned, through to customer_panel; plans none."""
+    while bronze.execute_next_batch(lake, client) is not None:
+        pass
+    settle(lake, settings)
+
+
+def settle(lake: Lake, settings: Settings) -> None:
+    """Brings every table after raw_notifications up to it."""
+    while silver.take_next_batch(lake, settings) is not None:
+        pass
+    gold.take_minutes(lake)
+    gold.take_panel(lake, settings)

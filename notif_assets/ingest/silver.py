@@ -1,0 +1,250 @@
+"""notifications and rejected_notifications: each message of bronze is in exactly one of them.
+
+Belongs here: what each kind of batch does to the two tables, in the order that a replay can finish. Doesn't: what is
+valid (core/messages.py), which of several counts (sql/notifications.sql, sql/day_duplicates.sql).
+
+A batch that moves rows writes the target first and then deletes from the source; if it is killed in between, the rows
+are in both until it is replayed, never in neither.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.core.days import day_bounds, days_of_hours, hours_of
+from notif_assets.core.duplicates import blocked
+from notif_assets.core.messages import Limits, judge
+from notif_assets.ingest.ledger import Batch, deduplicated_through, read_batch
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.settings import Settings
+
+_BUCKET_ROWS = 2_000_000
+_DAY = timedelta(days=1)
+_DAYS = pa.schema(
+    [
+        ("starts_at", pa.timestamp("us", "UTC")),
+        ("ends_at", pa.timestamp("us", "UTC")),
+        ("window_from", pa.timestamp("us", "UTC")),
+        ("window_to", pa.timestamp("us", "UTC")),
+    ]
+)
+_PLACES = pa.schema([("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())])
+_DUPLICATES = pa.schema(
+    [("batch", pa.int64()), *_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())]
+)
+
+
+def take_next_batch(lake: Lake, settings: Settings) -> Batch | None:
+    """Brings notifications and rejected_notifications one batch further; None if they have all of bronze.
+
+    Raises LakeError. Two at once do no harm: each commit is made by one of them.
+    """
+
+    def attempt() -> Batch | None:
+        ends = {name: lake.table(name).watermark for name in ("notifications", "rejected_notifications")}
+        number = min(ends.values()) + 1
+        if number > lake.table("raw_notifications").watermark:
+            return None
+        batch = read_batch(lake, lake.table("ingest_batches"), number)
+        for name, step in _STEPS[batch.kind]:
+            if ends[name] < number:
+                step(lake, settings, batch, lake.table(name))
+        return batch
+
+    return until_committed(attempt)
+
+
+# --- a range of the topic -------------------------------------------------------------------------------------------
+
+
+def _accept(lake: Lake, settings: Settings, batch: Batch, notifications: Table) -> None:
+    records = lake.rows(lake.table("raw_notifications").scan(batch=(batch.number, batch.number + 1)))
+    valid, _ = judge(records, limits(settings))
+    notifications.append(_first_arrivals(lake, settings, batch, notifications, valid), batch.number)
+
+
+def _reject(lake: Lake, settings: Settings, batch: Batch, rejected: Table) -> None:
+    notifications = lake.table("notifications")
+    only = (batch.number, batch.number + 1)
+    records = lake.select(
+        "unaccepted",
+        {"records": lake.table("raw_notifications").scan(batch=only), "accepted": notifications.scan(batch=only)},
+    )
+    repeated, invalid = judge(records.append_column("original", records["value"]), limits(settings))
+    pieces = [invalid]
+    if repeated.num_rows:
+        repeated, stored, _ = _windows(lake, settings, batch, notifications, repeated)
+        repeated = repeated.rename_columns({"original": "value"})
+        pieces.append(lake.select("rejected_duplicates", {"repeated": repeated, "stored": stored}))
+    schema = SCHEMAS["rejected_notifications"].arrow
+    rejected.append(pa.concat_tables(p.select(schema.names).cast(schema) for p in pieces), batch.number)
+
+
+def _first_arrivals(lake: Lake, settings: Settings, batch: Batch, notifications: Table, valid: pa.Table) -> pa.Table:
+    """The rows of `valid` that are no duplicate of a message accepted before, or of an earlier one of themselves."""
+    schema = SCHEMAS["notifications"].arrow
+    if not valid.num_rows:
+        return schema.empty_table()
+    arrived, stored, any_late = _windows(lake, settings, batch, notifications, valid)
+    arrivals = lake.select("notifications", {"arrived": arrived, "stored": stored})
+    if any_late:  # only days already deduplicated have windows that can overlap without being equal
+        rows = lake.select("contested_arrivals", {"arrivals": arrivals}).to_pylist()
+        places = pa.Table.from_pylist([dict(zip(_PLACES.names, p, strict=True)) for p in blocked(rows)], schema=_PLACES)
+        arrivals = lake.select("unaccepted", {"records": arrivals, "accepted": places})
+    return arrivals.select(schema.names)
+
+
+def _windows(
+    lake: Lake, settings: Settings, batch: Batch, notifications: Table, valid: pa.Table
+) -> tuple[pa.Table, Scan, bool]:
+    """`valid` with the window of each message, a scan of every stored message that one of the windows may hold, and
+    whether any message is of a day already deduplicated."""
+    hour_numbers = pc.unique(pc.divide(pc.cast(valid["event_datetime"], pa.int64()), 3_600_000_000)).to_pylist()
+    hours = [datetime.fromtimestamp(number * 3600, UTC) for number in hour_numbers]
+    through = deduplicated_through(lake, batch.number)
+    looked_at = {(hour.date(), hour.hour) for hour in hours}
+    rows = []
+    for day in days_of_hours(hours, settings.zone):
+        start, end = day_bounds(day, settings.zone)
+        window: tuple[datetime | None, datetime | None] = (None, None)
+        if through is not None and day <= through:
+            window = (day_bounds(day - _DAY, settings.zone)[0], day_bounds(day + _DAY, settings.zone)[1])
+            looked_at |= hours_of(window[0], window[1])
+        rows.append(dict(zip(_DAYS.names, (start, end, *window), strict=True)))
+    days = pa.Table.from_pylist(rows, schema=_DAYS)
+    arrived = lake.select("with_windows", {"valid": valid, "days": days})
+    return arrived, notifications.scan(partitions=looked_at), days["window_from"].null_count < days.num_rows
+
+
+# --- duplicates of whole days ---------------------------------------------------------------------------------------
+
+
+def _reject_duplicates(lake: Lake, settings: Settings, batch: Batch, rejected: Table) -> None:
+    notifications = lake.table("notifications")
+    duplicates = _DUPLICATES.empty_table()
+    days = _days_to_deduplicate(lake, settings, batch, notifications)
+    for day in days:
+        start, end = day_bounds(day, settings.zone)
+        window = (day_bounds(day - _DAY, settings.zone)[0], day_bounds(day + _DAY, settings.zone)[1])
+        stored = notifications.scan(event_datetime=window)
+        buckets = 1 + stored.rows_at_most // _BUCKET_ROWS
+        for bucket in range(buckets):
+            more = lake.select(
+                "day_duplicates",
+                {"stored": stored, "removed": duplicates.select(_PLACES.names)},
+                **{"from": start, "to": end, "buckets": buckets, "bucket": bucket},
+            )
+            duplicates = pa.concat_tables([duplicates, more.cast(_DUPLICATES)])
+    rows = SCHEMAS["rejected_notifications"].arrow.empty_table()
+    if duplicates.num_rows:
+        around = (day_bounds(days[0] - _DAY, settings.zone)[0], day_bounds(days[-1] + _DAY, settings.zone)[1])
+        brought_by = pc.min_max(duplicates["batch"]).as_py()
+        rows = lake.select(
+            "moved_duplicates",
+            {
+                "duplicates": duplicates,
+                "stored": notifications.scan(event_datetime=around),
+                "records": lake.table("raw_notifications").scan(batch=(brought_by["min"], brought_by["max"] + 1)),
+            },
+            batch=batch.number,
+        )
+        if rows.num_rows != duplicates.num_rows:
+            raise RuntimeError(f"{duplicates.num_rows - rows.num_rows} duplicates have no record in raw_notifications")
+    rejected.append(rows, batch.number)
+
+
+def _days_to_deduplicate(lake: Lake, settings: Settings, batch: Batch, notifications: Table) -> list[date]:
+    """The days with messages after the last deduplicated one, up to the batch's, in date order."""
+    assert batch.dedup_through is not None
+    before = deduplicated_through(lake, batch.number)
+    days = days_with_messages(notifications, settings)
+    return [day for day in days if day <= batch.dedup_through and (not before or day > before)]
+
+
+def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
+    """Every billing day that may hold a message, by the hours that have files; in date order."""
+    hours = [
+        datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+        for day, hour in set(zip(*notifications.scan().partition_values.values(), strict=True))
+    ]
+    return days_of_hours(hours, settings.zone)
+
+
+def _delete_moved(lake: Lake, _: Settings, batch: Batch, notifications: Table) -> None:
+    moved = events_removed_by(lake, batch.number)
+    notifications.delete(_places_predicate(moved.to_pylist()), batch.number)
+
+
+def events_removed_by(lake: Lake, number: int) -> pa.Table:
+    """kafka_partition, kafka_offset and event_datetime of the messages that a dedup batch took out of notifications.
+
+    Their event is read from the record again; it was valid then, so today's bounds do not matter.
+    """
+    records = lake.rows(lake.table("rejected_notifications").scan(batch=(number, number + 1)))
+    valid, _ = judge(records.drop_columns(["customer_id", "message_id"]), _UNBOUNDED)
+    return valid.select([*_PLACES.names, "event_datetime"])
+
+
+_UNBOUNDED = Limits(max_bytes=2**40, max_age=timedelta(days=10**6), max_lead=timedelta(days=10**6))
+
+
+def _places_predicate(rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """The rows by hour and place in Kafka, so that other hours are not even read; None for no rows."""
+    places: dict[tuple[date, int, int], list[int]] = defaultdict(list)
+    for row in rows:
+        event = row["event_datetime"].astimezone(UTC)
+        places[event.date(), event.hour, row["kafka_partition"]].append(row["kafka_offset"])
+    return (
+        " or ".join(
+            f"(event_date = {literal(day)} and event_hour = {hour} and kafka_partition = {partition} "
+            f"and kafka_offset in ({', '.join(map(str, offsets))}))"
+            for (day, hour, partition), offsets in sorted(places.items())
+        )
+        or None
+    )
+
+
+# --- rejected messages, tried again ---------------------------------------------------------------------------------
+
+
+def _readmit(lake: Lake, settings: Settings, batch: Batch, notifications: Table) -> None:
+    candidates = lake.select(
+        "readmission_candidates",
+        {"rejected": lake.table("rejected_notifications").scan(batch=(None, batch.number))},
+        reason=batch.readmit_reason,
+    )
+    valid, _ = judge(candidates, limits(settings))
+    valid = valid.set_column(
+        valid.schema.get_field_index("batch"), "batch", pa.repeat(pa.scalar(batch.number, pa.int64()), valid.num_rows)
+    )
+    notifications.append(_first_arrivals(lake, settings, batch, notifications, valid), batch.number)
+
+
+def _delete_readmitted(lake: Lake, _: Settings, batch: Batch, rejected: Table) -> None:
+    accepted = lake.table("notifications").scan(batch=(batch.number, batch.number + 1))
+    reason = "reason = " + literal(batch.readmit_reason or "")
+    kept = lake.select(
+        "unaccepted",
+        {
+            "records": lake.select("rejected_for", {"rejected": rejected.scan()}, reason=batch.readmit_reason),
+            "accepted": accepted,
+        },
+    )
+    rejected.replace(kept, reason, batch.number)
+
+
+_Step = Callable[[Lake, Settings, Batch, Table], None]
+_STEPS: dict[str, list[tuple[str, _Step]]] = {
+    "kafka": [("notifications", _accept), ("rejected_notifications", _reject)],
+    "dedup": [("rejected_notifications", _reject_duplicates), ("notifications", _delete_moved)],
+    "readmit": [("notifications", _readmit), ("rejected_notifications", _delete_readmitted)],
+}
+
+
+def limits(settings: Settings) -> Limits:
+    """The bounds of a valid message that this deployment set."""
+    return Limits(settings.max_message_bytes, settings.max_event_age, settings.max_event_lead)

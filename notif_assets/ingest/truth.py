@@ -1,0 +1,145 @@
+"""What must hold of the tables between Kafka and the panel, each recomputed another way than it was made.
+
+Belongs here: findings, as plain sentences that say where to look; an empty list is a pass. Doesn't: when they are
+looked for (asset checks, closing a day).
+"""
+
+from datetime import date, datetime, timedelta
+
+from notif_assets.core.days import day_bounds, days_between
+from notif_assets.ingest.ledger import complete_until
+from notif_assets.ingest.silver import days_with_messages
+from notif_assets.lake import Lake, Scan
+from notif_assets.settings import Settings
+
+_BUCKET_ROWS = 4_000_000
+
+
+def offsets_taken_once(lake: Lake, first: int, last: int) -> list[str]:
+    """Batches from `first` to `last` whose records are not exactly the accepted plus the rejected ones.
+
+    Each record lies within the batch's range, once, and once in notifications or rejected_notifications. Batches that
+    moved rows afterwards are followed: what counts is where a record is now.
+    """
+    span = (first, last + 1)
+    findings = lake.select(
+        "offset_findings",
+        {
+            "batches": lake.table("ingest_batches").scan(batch=span),
+            "records": lake.table("raw_notifications").scan(batch=span),
+            "accepted": lake.table("notifications").scan(batch=(first, None)),
+            "rejected": lake.table("rejected_notifications").scan(batch=(first, None)),
+        },
+    )
+    return [
+        f"batch {row['batch']}, partition {row['kafka_partition']}: {row['places']} offsets {row['finding']}, "
+        f"the first is {row['first_offset']}"
+        for row in findings.to_pylist()
+    ]
+
+
+def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
+    """Messages (customer_id, message_id) that are more than once in the given rows."""
+    buckets = 1 + notifications.rows_at_most // _BUCKET_ROWS
+    found = []
+    for bucket in range(buckets):
+        rows = lake.select("repeated_messages", {"notifications": notifications}, buckets=buckets, bucket=bucket)
+        found += [f"customer {row['customer_id']} has {row['messages']} messages twice" for row in rows.to_pylist()]
+    return found
+
+
+def repeated_in_hours(lake: Lake, after: int) -> list[str]:
+    """Messages that are twice in one hour, among the hours that batches after `after` touched."""
+    notifications = lake.table("notifications")
+    hours = set(zip(*notifications.scan(batch=(after + 1, None)).partition_values.values(), strict=True))
+    found = []
+    for hour in sorted(hours):
+        found += repeated_messages(lake, notifications.scan(partitions={hour}))
+    return found
+
+
+def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
+    """Hours whose minutes do not add up to the messages in their files, among those touched after batch `after`.
+
+    The messages of an hour are counted from the Delta log, which knows how many rows each file has. Looked at only
+    when both tables stand at the same batch.
+    """
+    aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
+    if aggregates.watermark != notifications.watermark:
+        return [
+            f"minute_aggregates stands at batch {aggregates.watermark}, notifications at {notifications.watermark}: "
+            "materialize minute_aggregates, then check again"
+        ]
+    touched = notifications.scan(batch=(None if after is None else after + 1, None))
+    hours = set(zip(*touched.partition_values.values(), strict=True))
+    if after is None:
+        hours |= set(zip(*aggregates.scan().partition_values.values(), strict=True))
+    messages = dict.fromkeys(hours, 0)
+    for row in notifications.files().to_pylist():
+        hour = (row["partition.event_date"], row["partition.event_hour"])
+        if hour in hours:
+            messages[hour] += row["num_records"]
+    counted = lake.select("hour_counts", {"minutes": aggregates.scan(partitions=hours)}).to_pylist()
+    minutes = {(row["event_date"], row["event_hour"]): row["notifications"] for row in counted}
+    return [
+        f"{day} {hour:02d}h: {messages[day, hour]} messages, {minutes.get((day, hour), 0)} in minute_aggregates; "
+        f"`notif-assets rebuild minute_aggregates --from {day} --to {day}`"
+        for day, hour in sorted(hours)
+        if messages[day, hour] != minutes.get((day, hour), 0)
+    ]
+
+
+def panel_differs(lake: Lake, settings: Settings) -> list[str]:
+    """Customers whose panel is not what notifications hold for the panel's day."""
+    panel = lake.table("customer_panel")
+    rows = lake.rows(panel.scan()).to_pylist()
+    if not rows:
+        return []
+    start, end = day_bounds(rows[0]["billing_date"], settings.zone)
+    messages = lake.table("notifications").scan(event_datetime=(start, end), batch=(None, panel.watermark + 1))
+    counted = {
+        (row["customer_id"], row["channel"]): row["notifications"]
+        for row in lake.select("message_counts", {"notifications": messages}).to_pylist()
+    }
+    shown = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
+    return [
+        f"customer {customer}, {channel}: the panel shows {shown.get((customer, channel), 0)}, "
+        f"notifications hold {counted.get((customer, channel), 0)}"
+        for customer, channel in sorted(shown.keys() | counted.keys())
+        if shown.get((customer, channel), 0) != counted.get((customer, channel), 0)
+    ]
+
+
+def unaccepted_losses(lake: Lake) -> list[str]:
+    """Offsets that Kafka deleted before they were read, as far as nobody accepted the loss."""
+    rows = lake.select(
+        "unaccepted_losses",
+        {"batches": lake.table("ingest_batches").scan(), "losses": lake.table("ingest_losses").scan()},
+    )
+    return [
+        f"batch {row['batch']}, partition {row['kafka_partition']}: offsets {row['start_offset']} to "
+        f"{row['end_offset'] - 1} were deleted by Kafka before they were read; restore them, or "
+        f"`notif-assets accept-loss --batch {row['batch']}`"
+        for row in rows.to_pylist()
+    ]
+
+
+def behind_by(lake: Lake, now: datetime) -> timedelta | None:
+    """How far customer_panel is behind `now`, judged by its data; None while nothing is complete."""
+    until = complete_until(lake, lake.table("customer_panel").watermark)
+    return None if until is None else now - until
+
+
+def open_days_that_should_be_closed(lake: Lake, settings: Settings) -> list[date]:
+    """Days since the first message whose end plus NOTIF_GRACE is counted past, and that are not closed."""
+    until = complete_until(lake, lake.table("minute_aggregates").watermark)
+    days = days_with_messages(lake.table("notifications"), settings)
+    if until is None or not days:
+        return []
+    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+    last = (until - settings.grace).astimezone(settings.zone).date()
+    return [
+        day
+        for day in days_between(days[0], last)
+        if day not in closed and day_bounds(day, settings.zone)[1] + settings.grace <= until
+    ]

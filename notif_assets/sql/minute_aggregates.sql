@@ -1,0 +1,62 @@
+-- Notifications per customer, channel and minute, for the stretches of hours that changed.
+-- Inputs: notifications, stretches (hour as number since 1970, and the [from, to) of it to recompute).
+-- Minutes as integers: truncating a timestamp with zone costs sixteen times as much. The newest name of a minute is
+-- the greatest one among its newest events, by a window and not by an aggregate of pairs, which Spark orders otherwise.
+with counted as (
+    select
+        notifications.batch,
+        notifications.customer_id,
+        notifications.customer_name,
+        notifications.channel,
+        notifications.event_datetime,
+        epoch_us(notifications.event_datetime) // 60000000 as minute_number
+    from notifications
+    inner join stretches
+        on
+            epoch_us(notifications.event_datetime) // 3600000000 = stretches.hour_number
+            and notifications.event_datetime >= stretches.starts_at
+            and notifications.event_datetime < stretches.ends_at
+),
+
+totals as (
+    select
+        customer_id,
+        channel,
+        minute_number,
+        max(batch) as batch,
+        count(*) as notifications,
+        min(event_datetime) as first_event,
+        max(event_datetime) as last_event
+    from counted
+    group by customer_id, channel, minute_number
+),
+
+names as (
+    select counted.customer_id, counted.channel, counted.minute_number, max(counted.customer_name) as customer_name
+    from counted
+    inner join totals
+        on
+            totals.customer_id = counted.customer_id
+            and totals.channel = counted.channel
+            and totals.minute_number = counted.minute_number
+            and totals.last_event = counted.event_datetime
+    group by counted.customer_id, counted.channel, counted.minute_number
+)
+
+select
+    totals.batch,
+    totals.customer_id,
+    names.customer_name,
+    totals.channel,
+    make_timestamptz(totals.minute_number * 60000000) as minute,
+    totals.notifications,
+    totals.first_event,
+    totals.last_event,
+    cast(make_timestamptz(totals.minute_number * 60000000) as date) as event_date,
+    cast(totals.minute_number // 60 % 24 as integer) as event_hour
+from totals
+inner join names
+    on
+        names.customer_id = totals.customer_id
+        and names.channel = totals.channel
+        and names.minute_number = totals.minute_number

@@ -1,0 +1,47 @@
+-- Offsets that are not exactly once where they belong, per batch and partition.
+-- Inputs: batches (ingest_batches), records (raw_notifications) of the batches looked at; accepted (notifications) and
+-- rejected (rejected_notifications) of these batches and all later ones, as a later batch may have moved a row.
+with landed as (
+    select kafka_partition, kafka_offset from accepted
+    union all
+    select kafka_partition, kafka_offset from rejected
+),
+
+landings as (
+    select kafka_partition, kafka_offset, count(*) as times
+    from landed
+    group by kafka_partition, kafka_offset
+),
+
+taken as (
+    select batch, kafka_partition, kafka_offset, count(*) as times
+    from records
+    group by batch, kafka_partition, kafka_offset
+),
+
+judged as (
+    select
+        taken.batch,
+        taken.kafka_partition,
+        taken.kafka_offset,
+        case
+            when taken.times > 1 then 'are more than once in raw_notifications'
+            when
+                batches.batch is null
+                or taken.kafka_offset < batches.start_offset
+                or taken.kafka_offset >= batches.end_offset
+                then 'lie outside the range that the ledger gives the batch'
+            when landings.times is null then 'are neither in notifications nor in rejected_notifications'
+            when landings.times > 1 then 'are in notifications and rejected_notifications, or twice in one of them'
+        end as finding
+    from taken
+    left join batches on batches.batch = taken.batch and batches.kafka_partition = taken.kafka_partition
+    left join landings
+        on landings.kafka_partition = taken.kafka_partition and landings.kafka_offset = taken.kafka_offset
+)
+
+select batch, kafka_partition, finding, count(*) as places, min(kafka_offset) as first_offset
+from judged
+where finding is not null
+group by batch, kafka_partition, finding
+order by batch, kafka_partition, finding
