@@ -1,0 +1,240 @@
+"""The one interface to Kafka: where a topic begins and ends, and exactly the records between two offsets.
+
+Belongs here: the interface, what it returns, its errors, and what both implementations share. Doesn't: either client
+library (python_client.py, confluent_client.py; imported only when one is opened, so that definitions load fast), nor
+which ranges to read.
+
+Both read committed records only, belong to no consumer group, commit nothing and never reset an offset by themselves.
+Keys and values go into the record batches and nowhere else: not into logs, not into errors.
+"""
+# ruff: noqa: N818 (an error is named after what happened)
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.settings import Settings
+
+SCHEMA = pa.schema(
+    [
+        pa.field("kafka_partition", pa.int32(), nullable=False),
+        pa.field("kafka_offset", pa.int64(), nullable=False),
+        pa.field("kafka_timestamp", pa.timestamp("us", "UTC")),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+    ]
+)
+MAX_ROWS = 20_000
+MAX_BYTES = 16 * 2**20
+
+Ranges = Mapping[int, tuple[int, int]]  # partition → [start, end)
+
+
+@dataclass(frozen=True)
+class LogBounds:
+    """A partition holds the offsets log_start ≤ offset < log_end; log_end is the last stable offset, before which no
+    transaction is open."""
+
+    log_start: int
+    log_end: int
+
+
+@dataclass(frozen=True)
+class TopicOffsets:
+    """The bounds of every partition. topic_id changes when a topic is deleted and created again; None: not known."""
+
+    topic: str
+    topic_id: str | None
+    partitions: dict[int, LogBounds]
+
+
+class KafkaClient(Protocol):
+    """A connection to one topic. Every method raises a KafkaError within about `kafka_timeout` seconds of silence."""
+
+    def offsets(self) -> TopicOffsets:
+        """The topic's bounds now. Raises KafkaUnavailable, TopicMissing."""
+        ...
+
+    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+        """Every committed record with start ≤ offset < end, per partition, each once, as batches with SCHEMA.
+
+        In offset order within a partition, in any order across them; a batch holds at most MAX_ROWS rows and about
+        MAX_BYTES. Offsets without a record (transaction markers, aborted or compacted messages) are passed over: a
+        range ends when the position reaches its end, not when a record does. Raises OffsetsDeleted and RangeBeyondEnd
+        before the first batch, ReadStalled, KafkaUnavailable, TopicMissing.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class KafkaError(Exception):
+    """Anything that Kafka, or the way to it, refuses; one line that says what to do."""
+
+
+class KafkaUnavailable(KafkaError):
+    """No broker answers."""
+
+    def __init__(self, bootstrap: str, reason: str = "") -> None:
+        super().__init__(
+            f"no Kafka broker answers at {bootstrap}{f' ({reason})' if reason else ''}: "
+            "start it (`notif-assets broker`) or set NOTIF_KAFKA_BOOTSTRAP"
+        )
+
+
+class TopicMissing(KafkaError):
+    """The broker answers but has no such topic."""
+
+    def __init__(self, topic: str, bootstrap: str) -> None:
+        super().__init__(f"Kafka at {bootstrap} has no topic {topic!r}: create it or set NOTIF_TOPIC")
+
+
+class OffsetsDeleted(KafkaError):
+    """A range begins before its partition's log does: messages are lost to whoever hadn't read them."""
+
+    def __init__(self, partition: int, start: int, log_start: int) -> None:
+        super().__init__(
+            f"Kafka has deleted offsets {start} to {log_start - 1} of partition {partition} before they were read: "
+            "restore them or accept the loss (`notif-assets accept-loss`)"
+        )
+        self.partition, self.start, self.log_start = partition, start, log_start
+
+
+class RangeBeyondEnd(KafkaError):
+    """A range ends after its partition's log does: the topic isn't the one that the range was planned on."""
+
+    def __init__(self, partition: int, end: int, log_end: int) -> None:
+        super().__init__(
+            f"partition {partition} ends at offset {log_end}, before {end}: is this another cluster, or was the topic "
+            "created again? Point NOTIF_KAFKA_BOOTSTRAP at the cluster that this lake was read from"
+        )
+        self.partition, self.end, self.log_end = partition, end, log_end
+
+
+class ReadStalled(KafkaError):
+    """The broker is there but no position moves."""
+
+    def __init__(self, seconds: float, unfinished: Ranges) -> None:
+        where = ", ".join(f"{partition}: {at} of {end}" for partition, (at, end) in sorted(unfinished.items()))
+        super().__init__(f"no progress for {seconds:g} s at partition {where}: look at the broker, then run again")
+
+
+class PropertyRefused(KafkaError):
+    """A Kafka property that the client doesn't know, can't take, or that isn't the user's to set."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"Kafka property {name!r} {why}: correct NOTIF_KAFKA_PROPERTIES")
+
+
+# What exact reading depends on is no knob.
+RESERVED = {
+    "bootstrap.servers": "is set by NOTIF_KAFKA_BOOTSTRAP",
+    **dict.fromkeys(
+        ("group.id", "isolation.level", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof"),
+        "is fixed by this project",
+    ),
+}
+
+
+def client_name(settings: Settings) -> str:
+    """`confluent` or `kafka-python`: what `settings.kafka_client` comes to here."""
+    if settings.kafka_client == "auto":
+        return "confluent" if find_spec("confluent_kafka") else "kafka-python"
+    if settings.kafka_client == "confluent" and not find_spec("confluent_kafka"):
+        raise KafkaError("confluent-kafka isn't installed: install the extra `notif-assets[librdkafka]`")
+    return settings.kafka_client
+
+
+def open_client(settings: Settings) -> KafkaClient:
+    """The client that `settings.kafka_client` names, not yet connected; use it in a `with`."""
+    if client_name(settings) == "confluent":
+        from notif_assets.kafka.confluent_client import ConfluentClient
+
+        return ConfluentClient(settings)
+    from notif_assets.kafka.python_client import PythonClient
+
+    return PythonClient(settings)
+
+
+def check_properties(properties: Mapping[str, str]) -> None:
+    """Raises PropertyRefused for a property that the project sets itself."""
+    for name in properties:
+        if name in RESERVED:
+            raise PropertyRefused(name, RESERVED[name])
+
+
+def check_ranges(ranges: Ranges, offsets: TopicOffsets) -> dict[int, tuple[int, int]]:
+    """The ranges that hold anything. Raises OffsetsDeleted, RangeBeyondEnd, ValueError for an end before its start."""
+    wanted = {}
+    for partition, (start, end) in ranges.items():
+        bounds = offsets.partitions.get(partition, LogBounds(0, 0))
+        if end < start or start < 0:
+            raise ValueError(f"not a range of offsets: [{start}, {end}) of partition {partition}")
+        if start == end:
+            continue
+        if start < bounds.log_start:
+            raise OffsetsDeleted(partition, start, bounds.log_start)
+        if end > bounds.log_end:
+            raise RangeBeyondEnd(partition, end, bounds.log_end)
+        wanted[partition] = (start, end)
+    return wanted
+
+
+class Progress:
+    """What is left of the ranges of one read: partition → (position, end)."""
+
+    def __init__(self, ranges: Ranges, timeout: float) -> None:
+        self.left = dict(ranges)
+        self._timeout = timeout
+        self._moved_at = time.monotonic()
+
+    def reach(self, positions: Mapping[int, int]) -> list[int]:
+        """Takes the positions reached and gives the partitions that this finishes. Raises ReadStalled."""
+        moved = False
+        for partition, position in positions.items():
+            if partition in self.left and position > self.left[partition][0]:
+                moved = True
+                self.left[partition] = position, self.left[partition][1]
+        if moved:
+            self._moved_at = time.monotonic()
+        elif time.monotonic() > self._moved_at + self._timeout:
+            raise ReadStalled(self._timeout, self.left)
+        finished = [partition for partition, (position, end) in self.left.items() if position >= end]
+        for partition in finished:
+            del self.left[partition]
+        return finished
+
+
+_LAST_MILLISECOND = 253_402_300_799_999  # of year 9999, the last that Python's datetime knows
+
+
+def record_batch(
+    partitions: list[int], offsets: list[int], milliseconds: list[int], keys: list[Any], values: list[Any]
+) -> pa.RecordBatch:
+    """Columns as the clients give them → a batch with SCHEMA. A timestamp that is none (−1) or absurd becomes null."""
+    stamps = pa.array(milliseconds, pa.int64())
+    real = pc.and_(pc.greater_equal(stamps, 0), pc.less_equal(stamps, _LAST_MILLISECOND))
+    stamps = pc.if_else(real, stamps, None).cast(pa.timestamp("ms", "UTC")).cast(SCHEMA.field("kafka_timestamp").type)
+    columns = [
+        pa.array(partitions, pa.int32()),
+        pa.array(offsets, pa.int64()),
+        stamps,
+        pa.array(keys, pa.binary()),
+        pa.array(values, pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def rows_within_bytes(batch: pa.RecordBatch) -> int:
+    """How many rows to ask for next, so that a batch like this one stays near MAX_BYTES."""
+    return max(1, min(MAX_ROWS, MAX_BYTES * int(batch.num_rows) // max(int(batch.nbytes), 1)))

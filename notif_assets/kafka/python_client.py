@@ -1,0 +1,209 @@
+"""KafkaClient on kafka-python, the one that needs nothing but Python.
+
+Belongs here: what is particular to that library. Doesn't: what both clients share (client.py).
+"""
+
+import base64
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.admin import OffsetSpec
+from kafka.protocol.consumer import IsolationLevel
+
+from notif_assets.kafka.client import (
+    KafkaError,
+    KafkaUnavailable,
+    LogBounds,
+    Progress,
+    PropertyRefused,
+    Ranges,
+    TopicMissing,
+    TopicOffsets,
+    check_properties,
+    check_ranges,
+    record_batch,
+    rows_within_bytes,
+)
+from notif_assets.settings import Settings
+
+_POLL_MILLISECONDS = 100
+_PROTOCOLS = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}  # another would be found out by never connecting
+_NO_ID = uuid.UUID(int=0)  # from a broker older than 2.8
+_LOGGER = logging.getLogger("kafka")
+
+# Where librdkafka's names, which kafka_properties uses, aren't kafka-python's with dots for underscores.
+_RENAMED = {
+    "sasl.mechanisms": "sasl_mechanism",
+    "sasl.username": "sasl_plain_username",
+    "sasl.password": "sasl_plain_password",
+    "ssl.ca.location": "ssl_cafile",
+    "ssl.certificate.location": "ssl_certfile",
+    "ssl.key.location": "ssl_keyfile",
+    "ssl.key.password": "ssl_password",
+    "ssl.crl.location": "ssl_crlfile",
+    "ssl.cipher.suites": "ssl_ciphers",
+}
+
+
+class PythonClient:
+    """See KafkaClient."""
+
+    def __init__(self, settings: Settings) -> None:
+        check_properties(settings.kafka_properties)
+        self._topic = settings.topic
+        self._bootstrap = settings.kafka_bootstrap
+        self._timeout = settings.kafka_timeout
+        self._connection = connection_config(settings)
+        self._admin: Any = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+        self._admin = None
+
+    def offsets(self) -> TopicOffsets:
+        try:
+            if self._admin is None:  # connects, hence not before it is needed
+                self._admin = self._open.enter_context(KafkaAdminClient(**self._known(KafkaAdminClient)))
+            topic = self._admin.describe_topics([self._topic])[0]
+            if error_code := topic["error_code"]:
+                raise kafka_errors.for_code(error_code)
+            partitions = sorted(each["partition_index"] for each in topic["partitions"])
+            starts, ends = (
+                self._admin.list_partition_offsets(
+                    {TopicPartition(self._topic, partition): spec for partition in partitions},
+                    isolation_level=IsolationLevel.READ_COMMITTED,
+                    timeout_ms=int(self._timeout * 1000),
+                )
+                for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+            )
+        except kafka_errors.KafkaError as error:
+            raise self._translated(error) from None
+        bounds = {at.partition: LogBounds(starts[at].offset, ends[at].offset) for at in sorted(starts)}
+        return TopicOffsets(self._topic, _topic_id(topic.get("topic_id")), bounds)
+
+    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+        wanted = check_ranges(ranges, self.offsets())
+        if not wanted:
+            return
+        progress = Progress(wanted, self._timeout)
+        rows = 1000  # until the first batch shows how big the messages are
+        consumer = None
+        try:
+            consumer = KafkaConsumer(
+                **self._known(KafkaConsumer),
+                group_id=None,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                auto_offset_reset="none",
+                allow_auto_create_topics=False,
+                fetch_max_wait_ms=_POLL_MILLISECONDS,
+                fetch_max_bytes=64 * 2**20,
+                max_partition_fetch_bytes=8 * 2**20,
+                receive_buffer_bytes=4 * 2**20,
+                metrics_enabled=False,
+            )
+            at = {partition: TopicPartition(self._topic, partition) for partition in wanted}
+            consumer.assign(list(at.values()))
+            for partition, (start, _) in wanted.items():
+                consumer.seek(at[partition], start)
+            while progress.left:
+                polled = consumer.poll(timeout_ms=_POLL_MILLISECONDS, max_records=rows)
+                # The library reads ahead: what lies beyond a range's end isn't asked for.
+                records = [
+                    record
+                    for where, some in polled.items()
+                    for end in (wanted[where.partition][1],)
+                    for record in some
+                    if record.offset < end
+                ]
+                if records:
+                    batch = record_batch(
+                        [record.partition for record in records],
+                        [record.offset for record in records],
+                        [-1 if record.timestamp is None else record.timestamp for record in records],
+                        [record.key for record in records],
+                        [record.value for record in records],
+                    )
+                    rows = rows_within_bytes(batch)
+                    yield batch
+                # Positions also pass offsets without records.
+                finished = progress.reach(
+                    {each: consumer.position(at[each], timeout_ms=1000) for each in progress.left}
+                )
+                consumer.pause(*(at[partition] for partition in finished))
+        except kafka_errors.KafkaError as error:
+            check_ranges(progress.left, self.offsets())  # deleted meanwhile?
+            raise self._translated(error) from None
+        finally:
+            if consumer is not None:
+                consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _known(self, kind: Any) -> dict[str, Any]:
+        return known_config(kind, self._connection, self._timeout)
+
+    def _translated(self, error: kafka_errors.KafkaError) -> KafkaError:
+        if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
+            return TopicMissing(self._topic, self._bootstrap)
+        name = type(error).__name__
+        if isinstance(error, kafka_errors.KafkaTimeoutError):
+            return KafkaUnavailable(self._bootstrap)
+        if isinstance(error, kafka_errors.RetriableError):
+            return KafkaUnavailable(self._bootstrap, name)
+        return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {name}")
+
+
+def connection_config(settings: Settings) -> dict[str, Any]:
+    """`settings` under kafka-python's keyword names. Raises PropertyRefused for what it doesn't know or can't take."""
+    if _LOGGER.level == logging.NOTSET:  # it logs each failed attempt; users get one error instead
+        _LOGGER.setLevel(logging.CRITICAL + 1)
+    config: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap.split(",")}
+    for name, value in settings.kafka_properties.items():
+        if name == "ssl.endpoint.identification.algorithm":
+            config["ssl_check_hostname"] = value == "https"
+            continue
+        keyword = _RENAMED.get(name, name.replace(".", "_"))
+        if keyword not in KafkaConsumer.DEFAULT_CONFIG:
+            raise PropertyRefused(name, "is unknown to kafka-python")
+        default = KafkaConsumer.DEFAULT_CONFIG[keyword]
+        try:
+            match default:
+                case bool():
+                    config[keyword] = {"true": True, "false": False}[value.lower()]
+                case int() | float():
+                    config[keyword] = type(default)(value)
+                case str() | None if keyword != "security_protocol" or value in _PROTOCOLS:
+                    config[keyword] = value
+                case _:
+                    raise ValueError(name)
+        except (KeyError, ValueError):
+            raise PropertyRefused(name, "has a value that kafka-python can't take") from None
+    return config
+
+
+def known_config(kind: Any, connection: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """What of `connection` a KafkaConsumer, KafkaProducer or KafkaAdminClient takes, with `timeout` seconds' limits."""
+    limits = {
+        "bootstrap_timeout_ms": int(timeout * 1000),
+        "request_timeout_ms": int(min(max(timeout, 1.0), 500.0) * 1000),  # must stay below the idle time of 540 s
+        "reconnect_backoff_max_ms": 1000,
+    }
+    return {name: value for name, value in (limits | connection).items() if name in kind.DEFAULT_CONFIG}
+
+
+def _topic_id(received: str | None) -> str | None:
+    """As Kafka's own tools print it, so that both clients agree."""
+    number = uuid.UUID(received) if received else _NO_ID
+    return None if number == _NO_ID else base64.urlsafe_b64encode(number.bytes).rstrip(b"=").decode()
