@@ -30,7 +30,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class Settings(BaseSettings):
-    """The settings of one deployment. Raises pydantic.ValidationError, naming the variable, on a value that can't be."""
+    """The settings of one deployment. Raises pydantic.ValidationError, naming the variable, on an impossible value."""
 
     model_config = SettingsConfigDict(
         env_prefix="NOTIF_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True

@@ -4,6 +4,7 @@ Belongs here: what a day's bill is, when it may close, what must hold before any
 of commits that a killed run can't spoil. Doesn't: the arithmetic (sql/), where a day begins (core/days.py), reports.
 """
 
+import io
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -11,16 +12,28 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from notif_assets.billing.prices import ensure_prices, price_list
+from notif_assets.billing.prices import ensure_prices, packaged_prices, price_list, prices_in_force
 from notif_assets.core.days import day_bounds
 from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
 from notif_assets.ingest.pump import execute_planned
 from notif_assets.ingest.truth import offsets_taken_once, repeated_messages
 from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.reports import write_billing
 from notif_assets.settings import Settings
 
 Status = Literal["provisional", "final"]
+Gate = Literal["every_channel_has_one_price", "bill_equals_messages_times_price"]
+
+PUBLISHED_BILL = """\
+Relatório de Cobrança
+
+Cliente: Acme
+Notificações Whatsapp: 25000
+Valor: R$ 1000,00
+Data: 2020-02-03
+"""
+"""The user's document, "Relatório de Cobrança"."""
 
 _CENT = Decimal("0.01")
 
@@ -32,10 +45,10 @@ class NotClosable(Exception):  # noqa: N818 - an answer: not yet
 class BillRefused(Exception):  # noqa: N818 - a gate's answer
     """The bill would be wrong, so nothing of it was written. `findings` has a plain sentence for each reason."""
 
-    def __init__(self, day: date, findings: list[str]) -> None:
+    def __init__(self, day: date, gate: Gate, findings: list[str]) -> None:
         more = f" … and {len(findings) - 5} more" if len(findings) > 5 else ""
         super().__init__(f"{day} can't be billed: {'; '.join(findings[:5])}{more}")
-        self.day, self.findings = day, findings
+        self.day, self.gate, self.findings = day, gate, findings
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
             )
         newest = max(rows, key=lambda row: row["closed_at"])
         counts, _ = _recount(lake, settings, day)
-        _refuse_unpriced(lake, day, counts, version)
+        _refuse_unpriced(lake, day, counts, version, price_list(lake, version))
         if newest["price_version"] == version:
             return
         row = {**newest, "status": "repriced", "price_version": version, "note": note, "run_id": run_id}
@@ -118,10 +131,17 @@ def lines_of(lake: Lake, settings: Settings, day: date, status: Status, run_id: 
 
     Raises BillRefused for a channel without exactly one price.
     """
-    version = ensure_prices(lake)
+    version, listed = prices_in_force(lake)
     counts, through = _recount(lake, settings, day)
-    prices = _refuse_unpriced(lake, day, counts, version)
-    lines = lake.select(
+    prices = _refuse_unpriced(lake, day, counts, version, listed)
+    return _lines(lake, counts, prices, day, version, status, through, run_id), through
+
+
+def _lines(
+    lake: Lake, counts: pa.Table, prices: pa.Table, day: date, version: str, status: Status, through: int, run_id: str
+) -> pa.Table:
+    """The one path from counts to lines, for the bill, the report and the check on the published example."""
+    return lake.select(
         "daily_billing",
         {"counts": counts, "unit_prices": prices},
         billing_date=day,
@@ -131,7 +151,21 @@ def lines_of(lake: Lake, settings: Settings, day: date, status: Status, run_id: 
         run_id=run_id,
         computed_at=datetime.now(UTC),
     )
-    return lines, through
+
+
+def published_bill_differs(lake: Lake) -> list[str]:
+    """Where the deployed code does not give the document's bill: 25000 WhatsApp notifications → R$ 1000,00."""
+    counts = pa.table(
+        {"customer_id": [1], "customer_name": ["Acme"], "channel": ["Whatsapp"], "notifications": [25_000]}
+    )
+    day = date(2020, 2, 3)
+    prices = lake.select("unit_prices", {"pairs": counts, "prices": packaged_prices()}, day=day)
+    lines = _lines(lake, counts, prices, day, "published", "final", 0, "published")
+    written = io.BytesIO()
+    write_billing(lines, SCHEMAS["billing_adjustments"].arrow.empty_table(), written, "text")
+    return (
+        [] if written.getvalue().decode() == PUBLISHED_BILL else ["the document's bill of 25000 notifications differs"]
+    )
 
 
 def wrong_lines(lake: Lake, settings: Settings, day: date, lines: pa.Table, through: int) -> list[str]:
@@ -208,7 +242,7 @@ def _refuse_wrong_inputs(lake: Lake, settings: Settings, day: date, lines: pa.Ta
     if first is not None:
         findings += offsets_taken_once(lake, first, min(last, through))
     if findings:
-        raise BillRefused(day, findings)
+        raise BillRefused(day, "bill_equals_messages_times_price", findings)
 
 
 def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -> Billed:
@@ -232,7 +266,8 @@ def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> pa.Table:
     before = lake.rows(_day_scan(adjustments, day))
     lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
     billed = lake.select("billed_so_far", {"lines": lines, "adjustments": before})
-    prices = _refuse_unpriced(lake, day, lake.select("billed_pairs", {"counts": counts, "billed": billed}), version)
+    pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
+    prices = _refuse_unpriced(lake, day, pairs, version, price_list(lake, version))
     counted = max([row["through_batch"] for row in closed] + before["through_batch"].to_pylist())
     due = lake.select(
         "billing_adjustments",
@@ -272,9 +307,9 @@ def _recount(lake: Lake, settings: Settings, day: date) -> tuple[pa.Table, int]:
     return lake.select("day_counts", {"minutes": aggregates.scan(minute=(start, end))}), aggregates.watermark
 
 
-def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str) -> pa.Table:
+def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, listed: pa.Table) -> pa.Table:
     """The unit price of each customer and channel of `pairs`. Raises BillRefused naming those without exactly one."""
-    prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day)
+    prices = lake.select("unit_prices", {"pairs": pairs, "prices": listed}, day=day)
     channels: dict[tuple[str, int], list[int]] = {}
     for row in prices.to_pylist():
         if row["prices_found"] != 1:
@@ -286,7 +321,7 @@ def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str) -> pa
         for (channel, found), customers in sorted(channels.items())
     ]
     if findings:
-        raise BillRefused(day, findings)
+        raise BillRefused(day, "every_channel_has_one_price", findings)
     return prices
 
 
@@ -310,3 +345,39 @@ def _billed(lake: Lake, day: date, status: Status, written: pa.Table, closed_now
         adjusted_amount=sum(written["amount_delta"].to_pylist(), Decimal(0)),
         closed_now=closed_now,
     )
+
+
+def closed_days_that_differ(lake: Lake, settings: Settings) -> list[str]:
+    """Closed days whose lines and adjustments are not the messages of the day times the price in force.
+
+    Counts the messages themselves, up to the batch that the bill counted. Late messages that no adjustment has taken
+    yet are not a difference: they are due.
+    """
+    closed: dict[date, list[dict[str, Any]]] = {}
+    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
+        closed.setdefault(row["billing_date"], []).append(row)
+    found = []
+    for day, rows in sorted(closed.items()):
+        lines, adjustments = (
+            lake.rows(_day_scan(lake.table(name), day)) for name in ("daily_billing", "billing_adjustments")
+        )
+        through = max([row["through_batch"] for row in rows] + adjustments["through_batch"].to_pylist())
+        start, end = day_bounds(day, settings.zone)
+        messages = lake.table("notifications").scan(event_datetime=(start, end), batch=(None, through + 1))
+        counts = lake.select("message_counts", {"notifications": messages})
+        billed = lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
+        pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
+        version = max(rows, key=lambda row: row["closed_at"])["price_version"]
+        prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day).to_pylist()
+        sent = {(row["customer_id"], row["channel"]): row["notifications"] for row in counts.to_pylist()}
+        paid = {(row["customer_id"], row["channel"]): row for row in billed.to_pylist()}
+        for row in prices:
+            key = (row["customer_id"], row["channel"])
+            n, entry = sent.get(key, 0), paid.get(key, {"notifications": 0, "amount": Decimal(0)})
+            due = (n * row["unit_price"]).quantize(_CENT, ROUND_HALF_UP) if row["prices_found"] == 1 else None
+            if entry["notifications"] != n or entry["amount"] != due:
+                found.append(
+                    f"{day}, customer {key[0]}, {key[1]}: billed {entry['notifications']} for {entry['amount']}, "
+                    f"sent {n} for {due}"
+                )
+    return found

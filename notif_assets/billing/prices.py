@@ -40,6 +40,12 @@ def ensure_prices(lake: Lake) -> str:
     return current_version(lake) or load_prices(lake, packaged_prices())
 
 
+def prices_in_force(lake: Lake) -> tuple[str, pa.Table]:
+    """The version and the prices that open days have now: the current list, before the first one the packaged one."""
+    version = current_version(lake)
+    return (version, price_list(lake, version)) if version else (price_version(packaged_prices()), packaged_prices())
+
+
 def current_version(lake: Lake) -> str | None:
     """The version of the list that was loaded last, None before the first."""
     rows = lake.select("current_prices", {"prices": lake.table("prices").scan()})

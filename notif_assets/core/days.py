@@ -31,8 +31,14 @@ def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
 
 
 def day_of(instant: datetime, zone: ZoneInfo) -> date:
-    """The billing day of an instant."""
-    return instant.astimezone(zone).date()
+    """The billing day of an instant: the one whose bounds hold it.
+
+    That is its date in `zone`, unless the clock was turned back past midnight (to 23:01 at 00:01): what then comes
+    twice stays with the new day, for a day is one stretch of time.
+    """
+    day = instant.astimezone(zone).date()
+    start, end = day_bounds(day, zone)
+    return day - _DAY if instant < start else day + _DAY if instant >= end else day
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

@@ -81,14 +81,18 @@ REJECTION_COLUMNS: Final = (
 
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder(Message).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _TIMESTAMP = pa.timestamp("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What the tables count hours and days in, whatever an absurd Kafka timestamp would allow: [1970, 9999).
+_END = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 # The shapes on which Arrow and msgspec agree; every other one is left to msgspec.
 _COMMON_SHAPE = (
     r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
     r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and the closing quote optional: a string that never ends costs its length once, not squared.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _SLICE = 8_192
 
 
@@ -126,9 +130,11 @@ def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]
     instants = _instants([m.event_datetime for m in messages])
     asked = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(places, pa.int64()))
     reference = pc.coalesce(asked["kafka_timestamp"], asked["ingested_at"])
-    lead = pc.subtract(pc.cast(instants, pa.int64()), pc.cast(reference, pa.int64()))
-    early = pc.fill_null(pc.less(lead, -(limits.max_age // timedelta(microseconds=1))), False)
-    late = pc.fill_null(pc.greater(lead, limits.max_lead // timedelta(microseconds=1)), False)
+    events = pc.cast(instants, pa.int64())
+    lead = pc.subtract(events, pc.cast(reference, pa.int64()))
+    early = pc.or_(pc.less(lead, -(limits.max_age // timedelta(microseconds=1))), pc.less(events, 0))
+    late = pc.or_(pc.greater(lead, limits.max_lead // timedelta(microseconds=1)), pc.greater_equal(events, _END))
+    early, late = pc.fill_null(early, False), pc.fill_null(late, False)
     wrong = pc.or_(pc.is_null(instants), pc.or_(early, late))
     if pc.any(wrong).as_py():
         for at in pc.indices_nonzero(wrong).to_pylist():
@@ -205,17 +211,27 @@ def _depth(value: bytes) -> int:
 
 
 def _second_look(value: bytes) -> Message | Rejection:
-    """A repeated key's last value holds, so a message whose *earlier* value was wrong is decoded again as a whole."""
+    """A repeated key's last value holds, so a message whose *earlier* value was wrong is decoded again, by field."""
     try:
-        document = msgspec.json.decode(value)
+        msgspec.json.decode(value, type=msgspec.Raw)
     except _UNDECODABLE as error:
         return Rejection("not_json", str(error) if isinstance(error, msgspec.MsgspecError) else "")
-    if not isinstance(document, dict):
+    try:
+        fields = _decode_fields(value)
+    except msgspec.ValidationError:
         return Rejection("not_an_object")
+    document = {name: _anything(fields[name]) for name in Message.__struct_fields__ if name in fields}
     try:
         return msgspec.convert(document, Message)
     except msgspec.ValidationError as error:
         return _diagnosis(document, str(error))
+
+
+def _anything(value: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.ValidationError:  # a number like 1e400: JSON, but of no type that a field has
+        return None
 
 
 def _diagnosis(document: dict[str, Any], error: str) -> Rejection:

@@ -91,6 +91,7 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
         after, through = panel.watermark, aggregates.watermark
         if through <= after:
             return None
+        before_this = after
         if moves_between(lake, lake.table("ingest_batches"), after, through):
             after = 0  # a removed message may have been the only one of its customer and channel: look at all again
         changed = aggregates.scan(batch=(after + 1, None))
@@ -105,7 +106,7 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
             updated_at=updated_at,
         )
         panel.replace(rows, None, through)
-        return Advance(panel.watermark, through, rows.num_rows)
+        return Advance(before_this, through, rows.num_rows)
 
     return until_committed(attempt)
 

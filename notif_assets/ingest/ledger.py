@@ -27,14 +27,18 @@ _UNKNOWN_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of the ledger. `ranges` maps each partition to [start, end); all empty unless its kind is kafka."""
+    """One batch of the ledger.
+
+    `ranges` maps each partition to [start, end), all empty unless its kind is kafka; `lag` counts the offsets that
+    Kafka held beyond them when the batch was planned.
+    """
 
     number: int
     kind: Kind
     topic: str
     planned_at: datetime
     ranges: Mapping[int, tuple[int, int]]
-    reaches_end: bool
+    lag: int
     dedup_through: date | None
     readmit_reason: str | None
 
@@ -54,7 +58,7 @@ def read_batch(lake: Lake, ledger: Table, number: int) -> Batch:
         topic=first["topic"],
         planned_at=first["planned_at"],
         ranges={row["kafka_partition"]: (row["start_offset"], row["end_offset"]) for row in rows},
-        reaches_end=all(row["end_offset"] >= row["log_end_offset"] for row in rows),
+        lag=sum(row["log_end_offset"] - row["end_offset"] for row in rows),
         dedup_through=first["dedup_through"],
         readmit_reason=first["readmit_reason"],
     )
@@ -90,7 +94,7 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
                 "batch": ledger.watermark + 1,
                 "kind": "kafka",
                 "topic": offsets.topic,
-                "topic_id": offsets.topic_id,
+                "topic_id": offsets.topic_id or (last[0]["topic_id"] if last else None),
                 "kafka_partition": partition,
                 "log_start_offset": logs[partition].start,
                 "start_offset": start,

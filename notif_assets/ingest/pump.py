@@ -23,3 +23,10 @@ def settle(lake: Lake, settings: Settings) -> None:
         pass
     gold.take_minutes(lake)
     gold.take_panel(lake, settings)
+
+
+def committed_ends(lake: Lake) -> dict[int, int]:
+    """The offset of each partition up to which every table, customer_panel too, holds the topic."""
+    batch = lake.table("customer_panel").watermark
+    ends = lake.select("committed_ends", {"batches": lake.table("ingest_batches").scan()}, batch=batch)
+    return dict(zip(ends["kafka_partition"].to_pylist(), ends["end_offset"].to_pylist(), strict=True))

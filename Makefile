@@ -1,0 +1,40 @@
+# Everything runs from the repository's root, in .venv; each target installs what it needs first.
+PYTHON ?= python3
+BIN := .venv/bin
+export DAGSTER_HOME := $(CURDIR)
+export DAGSTER_STORE ?= $(CURDIR)/data/dagster
+
+.PHONY: install test check bench soak lock clean
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make install PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+test: install
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dagster definitions validate -w workspace.yaml
+
+bench: install
+	$(BIN)/python -m bench
+
+soak: install
+	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s
+
+# The lock names no index, and holds for every platform and every Python from 3.11 on.
+lock:
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--all-extras --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv data .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""The assets, one module per family, each with its checks beside it."""

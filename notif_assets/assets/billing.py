@@ -1,0 +1,203 @@
+"""The daily bill: prices, lines, closed days and their corrections.
+
+Belongs here: the assets, the gates that stop a bill before it is written, the checks that look at it again.
+Doesn't: what a bill is and when a day may close (billing/), when it is run (schedules.py).
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from notif_assets.assets.catalogue import OWNERS, described, row_count
+from notif_assets.assets.notifications import findings_result
+from notif_assets.billing import bill
+from notif_assets.billing.prices import ensure_prices, load_prices
+from notif_assets.billing.published import publish_bill
+from notif_assets.core.files import FileRefused
+from notif_assets.core.price_list import parse_price_list
+from notif_assets.files.dropped import read_file
+from notif_assets.ingest import truth
+from notif_assets.kafka.client import KafkaClient, KafkaError
+from notif_assets.lake import Lake
+from notif_assets.partitions import billing_days as billing_days_of
+from notif_assets.settings import Settings
+
+POOL = "billing"
+TABLES = ("daily_billing", "billing_days", "billing_adjustments")
+GATES = {
+    "published_bill_holds": "The deployed code gives the document's bill: 25000 WhatsApp notifications, R$ 1000,00.",
+    "every_channel_has_one_price": "Every customer and channel of the day has exactly one price.",
+    "bill_equals_messages_times_price": "The lines are the day's messages times the price, and the day's inputs hold.",
+}
+
+price_file = dg.AssetSpec(
+    "price_file",
+    description="The price list as finance keeps it: a CSV file, imported whole.",
+    group_name="sources",
+    kinds={"csv"},
+    owners=OWNERS,
+)
+
+
+class PriceFile(dg.Config):
+    """Which price list a run imports."""
+
+    file: str = Field(default="", description="Absolute path of a CSV; none: the packaged list, if there is none yet.")
+
+
+@dg.asset(**described("prices"), deps=[price_file], code_version="1", pool=POOL)
+def prices(config: PriceFile, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+    try:
+        if config.file:
+            path = Path(config.file)
+            version = load_prices(lake, parse_price_list(read_file(path), path.name))
+        else:
+            version = ensure_prices(lake)
+    except FileRefused as refused:
+        raise dg.Failure(f"No price was changed. {refused}", allow_retries=False) from None
+    return dg.MaterializeResult(metadata={"dagster/row_count": row_count(lake, "prices"), "price_version": version})
+
+
+class Billing(dg.Config):
+    """How a run bills its days."""
+
+    must_close: bool = Field(
+        default=False, description="Fail if a day can't close yet, instead of billing it provisionally."
+    )
+    reprice: bool = Field(default=False, description="From here on the current price list prices these closed days.")
+    note: str = Field(default="", description="Why the days are priced anew.")
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "daily_billing", deps=["minute_aggregates", prices], code_version="1", **described("daily_billing")
+        ),
+        dg.AssetSpec("billing_days", deps=["daily_billing"], code_version="1", **described("billing_days")),
+        dg.AssetSpec(
+            "billing_adjustments",
+            deps=["daily_billing", "billing_days", "minute_aggregates", prices],
+            code_version="1",
+            **described("billing_adjustments"),
+        ),
+    ],
+    partitions_def=billing_days_of,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[
+        dg.AssetCheckSpec(name, asset="daily_billing", blocking=True, description=text) for name, text in GATES.items()
+    ],
+    pool=POOL,
+)
+def daily_billing(
+    context: dg.AssetExecutionContext,
+    config: Billing,
+    lake: dg.ResourceParam[Lake],
+    settings: dg.ResourceParam[Settings],
+    kafka: dg.ResourceParam[KafkaClient],
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+    lake.claim(topic=settings.topic, timezone=settings.timezone)
+    found: dict[str, list[str]] = {name: [] for name in GATES}
+    found["published_bill_holds"] = bill.published_bill_differs(lake)
+    waiting: list[str] = []
+    if not any(found.values()):
+        with kafka as client:
+            for key in sorted(context.partition_keys):
+                try:
+                    _bill(context, config, lake, settings, client, date.fromisoformat(key))
+                except bill.BillRefused as refused:  # the other days don't have to wait for this one
+                    found[refused.gate].append(str(refused))
+                except bill.NotClosable as not_yet:
+                    waiting.append(str(not_yet))
+                except KafkaError as error:
+                    raise dg.Failure(str(error)) from None
+    results = [
+        dg.AssetCheckResult(
+            check_name=name,
+            asset_key="daily_billing",
+            passed=not findings,
+            description="; ".join(findings) or None,
+            metadata={"findings": findings, "look_at": "daily_billing, prices"},
+        )
+        for name, findings in found.items()
+    ]
+    refused_days = [sentence for findings in found.values() for sentence in findings]
+    if refused_days or waiting:
+        yield from results
+        raise dg.Failure("; ".join([*refused_days, *waiting]), allow_retries=False)
+    for name in TABLES:
+        yield dg.MaterializeResult(asset_key=name)
+    yield from results
+
+
+def _bill(
+    context: dg.AssetExecutionContext,
+    config: Billing,
+    lake: Lake,
+    settings: Settings,
+    client: KafkaClient,
+    day: date,
+) -> None:
+    if config.reprice:
+        billed = bill.reprice(lake, settings, client, day, config.note, context.run_id)
+    elif config.must_close:
+        billed = bill.close_day(lake, settings, client, day, context.run_id)
+    else:
+        billed = bill.bill_day(lake, settings, client, day, context.run_id)
+    reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
+    numbers: dict[str, dict[str, Any]] = {
+        "daily_billing": {
+            "dagster/partition_row_count": billed.lines,
+            "notifications": billed.notifications,
+            "amount": float(billed.amount),  # for the plot; the table has the decimal
+            "status": billed.status,
+            "reports": [str(path) for path in reports],
+        },
+        "billing_days": {"dagster/partition_row_count": int(billed.status == "final")},
+        "billing_adjustments": {
+            "adjustments_written": billed.adjustments,
+            "adjusted_amount": float(billed.adjusted_amount),
+        },
+    }
+    for name, metadata in numbers.items():
+        context.add_asset_metadata(metadata, asset_key=name, partition_key=str(day))
+    context.log.info(
+        "%s: %s, %d lines, %d notifications, %s; %d adjustments, %s",
+        day,
+        billed.status,
+        billed.lines,
+        billed.notifications,
+        billed.amount,
+        billed.adjustments,
+        billed.adjusted_amount,
+    )
+
+
+@dg.asset_check(
+    asset="daily_billing",
+    additional_deps=["billing_adjustments", "minute_aggregates"],
+    description="Lines + adjustments of every closed day are its messages, counted now, times the price in force.",
+)
+def closed_days_equal_their_recount(
+    lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    return findings_result(bill.closed_days_that_differ(lake, settings), "daily_billing, billing_adjustments")
+
+
+@dg.asset_check(asset="billing_days", description="Every day whose end plus NOTIF_GRACE is counted past, is closed.")
+def every_closed_day_is_present(
+    lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    days = truth.open_days_that_should_be_closed(lake, settings)
+    return dg.AssetCheckResult(
+        passed=not days,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(days)} days are open: `notif-assets close-day {days[0]} --to {days[-1]}`" if days else None,
+        metadata={"open_days": [str(day) for day in days[:31]], "open_days_in_all": len(days)},
+    )
+
+
+CHECKS = [closed_days_equal_their_recount, every_closed_day_is_present]

@@ -1,0 +1,35 @@
+"""The files that closing a day leaves for people: `billing/DATE.txt|csv|parquet` under NOTIF_REPORTS.
+
+Belongs here: which rows a day's files hold and where they go. Doesn't: their layout (reports/).
+"""
+
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from notif_assets.files.dropped import publish
+from notif_assets.lake import Lake
+from notif_assets.reports import Format, write_billing
+
+_FORMATS: dict[str, Format] = {"txt": "text", "csv": "csv", "parquet": "parquet"}
+
+
+def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:
+    """The day's lines and adjustments as they are in the lake."""
+    lines, adjustments = (
+        lake.rows(lake.table(name).scan(partitions={(day,)})) for name in ("daily_billing", "billing_adjustments")
+    )
+    return lines, adjustments
+
+
+def publish_bill(lake: Lake, day: date, reports: Path) -> list[Path]:
+    """Writes the day's files, over those of an earlier state of its bill."""
+    lines, adjustments = bill_of(lake, day)
+    paths = []
+    for suffix, format in _FORMATS.items():
+        path = reports / "billing" / f"{day}.{suffix}"
+        publish(path, partial(write_billing, lines, adjustments, format=format))
+        paths.append(path)
+    return paths

@@ -1,0 +1,780 @@
+"""`notif-assets`: the door for people and scripts.
+
+Belongs here: names, options, help, exit codes, what is printed. Doesn't: any work; each command calls the functions or
+jobs that the assets use too. Libraries that a command does not need are not imported for it.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+
+import click
+import pydantic
+
+from notif_assets.reports import Format
+from notif_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from notif_assets.lake import Lake
+    from notif_assets.runs import Runs
+
+
+class _Day(click.ParamType[date]):
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date; write it as 2020-02-03", param, ctx)
+
+
+class _Hour(click.ParamType[tuple[date, int | None]]):
+    """A date (None as hour: all of it) or an hour of a date."""
+
+    name = "date or hour"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[date, int | None]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            if "T" in value:
+                moment = datetime.strptime(value, "%Y-%m-%dT%H")  # noqa: DTZ007 - an hour of a calendar, not an instant
+                return moment.date(), moment.hour
+            return date.fromisoformat(value), None
+        except ValueError:
+            self.fail(f"{value!r} is neither a date like 2019-12-16 nor an hour like 2019-12-16T13", param, ctx)
+
+
+class _Month(click.ParamType[date]):
+    name = "month"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(f"{value}-01")
+        except ValueError:
+            self.fail(f"{value!r} is no month; write it as 2020-01", param, ctx)
+
+
+DAY, HOUR, MONTH = _Day(), _Hour(), _Month()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turns what can go wrong by the world's doing into one clear line on standard error and exit code 1."""
+    from notif_assets.core.files import FileRefused
+    from notif_assets.core.offsets import PlanRefused
+    from notif_assets.kafka.client import KafkaError
+    from notif_assets.lake import LakeError
+
+    expected: list[type[Exception]] = [FileRefused, PlanRefused, KafkaError, LakeError]
+    if "notif_assets.runs" in sys.modules:
+        from notif_assets.runs import RunFailed
+
+        expected.append(RunFailed)
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if isinstance(error, tuple(expected)) or names & {"RunFailed", "OffsetsLost", "BillRefused", "NotClosable"}:
+            raise click.ClickException(str(error)) from None
+        if isinstance(error, OSError):
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from None
+        raise
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        with _one_line():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="notif-assets")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """From Kafka notifications and files to panels, reports and bills that can be proved.
+
+    Settings come from the environment or .env (NOTIF_LAKE, NOTIF_KAFKA_BOOTSTRAP, …; see README).
+
+    \b
+    Example, on the embedded broker:
+      notif-assets broker &
+      notif-assets produce --rate 1000 --seconds 10
+      notif-assets ingest --until-caught-up
+      notif-assets report panel
+    """
+    try:
+        ctx.obj = Settings()
+    except pydantic.ValidationError as error:
+        problems = "; ".join(
+            f"NOTIF_{'_'.join(str(part) for part in problem['loc']).upper().removeprefix('NOTIF_')}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise click.ClickException(problems) from None
+    if ctx.obj.engine != "duckdb":
+        raise click.ClickException("NOTIF_ENGINE: only duckdb is built so far")
+
+
+def _lake(settings: Settings) -> "Lake":
+    from notif_assets.lake import Lake
+
+    return Lake(settings.lake, memory=settings.engine_memory)
+
+
+def _existing_lake(settings: Settings) -> "Lake":
+    """The lake for a reader, which creates nothing."""
+    lake = _lake(settings)
+    if not settings.lake.is_dir():
+        raise click.ClickException(f"there is no lake at {settings.lake}: ingest or import first, or set NOTIF_LAKE")
+    return lake
+
+
+def _runs(settings: Settings) -> "Runs":
+    import warnings
+
+    import dagster
+
+    # Before the assets are imported: warnings of features in beta tell a user nothing.
+    for category in (dagster.BetaWarning, dagster.PreviewWarning):
+        warnings.filterwarnings("ignore", category=category)
+    from notif_assets.runs import Runs
+
+    return Runs(settings)
+
+
+# --- Kafka ------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--port", default=9092, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--topic", help="Topic to create.  [default: NOTIF_TOPIC]")
+@click.option("--partitions", default=12, show_default=True, type=click.IntRange(1, 1000), help="Its partitions.")
+@click.pass_obj
+def broker(settings: Settings, port: int, topic: str | None, partitions: int) -> None:
+    """Run the embedded broker in the foreground, until Ctrl-C. In memory: it keeps about 5 MiB a partition.
+
+    \b
+    Example: notif-assets broker --port 9092
+    """
+    from notif_assets.kafka.broker import serve
+
+    name = topic or settings.topic
+    ready = f"topic {name}, {partitions} partitions; Ctrl-C ends it"
+    serve(port, name, partitions, lambda started: click.echo(f"broker at {started.bootstrap}, {ready}"))
+
+
+@main.command()
+@click.option("--rate", default=1157, show_default=True, type=click.IntRange(1), help="Messages a second.")
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="How long.")
+@click.option("--customers", default=5000, show_default=True, type=click.IntRange(1), help="How many customers.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same messages.")
+@click.pass_obj
+def produce(settings: Settings, rate: int, seconds: float, customers: int, seed: int) -> None:
+    """Send made-up traffic to the topic, with duplicates, late and broken messages, and tell what was sent.
+
+    \b
+    Example: notif-assets produce --rate 1157 --seconds 60
+    """
+    from notif_assets.kafka.traffic import produce as send
+
+    with _progress(int(rate * seconds), "produced") as advance:
+        tally = send(settings, rate, seconds, customers, seed, advance)
+    click.echo(
+        f"produced {tally.produced}: {tally.accepted} to accept, {tally.duplicates} duplicates, "
+        f"{tally.broken.total()} broken"
+    )
+
+
+@main.command()
+@click.option("--until-caught-up", is_flag=True, help="Repeat until all that Kafka holds now is read.")
+@click.pass_obj
+def ingest(settings: Settings, until_caught_up: bool) -> None:
+    """Run the micro-batch job here: from the topic to the panel, with its checks.
+
+    The same code as the sensor's run. Two at once do no harm.
+
+    \b
+    Example: notif-assets ingest --until-caught-up
+    """
+    from notif_assets.ingest.pump import committed_ends
+    from notif_assets.kafka.client import open_client
+
+    lake = _lake(settings)
+    with open_client(settings) as client:
+        goal = {p: bounds.log_end for p, bounds in client.offsets().partitions.items()}
+    begin = committed_ends(lake) if settings.lake.is_dir() else {}
+
+    def missing() -> int:
+        ends = committed_ends(lake)
+        return sum(max(0, end - ends.get(partition, begin.get(partition, 0))) for partition, end in goal.items())
+
+    with _runs(settings) as runs, _progress(sum(goal.values()) - sum(begin.values()), "read") as advance:
+        idle = 0
+        while True:
+            before = missing()
+            runs.run("micro_batch")
+            left = missing()
+            advance(sum(goal.values()) - sum(begin.values()) - left)
+            if not left or not until_caught_up:
+                break
+            idle = idle + 1 if left == before else 0
+            if idle == 5:
+                raise click.ClickException(
+                    f"{left} messages are left and five runs brought none; see the runs in Dagster"
+                )
+    _say_panel_state(lake)
+
+
+def _say_panel_state(lake: "Lake") -> None:
+    from notif_assets.ingest.ledger import complete_until
+
+    until = complete_until(lake, lake.table("customer_panel").watermark)
+    rejected = lake.table("rejected_notifications").scan().rows_at_most
+    accepted = lake.table("notifications").scan().rows_at_most
+    state = f"complete up to {until:%Y-%m-%dT%H:%M:%SZ}" if until else "not caught up yet"
+    click.echo(f"{accepted} notifications, {rejected} rejected; {state}")
+
+
+@main.command("accept-loss")
+@click.option("--batch", required=True, type=click.IntRange(1), help="The batch that can't be read.")
+@click.option("--by", default=lambda: os.environ.get("USER", "unknown"), help="Who accepts it.  [default: $USER]")
+@click.pass_obj
+def accept_loss(settings: Settings, batch: int, by: str) -> None:
+    """Accept that Kafka deleted offsets of a batch before they were read; a lasting record, then ingestion goes on.
+
+    \b
+    Example: notif-assets accept-loss --batch 812
+    """
+    from notif_assets.ingest.bronze import accept_loss as accept
+    from notif_assets.kafka.client import open_client
+
+    try:
+        with open_client(settings) as client:
+            lost = accept(_existing_lake(settings), client, batch, by)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if not lost:
+        click.echo(f"batch {batch} has lost nothing that is not accepted already")
+    for partition, (start, end) in lost.items():
+        click.echo(f"batch {batch}, partition {partition}: offsets {start} to {end - 1} accepted as lost")
+
+
+@main.command()
+@click.option("--reason", required=True, help="The reason whose messages are tried again, e.g. event_too_early.")
+@click.pass_obj
+def readmit(settings: Settings, reason: str) -> None:
+    """Try rejected messages again, after a rule or a setting changed.
+
+    \b
+    Example: NOTIF_MAX_EVENT_AGE=800d notif-assets readmit --reason event_too_early
+    """
+    from notif_assets.core.messages import REASONS
+    from notif_assets.ingest.ledger import plan_move
+    from notif_assets.ingest.pump import execute_planned
+    from notif_assets.kafka.client import open_client
+
+    if reason not in REASONS:
+        raise click.BadParameter(f"{reason!r} is no reason; there are {', '.join(REASONS)}", param_hint="--reason")
+    lake = _existing_lake(settings)
+    number = plan_move(lake, "readmit", "readmit", readmit_reason=reason)
+    if number is None:
+        raise click.ClickException("nothing was ever ingested here")
+    with open_client(settings) as client:
+        execute_planned(lake, client, settings)
+    back = lake.rows(lake.table("notifications").scan(batch=(number, number + 1))).num_rows
+    click.echo(f"{back} messages readmitted as batch {number}; closed days get adjustments with close-day")
+
+
+# --- billing ----------------------------------------------------------------------------------------------------------
+
+
+@main.command("close-day")
+@click.argument("day", type=DAY, metavar="DATE")
+@click.option("--to", "last", type=DAY, help="Close every day from DATE to this one.")
+@click.pass_obj
+def close_day(settings: Settings, day: date, last: date | None) -> None:
+    """Close a day: its bill becomes final. On a closed day, write the adjustments that are due.
+
+    \b
+    Example: notif-assets close-day 2020-02-03
+             notif-assets close-day 2020-02-01 --to 2020-02-29
+    """
+    _bill(settings, day, last or day, {"must_close": True})
+
+
+@main.command()
+@click.option("--from", "day", required=True, type=DAY, help="First closed day.")
+@click.option("--to", "last", required=True, type=DAY, help="Last closed day.")
+@click.option("--reason", required=True, help="Why, for the record.")
+@click.pass_obj
+def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
+    """Price closed days with the current list; what that changes becomes adjustments.
+
+    \b
+    Example: notif-assets reprice --from 2020-02-01 --to 2020-02-03 --reason "contract of January"
+    """
+    _bill(settings, day, last, {"must_close": True, "reprice": True, "note": reason})
+
+
+def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -> None:
+    from dagster import PartitionKeyRange
+
+    from notif_assets.billing.published import bill_of
+    from notif_assets.partitions import billing_days
+    from notif_assets.reports.text import money
+
+    if last < first:
+        raise click.ClickException(f"{last} is before {first}")
+    for day in (first, last):
+        if not billing_days.has_partition_key(str(day)):
+            raise click.ClickException(f"{day} can't be billed: days go from 2015-01-01 to today")
+    with _runs(settings) as runs:
+        runs.run("daily_billing_job", {"daily_billing": config}, PartitionKeyRange(str(first), str(last)))
+    lake = _lake(settings)
+    day = first
+    while day <= last:
+        lines, adjustments = bill_of(lake, day)
+        sent, total = (sum(lines[name].to_pylist()) for name in ("notifications", "amount"))
+        currency = lines["currency"][0].as_py() if lines.num_rows else "BRL"
+        text = f"{day} closed: {lines.num_rows} lines, {sent} notifications, {money(Decimal(total), currency)}"
+        if adjustments.num_rows:
+            due = sum(adjustments["amount_delta"].to_pylist())
+            text += f"; {adjustments.num_rows} adjustments, {money(due, currency)}"
+        click.echo(text)
+        day += timedelta(days=1)
+
+
+@main.command("import-prices")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def import_prices(settings: Settings, file: Path) -> None:
+    """Load a price list (CSV: customer_id,channel,unit_price,currency,valid_from,valid_to); it prices open days.
+
+    A list is taken whole or not at all.
+
+    \b
+    Example: notif-assets import-prices prices.csv
+    """
+    from notif_assets.billing.prices import current_version
+    from notif_assets.partitions import billing_days, key_ranges
+
+    lake = _lake(settings)
+    with _runs(settings) as runs:
+        runs.run("prices_job", {"prices": {"file": str(file.absolute())}})
+        lines = lake.rows(lake.table("daily_billing").scan()).select(["billing_date", "status"]).to_pylist()
+        open_days = {str(row["billing_date"]) for row in lines if row["status"] == "provisional"}
+        for days in key_ranges(billing_days, open_days):
+            runs.run("daily_billing_job", partitions=days)
+    click.echo(f"price list {current_version(lake)} prices open days from now on")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@main.command("import-invoices")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.pass_obj
+def import_invoices(settings: Settings, files: tuple[Path, ...]) -> None:
+    """Import invoice files (CSV: customer,account,month,invoice) and compute the averages that they change.
+
+    Bad rows are set aside in rejected_file_rows and named; the exit code is 1 then.
+
+    \b
+    Example: notif-assets import-invoices invoices.csv
+    """
+    from notif_assets.files.invoices import months_of, months_to_refresh
+    from notif_assets.partitions import invoice_months, key_ranges
+
+    lake = _lake(settings)
+    with _runs(settings) as runs:
+        runs.run("invoices_job", {"invoices": {"files": [str(path.absolute()) for path in files]}})
+        invoices = lake.rows(lake.table("invoices").scan())
+        months = [str(month) for month in months_to_refresh(lake, months_of(invoices))]
+        ranges = key_ranges(invoice_months, months)
+        with _progress(len(ranges), "averages") as advance:
+            for done, reference_months in enumerate(ranges, 1):
+                runs.run("invoice_averages_job", partitions=reference_months)
+                advance(done)
+    click.echo(f"{invoices.num_rows} invoices; averages of {len(months)} months are up to date")
+    _name_rows_set_aside(lake, [path.name for path in files])
+
+
+@main.command("import-answers")
+@click.option("--date", "day", required=True, type=DAY, help="The day of the files.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.pass_obj
+def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> None:
+    """Import the chatbot answers of some hours of a day (files named hour=HH.json) and compute the day's report.
+
+    Bad records and values are set aside in rejected_file_rows and named; the exit code is 1 then.
+
+    \b
+    Example: notif-assets import-answers --date 2019-12-16 hour=13.json hour=14.json
+    """
+    from dagster import PartitionKeyRange
+
+    from notif_assets.core.answers import hour_of_file_name
+    from notif_assets.files.answers import source_file_of
+    from notif_assets.partitions import answer_days, answer_hours, key_ranges
+
+    try:
+        hours = {hour_of_file_name(path.name): str(path.absolute()) for path in files}
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if not answer_days.has_partition_key(str(day)):
+        raise click.ClickException(f"{day} has no answers: days go from 2019-01-01 to today")
+    keys = {f"{day}-{hour:02}:00": path for hour, path in hours.items()}
+    with _runs(settings) as runs:
+        for some in key_ranges(answer_hours, keys):
+            runs.run("chatbot_answers_job", {"chatbot_answers": {"files": keys}}, some)
+        runs.run("chatbot_reports_job", partitions=PartitionKeyRange(str(day), str(day)))
+    lake = _lake(settings)
+    click.echo(f"answers of {day}: {len(hours)} hours imported, the day's report is up to date")
+    _name_rows_set_aside(lake, [source_file_of(day, hour) for hour in hours])
+
+
+def _name_rows_set_aside(lake: "Lake", source_files: list[str]) -> None:
+    from notif_assets.files.dropped import rows_set_aside
+
+    rows = rows_set_aside(lake, source_files).to_pylist()
+    for row in rows[:20]:
+        click.echo(f"{row['source_file']}:{row['source_line']}: {row['reason']}: {row['detail']}", err=True)
+    if rows:
+        raise click.ClickException(f"{len(rows)} rows were set aside, see the table rejected_file_rows")
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def report() -> None:
+    """Print a report as text, CSV, JSON or Parquet."""
+
+
+def _report_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that reports share: --format and --out always, the others by name."""
+    options = {
+        "customer": click.option("--customer", type=int, help="Only this customer (id)."),
+        "channel": click.option("--channel", help="Only this channel."),
+        "from": click.option("--from", "first", type=HOUR, help="First day or hour, e.g. 2019-12-16T13."),
+        "to": click.option("--to", "last", type=HOUR, help="Last day or hour, included."),
+        "date": click.option("--date", "day", type=DAY, help="Only this day."),
+    }
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            function = options[name](function)
+        formats = click.Choice(get_args(Format))
+        function = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="To a file.")(function)
+        return click.option("--format", "format", type=formats, default="text", show_default=True)(function)
+
+    return decorate
+
+
+def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
+    """Standard output, or a file that is there whole or not at all."""
+    from notif_assets.files.dropped import publish
+
+    if out is None:
+        stream = click.get_binary_stream("stdout")
+        write(stream)
+        stream.flush()
+    else:
+        publish(out, write)
+
+
+@report.command("panel")
+@_report_options("customer", "channel")
+@click.pass_obj
+def report_panel(
+    settings: Settings, customer: int | None, channel: str | None, format: Format, out: Path | None
+) -> None:
+    """Each customer's notifications of the day so far, and up to when all is counted.
+
+    \b
+    Example: notif-assets report panel --customer 1
+    """
+    from notif_assets import queries
+    from notif_assets.reports import write_panel
+
+    with _unknown():
+        rows = queries.panel(_existing_lake(settings), customer, channel)
+    _write(out, partial(write_panel, rows, format=format))
+
+
+@report.command("detailed")
+@_report_options("customer", "channel", "date", "from", "to")
+@click.pass_obj
+def report_detailed(
+    settings: Settings,
+    customer: int | None,
+    channel: str | None,
+    day: date | None,
+    first: tuple[date, int | None] | None,
+    last: tuple[date, int | None] | None,
+    format: Format,
+    out: Path | None,
+) -> None:
+    """Every message, streamed; days and hours are those of NOTIF_TIMEZONE.
+
+    \b
+    Example: notif-assets report detailed --customer 1 --from 2020-02-03T14 --to 2020-02-03T15 --format csv
+    """
+    from notif_assets import queries
+    from notif_assets.reports import write_detailed
+
+    first, last = _period(day, first, last)
+    start = _instant(settings, first, after=False) if first else None
+    end = _instant(settings, last, after=True) if last else None
+    with _unknown():
+        batches, names = queries.detailed(_existing_lake(settings), customer, channel, start, end)
+    _write(out, partial(write_detailed, batches, format=format, names=names))
+
+
+@report.command("billing")
+@_report_options("customer", "channel", "date", "from", "to")
+@click.pass_obj
+def report_billing(
+    settings: Settings,
+    customer: int | None,
+    channel: str | None,
+    day: date | None,
+    first: tuple[date, int | None] | None,
+    last: tuple[date, int | None] | None,
+    format: Format,
+    out: Path | None,
+) -> None:
+    """The bills of one day or of several; an open day is billed provisionally.
+
+    \b
+    Example: notif-assets report billing --date 2020-02-03
+    """
+    from notif_assets import queries
+    from notif_assets.core.days import days_between
+    from notif_assets.reports import write_billing
+
+    first, last = _period(day, first, last)
+    if first is None or last is None:
+        raise click.UsageError("say which days: --date, or --from and --to")
+    days = list(days_between(first[0], last[0]))
+    with _unknown():
+        lines, adjustments = queries.bills(_existing_lake(settings), settings, days, customer, channel)
+    _write(out, partial(write_billing, lines, adjustments, format=format))
+
+
+@report.command("invoice-averages")
+@_report_options()
+@click.option("--month", required=True, type=MONTH, help="The reference month: looks at the months before it.")
+@click.option("--customer", help="Only this customer.")
+@click.pass_obj
+def report_invoice_averages(
+    settings: Settings, month: date, customer: str | None, format: Format, out: Path | None
+) -> None:
+    """The average invoice per account over the 3 and the 6 months before a month.
+
+    \b
+    Example: notif-assets report invoice-averages --month 2020-01
+    """
+    import pyarrow.compute as pc
+
+    from notif_assets.files.invoices import averages_now
+    from notif_assets.reports import write_invoice_averages
+
+    rows = averages_now(_existing_lake(settings), month)
+    if not rows.num_rows:
+        raise click.ClickException("no invoice was ever imported: `notif-assets import-invoices FILE`")
+    if customer is not None:
+        rows = rows.filter(pc.equal(rows["customer"], customer))
+        if not rows.num_rows:
+            raise click.ClickException(f"customer {customer} is not known: it has no invoice")
+    _write(out, partial(write_invoice_averages, rows, format=format))
+
+
+@report.command("chatbot")
+@_report_options("date", "from", "to")
+@click.option("--flow", help="Only this flow.")
+@click.option("--customer", help="Only this customer.")
+@click.pass_obj
+def report_chatbot(
+    settings: Settings,
+    day: date | None,
+    first: tuple[date, int | None] | None,
+    last: tuple[date, int | None] | None,
+    flow: str | None,
+    customer: str | None,
+    format: Format,
+    out: Path | None,
+) -> None:
+    """The last answers of every session over the hours asked, a table per flow.
+
+    \b
+    Example: notif-assets report chatbot --from 2019-12-16T13 --to 2019-12-16T14 --flow F1000
+    """
+    from notif_assets.files.answers import flow_tables, is_known
+    from notif_assets.reports import write_chatbot
+
+    first, last = _period(day, first, last)
+    if first is None or last is None:
+        raise click.UsageError("say which hours: --from and --to, or --date")
+    lake = _existing_lake(settings)
+    if not is_known(lake, customer, flow):
+        asked = [f"customer {customer}"] * (customer is not None) + [f"flow {flow}"] * (flow is not None)
+        raise click.ClickException(f"{' with '.join(asked) or 'chatbot'}: no answer was ever imported of it")
+    start = datetime.combine(first[0], time(first[1] or 0), UTC)
+    end = datetime.combine(last[0], time(23 if last[1] is None else last[1]), UTC)
+    tables = flow_tables(lake, start, end, customer, flow)
+    _write(out, partial(write_chatbot, list(tables.values()), format=format))
+
+
+def _period(
+    day: date | None, first: tuple[date, int | None] | None, last: tuple[date, int | None] | None
+) -> tuple[tuple[date, int | None] | None, tuple[date, int | None] | None]:
+    if day is not None:
+        if first or last:
+            raise click.UsageError("--date stands alone; for a period use --from and --to")
+        return (day, None), (day, None)
+    if first and last and (last[0], 24 if last[1] is None else last[1]) < (first[0], first[1] or 0):
+        raise click.UsageError("--to is before --from")
+    return first, last
+
+
+def _instant(settings: Settings, place: tuple[date, int | None], *, after: bool) -> datetime:
+    """The beginning of a day or an hour in NOTIF_TIMEZONE, or the instant after its end; in UTC."""
+    from notif_assets.core.days import day_bounds
+
+    day, hour = place
+    if hour is None:
+        return day_bounds(day, settings.zone)[int(after)]
+    start = datetime.combine(day, time(hour), settings.zone).astimezone(UTC)
+    return start + timedelta(hours=int(after))
+
+
+@contextmanager
+def _unknown() -> Iterator[None]:
+    from notif_assets.queries import Unknown
+
+    try:
+        yield
+    except Unknown as error:
+        raise click.ClickException(str(error)) from None
+
+
+# --- upkeep -----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.pass_obj
+def check(settings: Settings) -> None:
+    """Run every asset check, and the document's published examples. Exit code 1 if one fails.
+
+    \b
+    Example: notif-assets check
+    """
+    from notif_assets.billing.bill import published_bill_differs
+    from notif_assets.files.answers import published_flows_that_differ
+    from notif_assets.files.invoices import published_accounts_that_differ
+    from notif_assets.runs import RunFailed
+
+    lake = _existing_lake(settings)
+    results: list[tuple[str, bool, bool, str]] = [
+        (f"{asset}.{name}", not wrong, True, ", ".join(map(str, wrong)))
+        for asset, name, wrong in (
+            ("daily_billing", "published_bill_holds", published_bill_differs(lake)),
+            ("invoice_window_averages", "published_averages_hold", published_accounts_that_differ(lake)),
+            ("chatbot_reports", "published_chatbot_holds", published_flows_that_differ(lake)),
+        )
+    ]
+    with _runs(settings) as runs, suppress(RunFailed):
+        results += [
+            (
+                f"{result.asset_key.to_user_string()}.{result.check_name}",
+                result.passed,
+                result.severity.value == "ERROR",
+                result.description or "",
+            )
+            for result in runs.run("all_checks").get_asset_check_evaluations()
+        ]
+    failed = 0
+    for name, passed, is_error, description in sorted(results):
+        verdict = "ok  " if passed else "FAIL" if is_error else "warn"
+        failed += not passed and is_error
+        click.echo(f"{verdict} {name}{'' if passed else ': ' + description}")
+    if failed:
+        raise click.ClickException(f"{failed} of {len(results)} checks failed")
+
+
+@main.command()
+@click.pass_obj
+def maintain(settings: Settings) -> None:
+    """Keep the lake flat: compaction of closed hours and days, vacuum, log clean-up, retention.
+
+    \b
+    Example: notif-assets maintain
+    """
+    from notif_assets.upkeep.maintenance import maintain as run
+
+    for line in run(_existing_lake(settings), settings, datetime.now(UTC)):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("table")
+@click.option("--from", "first", type=DAY, help="First day.")
+@click.option("--to", "last", type=DAY, help="Last day, included.")
+@click.pass_obj
+def rebuild(settings: Settings, table: str, first: date | None, last: date | None) -> None:
+    """Compute a derived table again from the table before it. Books and received tables are refused.
+
+    \b
+    Example: notif-assets rebuild minute_aggregates --from 2020-02-03 --to 2020-02-03
+    """
+    from notif_assets.upkeep.rebuild import rebuild as run
+
+    try:
+        run(_existing_lake(settings), settings, table, first, last)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{table} is rebuilt")
+
+
+@main.command()
+@click.option("--customer", required=True, type=click.IntRange(1), help="The customer's id.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_obj
+def erase(settings: Settings, customer: int, yes: bool) -> None:
+    """Blank a customer's payloads and names in every table, never counts. The next maintain after the retention of
+    7 days removes the files that held them.
+
+    \b
+    Example: notif-assets erase --customer 7494212 --yes
+    """
+    from notif_assets.upkeep.erase import erase as run
+
+    if not yes:
+        click.confirm(f"Blank every payload and name of customer {customer}? This can't be undone", abort=True)
+    for table, rows in run(_existing_lake(settings), settings, customer).items():
+        click.echo(f"{table}: {rows} rows blanked")
+
+
+@contextmanager
+def _progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, at a terminal; gives what to call with how much is done."""
+    if not sys.stderr.isatty() or total <= 0:
+        yield lambda _: None
+        return
+    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+        yield lambda done: bar.update(done - bar.pos)

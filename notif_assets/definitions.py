@@ -1,0 +1,50 @@
+"""The code location: assembles, decides nothing.
+
+`build_definitions(settings)` is what Dagster, the command line and the tests use; nothing is opened by it.
+"""
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from notif_assets.assets import billing, chatbot, files, invoices, notifications
+from notif_assets.jobs import CHECKS, JOBS
+from notif_assets.kafka.client import KafkaClient, open_client
+from notif_assets.lake import Lake, duckdb_config
+from notif_assets.settings import Settings
+
+
+def build_definitions(settings: Settings, kafka: KafkaClient | None = None) -> dg.Definitions:
+    """The definitions of one deployment. `kafka` replaces the client that the settings name (tests)."""
+    duckdb = DuckDBResource(database=":memory:", connection_config=duckdb_config(settings.engine_memory))
+    return dg.Definitions(
+        assets=[
+            notifications.kafka_topic,
+            notifications.ingest_losses,
+            notifications.raw_notifications,
+            notifications.notifications,
+            notifications.minute_aggregates,
+            notifications.customer_panel,
+            billing.price_file,
+            billing.prices,
+            billing.daily_billing,
+            files.rejected_file_rows,
+            invoices.invoices,
+            invoices.invoice_window_averages,
+            chatbot.chatbot_answers,
+            chatbot.chatbot_reports,
+        ],
+        asset_checks=CHECKS,
+        jobs=JOBS,
+        resources={
+            "lake": Lake(settings.lake, duckdb.get_connection),
+            "settings": settings,
+            "kafka": kafka or open_client(settings),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What the code location loads, with the settings of the environment."""
+    return build_definitions(Settings())

@@ -1,0 +1,62 @@
+"""What every import of dropped files does: read the bytes, set bad rows aside, publish a file.
+
+Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean (core/), which rows of a
+table an import replaces (invoices.py, answers.py).
+"""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.core.files import FileRefused
+from notif_assets.lake import Lake, literal, until_committed
+
+
+def read_file(path: Path) -> bytes:
+    """The file's bytes. Raises FileRefused, naming the file and why, if it can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileRefused(f"{path}: can't be read: {error.strerror}") from error
+
+
+def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> None:
+    """Makes `rejected` (core's REJECTED_SCHEMA) the set-aside rows of these source files, in one commit."""
+    now = pa.array([datetime.now(UTC)] * rejected.num_rows, pa.timestamp("us", "UTC"))
+    rows = rejected.append_column("loaded_at", now)
+    where = f"source_file in ({', '.join(map(literal, sorted(source_files)))})"
+    until_committed(lambda: lake.table("rejected_file_rows").replace(rows, where))
+
+
+def rows_set_aside(lake: Lake, source_files: Collection[str]) -> pa.Table:
+    """The rows of rejected_file_rows of these source files, by file and line."""
+    rows = lake.rows(lake.table("rejected_file_rows").scan())
+    rows = rows.filter(pc.is_in(rows["source_file"], pa.array(sorted(source_files), pa.string())))
+    return rows.sort_by([("source_file", "ascending"), ("source_line", "ascending")])
+
+
+def count_by_reason(rejected: pa.Table) -> dict[str, int]:
+    """How many rows were set aside for each reason, by reason."""
+    return dict(sorted(Counter(rejected["reason"].to_pylist()).items()))
+
+
+def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes a file that others read: they see the whole of it or the one before, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
+        try:
+            write(draft)  # type: ignore[arg-type]  # the wrapper is a BinaryIO in all but name
+            draft.flush()
+            os.fsync(draft.fileno())
+            Path(draft.name).chmod(0o644)
+            Path(draft.name).rename(path)
+        except BaseException:
+            Path(draft.name).unlink()
+            raise

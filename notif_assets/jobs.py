@@ -1,0 +1,62 @@
+"""The jobs: which assets one run materializes together.
+
+Belongs here: selections. Doesn't: when they run (schedules.py, sensors.py), what they do (assets/).
+"""
+
+import dagster as dg
+
+from notif_assets.assets import billing, chatbot, invoices, notifications
+
+MICRO_BATCH = dg.AssetSelection.assets(
+    "ingest_batches",
+    "raw_notifications",
+    "notifications",
+    "rejected_notifications",
+    "minute_aggregates",
+    "customer_panel",
+)
+BILLING = dg.AssetSelection.assets("daily_billing", "billing_days", "billing_adjustments")
+
+# After a power cut the run stays STARTED with its slot until this fails it; without it nothing would resume.
+_BOUNDED = {"dagster/max_runtime": "600"}
+
+micro_batch = dg.define_asset_job("micro_batch", MICRO_BATCH, tags=_BOUNDED, description="From the topic to the panel.")
+daily_billing_job = dg.define_asset_job(
+    "daily_billing_job",
+    BILLING | dg.AssetSelection.checks_for_assets("daily_billing", "billing_days"),
+    tags={"dagster/max_runtime": "3600"},
+    description="Closes the days that may close, bills the others provisionally, corrects the closed ones.",
+)
+prices_job = dg.define_asset_job("prices_job", dg.AssetSelection.assets("prices"), tags=_BOUNDED)
+invoices_job = dg.define_asset_job("invoices_job", dg.AssetSelection.assets("invoices"), tags=_BOUNDED)
+invoice_averages_job = dg.define_asset_job(
+    "invoice_averages_job", dg.AssetSelection.assets("invoice_window_averages"), tags=_BOUNDED
+)
+chatbot_answers_job = dg.define_asset_job(
+    "chatbot_answers_job", dg.AssetSelection.assets("chatbot_answers"), tags=_BOUNDED
+)
+chatbot_reports_job = dg.define_asset_job(
+    "chatbot_reports_job", dg.AssetSelection.assets("chatbot_reports"), tags=_BOUNDED
+)
+CHECKS = [
+    *notifications.CHECKS,
+    *billing.CHECKS,
+    invoices.averages_equal_a_plain_calculation,
+    chatbot.reports_equal_a_plain_calculation,
+]
+all_checks = dg.define_asset_job(
+    "all_checks",
+    dg.AssetSelection.checks(*CHECKS),
+    description="Every asset check that looks at what is in the lake; gates run with their assets.",
+)
+
+JOBS = [
+    micro_batch,
+    daily_billing_job,
+    prices_job,
+    invoices_job,
+    invoice_averages_job,
+    chatbot_answers_job,
+    chatbot_reports_job,
+    all_checks,
+]

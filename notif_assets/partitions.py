@@ -1,0 +1,29 @@
+"""How the partitioned assets are cut.
+
+Belongs here: partition definitions, and ranges of their keys. Doesn't: what a partition holds (assets/), when it is
+computed (schedules.py, sensors.py).
+"""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+# end_offset=1: the partition that is going on exists too, since files and questions may come before it ends.
+billing_days = dg.DailyPartitionsDefinition(start_date="2015-01-01", end_offset=2)  # a zone may be ahead of UTC
+invoice_months = dg.MonthlyPartitionsDefinition(start_date="2015-01-01", end_offset=1)
+answer_hours = dg.HourlyPartitionsDefinition(start_date="2019-01-01-00:00", end_offset=1)
+answer_days = dg.DailyPartitionsDefinition(start_date="2019-01-01", end_offset=1)
+
+
+def key_ranges(partitions: dg.TimeWindowPartitionsDefinition, keys: Iterable[str]) -> list[dg.PartitionKeyRange]:
+    """The fewest ranges that hold exactly those of `keys` that exist; a single-run materialization takes one range."""
+    existing = sorted(
+        (partitions.time_window_for_partition_key(key), key) for key in set(keys) if partitions.has_partition_key(key)
+    )
+    ranges: list[dg.PartitionKeyRange] = []
+    end = None
+    for window, key in existing:
+        start = ranges.pop().start if window.start == end else key
+        ranges.append(dg.PartitionKeyRange(start, key))
+        end = window.end
+    return ranges

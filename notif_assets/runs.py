@@ -1,0 +1,94 @@
+"""Dagster jobs run in this process, for the command line.
+
+Belongs here: the Dagster instance to use, running one job, and what to tell a person of a failed one. Doesn't: which
+jobs a command runs (cli.py), what they do (assets/).
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import dagster as dg
+
+from notif_assets.definitions import build_definitions
+from notif_assets.settings import Settings
+
+_ROOT = Path(__file__).resolve().parents[1]
+_QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunFailed(Exception):  # noqa: N818 - the run's own answer
+    """A job failed; the message is the sentence of the asset or check that failed."""
+
+
+class Runs:
+    """The jobs of one deployment, run in this process and recorded in its Dagster instance, so that the UI shows them.
+
+    The instance is that of DAGSTER_HOME, by default the folder that holds dagster.yaml beside this package; without
+    either the runs are recorded nowhere.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
+            os.environ["DAGSTER_HOME"] = str(_ROOT)
+        os.environ.setdefault("DAGSTER_STORE", str(self._settings.data.absolute() / "dagster"))
+        recorded = "DAGSTER_HOME" in os.environ
+        instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()
+        self._instance = self._opened.enter_context(instance)
+        self._definitions = build_definitions(self._settings)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def run(
+        self,
+        job: str,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        partitions: dg.PartitionKeyRange | None = None,
+    ) -> dg.ExecuteInProcessResult:
+        """Runs one job, over a range of partitions if given; `config` is per op. Raises RunFailed."""
+        tags = {}
+        if partitions is not None:
+            tags = {
+                "dagster/asset_partition_range_start": partitions.start,
+                "dagster/asset_partition_range_end": partitions.end,
+            }
+        result = self._definitions.resolve_job_def(job).execute_in_process(
+            instance=self._instance,
+            run_config=_QUIET | {"ops": {op: {"config": dict(values)} for op, values in (config or {}).items()}},
+            tags=tags,
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise RunFailed(_reason(result))
+        return result
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    """What failed, in one sentence: the failing checks, else the step's own description, else its error."""
+    failed = [
+        f"check {check.check_name} of {check.asset_key.to_user_string()} failed: {check.description or 'see the run'}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data and failure.user_failure_data.description:
+                return failure.user_failure_data.description
+            error = failure.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None and not failed:
+                return " ".join(error.message.split())
+    return "; ".join(failed) or f"run {result.run_id} failed"

@@ -1,0 +1,384 @@
+"""Invoices and their averages: the document's table, hostile imports and any history against plain Python."""
+
+import multiprocessing
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from decimal import ROUND_DOWN, Decimal
+from functools import partial
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from notif_assets.assets.files import rejected_file_rows
+from notif_assets.assets.invoices import averages_equal_a_plain_calculation, invoice_window_averages, invoices
+from notif_assets.core.files import FileRefused
+from notif_assets.core.invoices import INVOICES_SCHEMA
+from notif_assets.files.dropped import publish, rows_set_aside
+from notif_assets.files.invoices import (
+    averages,
+    import_invoices,
+    materialized_months,
+    months_affected,
+    months_that_differ,
+    months_to_refresh,
+    replace_averages,
+)
+from notif_assets.lake import Lake
+from notif_assets.partitions import invoice_months, key_ranges
+from notif_assets.settings import Settings
+
+HEADER = "customer,account,month,invoice\n"
+JANUARY = date(2020, 1, 1)
+DOCUMENT = {
+    "A1100": (Decimal("56333.33"), Decimal("41416.66")),
+    "A1200": (Decimal("50666.66"), None),
+    "A1300": (None, None),
+    "A2100": (Decimal("55400.00"), None),
+}
+SAMPLE = Path(str(files("notif_assets") / "samples" / "invoices.csv"))
+
+
+def settings_of(tmp_path: Path) -> Settings:
+    roots: dict[str, Any] = {f"{name}_root": tmp_path / name for name in ("lake", "inbox", "reports")}
+    return Settings(**roots)
+
+
+def run_invoices(lake: Lake, tmp_path: Path, paths: Sequence[Path] = ()) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [rejected_file_rows, invoices],
+        resources={"lake": lake, "settings": settings_of(tmp_path)},
+        run_config={"ops": {"invoices": {"config": {"files": [str(path) for path in paths]}}}},
+        raise_on_error=False,
+    )
+
+
+def run_averages(lake: Lake, tmp_path: Path, first: str, last: str) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [invoices, invoice_window_averages, averages_equal_a_plain_calculation],
+        selection=dg.AssetSelection.assets(invoice_window_averages),
+        resources={"lake": lake, "settings": settings_of(tmp_path)},
+        tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
+        raise_on_error=False,
+    )
+
+
+def rows_of(lake: Lake, name: str, **bounds: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = lake.rows(lake.table(name).scan(**bounds)).to_pylist()
+    return rows
+
+
+def invoice_rows(lake: Lake) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row.values()) for row in rows_of(lake, "invoices"))
+
+
+def csv_file(folder: Path, name: str, lines: Iterable[str], header: str = HEADER) -> Path:
+    path = folder / name
+    path.write_text(header + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+# The document
+
+
+def test_months_hold_the_documents_averages(lake: Lake, tmp_path: Path) -> None:
+    assert run_invoices(lake, tmp_path, [SAMPLE]).success
+    result = run_averages(lake, tmp_path, "2019-12-01", "2020-02-01")
+    assert {check.check_name: check.passed for check in result.get_asset_check_evaluations()} == {
+        "published_averages_hold": True,
+        "averages_equal_a_plain_calculation": True,
+    }
+    rows = rows_of(lake, "invoice_window_averages", reference_month=(JANUARY, date(2020, 2, 1)))
+    assert {row["account"]: tuple(row.values())[-2:] for row in rows} == DOCUMENT
+    without = {
+        event.partition: event.materialization.metadata["accounts_without_3_months"].value
+        for event in result.get_asset_materialization_events()
+    }
+    assert without == {"2019-12-01": 3, "2020-01-01": 1, "2020-02-01": 4}
+
+
+def test_each_month_has_its_report_files(lake: Lake, tmp_path: Path) -> None:
+    run_invoices(lake, tmp_path, [SAMPLE])
+    run_averages(lake, tmp_path, "2020-01-01", "2020-02-01")
+    folder = tmp_path / "reports" / "invoice-averages"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"2020-{month}.{suffix}" for month in ("01", "02") for suffix in ("csv", "parquet", "txt")
+    ]
+    assert (folder / "2020-01.csv").read_text() == (
+        "customer,account,avg_invoices_last_3_months,avg_invoices_last_6_months\n"
+        "C1000,A1100,56333.33,41416.66\n"
+        "C1000,A1200,50666.66,\n"
+        "C1000,A1300,,\n"
+        "C2000,A2100,55400.00,\n"
+    )
+    assert "56.333,33" in (folder / "2020-01.txt").read_text()
+
+
+class RoundingLake(Lake):
+    """A lake whose averages are rounded, as somebody's next version might."""
+
+    def select(self, name: str, inputs: Any, **parameters: object) -> pa.Table:
+        rows = super().select(name, inputs, **parameters)
+        if name != "invoice_window_averages":
+            return rows
+        place = rows.column_names.index("avg_invoices_last_6_months")
+        rounded = [value and value + Decimal("0.01") for value in rows.column(place).to_pylist()]
+        return rows.set_column(place, rows.column_names[place], pa.array(rounded, pa.decimal128(18, 2)))
+
+
+def test_nothing_is_written_when_the_published_example_fails(lake: Lake, tmp_path: Path) -> None:
+    run_invoices(lake, tmp_path, [SAMPLE])
+    result = run_averages(RoundingLake(lake.root), tmp_path, "2020-01-01", "2020-01-01")
+    assert not result.success
+    (gate,) = result.get_asset_check_evaluations()
+    assert (gate.check_name, gate.passed) == ("published_averages_hold", False)
+    assert gate.metadata["accounts_that_differ"].value == ["A1100"]
+    assert not (lake.root / "invoice_window_averages").exists()
+    assert not (tmp_path / "reports").exists()
+
+
+# Imports
+
+
+def test_importing_twice_leaves_the_same_rows(lake: Lake) -> None:
+    import_invoices(lake, [SAMPLE])
+    first = invoice_rows(lake)
+    assert import_invoices(lake, [SAMPLE, SAMPLE]).rows.num_rows == 15
+    assert invoice_rows(lake) == first
+    assert len(first) == 15
+
+
+def test_several_invoices_of_a_month_are_replaced_together(lake: Lake, tmp_path: Path) -> None:
+    import_invoices(lake, [csv_file(tmp_path, "a.csv", ["C,A,2020-01-01,1", "C,A,2020-01-01,1", "C,B,2020-01-01,5"])])
+    assert len(invoice_rows(lake)) == 3
+    import_invoices(lake, [csv_file(tmp_path, "b.csv", ["C,A,2020-01-01,-7"])])
+    assert [row[1:4] for row in invoice_rows(lake)] == [
+        ("A", date(2020, 1, 1), Decimal("-7.00")),
+        ("B", date(2020, 1, 1), Decimal("5.00")),
+    ]
+
+
+def test_bad_rows_are_set_aside_with_place_and_reason(lake: Lake, tmp_path: Path) -> None:
+    lines = [
+        "C,A,2020-01-01,1",
+        "C,A,2020-01-15,2",
+        "C,A,2020-02-01,1.005",
+        "",
+        'C,"A"x,2020-02-01,1',
+        "C,A,2020-03-01,3",
+    ]
+    path = csv_file(tmp_path, "it's.csv", lines)
+    result = run_invoices(lake, tmp_path, [path])
+    assert result.success
+    rejected = rows_set_aside(lake, [path.name]).to_pylist()
+    assert [(row["source_file"], row["source_line"], row["reason"]) for row in rejected] == [
+        ("it's.csv", 3, "bad_month"),
+        ("it's.csv", 4, "bad_number"),
+        ("it's.csv", 5, "blank_line"),
+        ("it's.csv", 6, "stray_quote"),
+    ]
+    told = {
+        event.asset_key.to_user_string(): event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    assert told["invoices"]["rejected_rows"].value == 4
+    assert told["invoices"]["imported_months"].value == ["2020-01-01", "2020-03-01"]
+    assert told["rejected_file_rows"]["rejected_rows_by_reason"].value == dict.fromkeys(
+        ("bad_month", "bad_number", "blank_line", "stray_quote"), 1
+    )
+    assert "2020-03-01" in str(told["invoices"]["preview"].value)
+
+    import_invoices(lake, [csv_file(tmp_path, "other.csv", ["C,A,never,1"])])
+    import_invoices(lake, [csv_file(tmp_path, "it's.csv", ["C,A,2020-01-01,1"])])  # mended
+    assert [row["source_file"] for row in rows_of(lake, "rejected_file_rows")] == ["other.csv"]
+
+
+@pytest.mark.parametrize("content", [b"customer,account,month\nC,A,2020-01-01\n", b"", b"\x00\x01PK"])
+def test_a_refused_file_leaves_nothing(lake: Lake, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(FileRefused, match=r"bad\.csv"):
+        import_invoices(lake, [SAMPLE, tmp_path / "bad.csv"])
+    with pytest.raises(FileRefused, match=r"gone\.csv"):
+        import_invoices(lake, [SAMPLE, tmp_path / "gone.csv"])
+    result = run_invoices(lake, tmp_path, [SAMPLE, tmp_path / "bad.csv"])
+    assert "Nothing was imported" in result.failure_data_for_node("invoices").error.message  # type: ignore[union-attr]
+    assert not lake.root.exists()
+
+
+def test_without_config_the_inbox_is_imported_oldest_first(lake: Lake, tmp_path: Path) -> None:
+    assert not run_invoices(lake, tmp_path).success
+    inbox = tmp_path / "inbox" / "invoices"
+    inbox.mkdir(parents=True)
+    for name in ("b.csv", "a.csv"):
+        csv_file(inbox, name, [f"C,{name},2020-01-01,1", "C,A,2020-01-01,1"])
+    os.utime(inbox / "b.csv", (1, 1))
+    assert run_invoices(lake, tmp_path).success
+    assert [(row[1], row[4]) for row in invoice_rows(lake)] == [("A", "a.csv"), ("a.csv", "a.csv"), ("b.csv", "b.csv")]
+
+
+def _import_one_by_one(root: Path, paths: list[Path]) -> None:
+    for path in paths:
+        import_invoices(Lake(root), [path])
+
+
+def test_two_processes_importing_at_once_lose_nothing(lake: Lake, tmp_path: Path) -> None:
+    paths = [
+        csv_file(tmp_path, f"{name}.csv", [f"C,{name},2020-01-01,{name}", "C,A,nothing,1", f"C,{name},2020-03-01,1"])
+        for name in range(12)
+    ]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
+        list(processes.map(partial(_import_one_by_one, lake.root), [paths[:6], paths[6:]]))
+    assert sorted(int(row[1]) for row in invoice_rows(lake)) == sorted([*range(12)] * 2)
+    assert {row["source_file"] for row in rows_of(lake, "rejected_file_rows")} == {path.name for path in paths}
+
+
+# Averages
+
+
+def test_a_new_account_appears_in_the_months_already_there(lake: Lake, tmp_path: Path) -> None:
+    import_invoices(lake, [SAMPLE])
+    replace_averages(lake, JANUARY)
+    imported = import_invoices(lake, [csv_file(tmp_path, "new.csv", ["C3000,A3100,2021-05-01,1"])])
+    assert months_that_differ(lake) == [JANUARY]
+    months = months_to_refresh(lake, imported.rows["month"].to_pylist())
+    assert months == [JANUARY, *(date(2021, month, 1) for month in range(6, 12))]
+    for month in months:
+        replace_averages(lake, month)
+    assert materialized_months(lake) == months
+    assert months_that_differ(lake) == []
+
+
+def test_the_plain_calculation_finds_what_is_wrong(lake: Lake, tmp_path: Path) -> None:
+    import_invoices(lake, [SAMPLE])
+    rows = replace_averages(lake, JANUARY)
+    lake.table("invoice_window_averages").replace(rows.slice(1), where="reference_month = '2020-01-01'")
+    (check,) = dg.materialize(
+        [invoices, invoice_window_averages, averages_equal_a_plain_calculation],
+        selection=dg.AssetSelection.checks(averages_equal_a_plain_calculation),
+        resources={"lake": lake, "settings": settings_of(tmp_path)},
+    ).get_asset_check_evaluations()
+    assert (check.passed, check.metadata["months_that_differ"].value) == (False, ["2020-01-01"])
+
+
+def test_months_affected_are_the_six_after() -> None:
+    assert months_affected([date(2019, 9, 1), date(2019, 10, 1)]) == [
+        *(date(2019, month, 1) for month in (10, 11, 12)),
+        *(date(2020, month, 1) for month in (1, 2, 3, 4)),
+    ]
+
+
+def test_key_ranges_are_the_fewest() -> None:
+    keys = ["2020-02-01", "2019-12-01", "2020-01-01", "2020-04-01", "1999-01-01"]
+    assert [(r.start, r.end) for r in key_ranges(invoice_months, keys)] == [
+        ("2019-12-01", "2020-02-01"),
+        ("2020-04-01", "2020-04-01"),
+    ]
+
+
+def test_a_report_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    def whole(out: BinaryIO) -> None:
+        out.write(b"whole")
+
+    def broken(out: BinaryIO) -> None:
+        out.write(b"half")
+        raise RuntimeError
+
+    path = tmp_path / "reports" / "2020-01.txt"
+    publish(path, whole)
+    with pytest.raises(RuntimeError):
+        publish(path, broken)
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+cents = st.integers(-(10**15) + 1, 10**15 - 1).map(lambda c: Decimal(c).scaleb(-2))
+account = st.tuples(st.sampled_from(["C1", 'C,"2']), st.sampled_from(["A1", "a1", "=Aç'3"]))
+month = st.integers(-1, 14).map(lambda n: months_before(JANUARY, n))
+
+
+def months_before(reference_month: date, n: int) -> date:
+    total = reference_month.year * 12 + reference_month.month - 1 - n
+    return date(total // 12, total % 12 + 1, 1)
+
+
+def every_month(key: tuple[str, str], invoices: list[Decimal]) -> list[tuple[tuple[str, str], date, Decimal]]:
+    return [(key, months_before(JANUARY, n), invoice) for n, invoice in enumerate(invoices, start=1)]
+
+
+# Single invoices anywhere, and accounts with all months up to December: without these few windows would be complete.
+anywhere = st.lists(st.tuples(account, month, cents), max_size=20)
+complete = st.lists(st.builds(every_month, account, st.lists(cents, min_size=2, max_size=7)), max_size=3)
+rows = st.tuples(anywhere, complete).map(lambda both: [*both[0], *chain(*both[1])]).flatmap(st.permutations)
+History = list[tuple[tuple[str, str], date, Decimal]]
+
+
+def averages_of(history: History, n: int) -> dict[tuple[str, str], Decimal | None]:
+    """The averages by definition, in plain Python."""
+    totals: dict[tuple[str, str], dict[date, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    for key, when, invoice in history:
+        totals[key][when] += invoice
+    window = [months_before(JANUARY, back) for back in range(1, n + 1)]
+    return {
+        key: (sum((by_month[m] for m in window), Decimal(0)) / n).quantize(Decimal("0.01"), ROUND_DOWN)
+        if all(m in by_month for m in window)
+        else None
+        for key, by_month in totals.items()
+    }
+
+
+def assert_averages(got: pa.Table, history: History) -> None:
+    by_account = {(row["customer"], row["account"]): tuple(row.values())[-2:] for row in got.to_pylist()}
+    three, six = averages_of(history, 3), averages_of(history, 6)
+    assert by_account == {key: (three[key], six[key]) for key in three}
+    assert got.num_rows == len(three)
+
+
+@given(rows)
+@example(every_month(("C", "A"), [Decimal("-0.50"), Decimal("-0.25"), Decimal("-0.25")]))  # -0.333…: towards zero
+def test_any_history_against_plain_python(history: History) -> None:
+    table = pa.Table.from_pylist(
+        [
+            {"customer": c, "account": a, "month": m, "invoice": i, "source_file": "f", "source_line": n}
+            for n, ((c, a), m, i) in enumerate(history)
+        ],
+        schema=INVOICES_SCHEMA,
+    )
+    assert_averages(averages(Lake(Path("nowhere")), table, JANUARY), history)
+
+
+def quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(rows, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_any_imports_in_any_order_last_file_wins(imports: list[list[History]]) -> None:
+    held: dict[tuple[tuple[str, str], date], list[Decimal]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder) / "lake")
+        for number, one in enumerate(imports):
+            paths = []
+            for place, history in enumerate(one):
+                lines = [f"{quoted(c)},{quoted(a)},{m},{i}" for (c, a), m, i in history]
+                paths.append(csv_file(Path(folder), f"{number}-{place}.csv", lines))
+                replaced: dict[tuple[tuple[str, str], date], list[Decimal]] = defaultdict(list)
+                for key, when, invoice in history:
+                    replaced[key, when].append(invoice)
+                held |= replaced
+            import_invoices(lake, paths)
+        expected = [(key, when, invoice) for (key, when), values in held.items() for invoice in values]
+        got = [((row[0], row[1]), row[2], row[3]) for row in invoice_rows(lake)]
+        assert Counter(got) == Counter(expected)
+        assert_averages(replace_averages(lake, JANUARY), expected)
+        assert months_that_differ(lake) == []
