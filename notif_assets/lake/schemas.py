@@ -30,6 +30,9 @@ class Column:
 class Schema:
     """One table. `statistics` are the columns whose bounds let a reader skip files, `sort` the order after compaction.
 
+    Every table names its statistics: Delta would else write the smallest and largest text of each file, personal data
+    too, into its log.
+
     `origin` says what may be done to it: `books` are written once and never rebuilt, `derived` tables are functions
     of the table before them, `received` ones hold what came from outside.
     """
@@ -38,8 +41,8 @@ class Schema:
     meaning: str
     origin: Literal["book", "derived", "received"]
     columns: tuple[Column, ...]
+    statistics: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
-    statistics: tuple[str, ...] = ()
     sort: tuple[str, ...] = ()
     group: str = field(default="notifications")
 
@@ -116,6 +119,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("accepted_by", TEXT, "who accepted the loss"),
                 Column("accepted_at", TIMESTAMP, "when"),
             ),
+            statistics=("batch",),
         ),
         Schema(
             "raw_notifications",
@@ -200,6 +204,7 @@ SCHEMAS: dict[str, Schema] = {
                     "updated_at", TIMESTAMP, "everything up to here is counted; null before the first catch-up", True
                 ),
             ),
+            statistics=("customer_id",),
         ),
         Schema(
             "prices",
@@ -215,6 +220,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("valid_to", DATE, "end, exclusive; null: still is", nullable=True),
                 Column("loaded_at", TIMESTAMP, "when the list was loaded; the newest list prices open days"),
             ),
+            statistics=("loaded_at",),
             group="billing",
         ),
         Schema(
@@ -237,6 +243,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("computed_at", TIMESTAMP, "when the line was computed"),
             ),
             partition_by=("billing_date",),
+            statistics=("customer_id",),
             group="billing",
         ),
         Schema(
@@ -255,6 +262,7 @@ SCHEMAS: dict[str, Schema] = {
                 _RUN_ID,
                 Column("note", TEXT, "repriced: why, in the words of who asked", nullable=True),
             ),
+            statistics=("billing_date",),
             group="billing",
         ),
         Schema(
@@ -277,6 +285,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("created_at", TIMESTAMP, "when the adjustment was written"),
             ),
             partition_by=("billing_date",),
+            statistics=("customer_id",),
             group="billing",
         ),
         Schema(
@@ -291,6 +300,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("source_file", TEXT, "the file"),
                 Column("source_line", INT, "its line, 1 is the header"),
             ),
+            statistics=("month",),
             group="invoices",
         ),
         Schema(
@@ -304,6 +314,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("detail", TEXT, "what to mend; never a value of the file"),
                 Column("loaded_at", TIMESTAMP, "when the file was imported"),
             ),
+            statistics=("loaded_at",),
             group="invoices",
         ),
         Schema(
@@ -318,6 +329,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("avg_invoices_last_6_months", AMOUNT, "null where one of the 6 months is missing", True),
             ),
             partition_by=("reference_month",),
+            statistics=("avg_invoices_last_3_months",),
             group="invoices",
         ),
         Schema(
@@ -337,6 +349,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("position", LONG, "place of the key–value pair in the file, from 1"),
             ),
             partition_by=("answer_date", "hour"),
+            statistics=("timestamp",),
             group="chatbot",
         ),
         Schema(
@@ -353,6 +366,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("answers", pa.map_(TEXT, TEXT), "key → last non-blank answer; personal data"),
             ),
             partition_by=("answer_date",),
+            statistics=("first_answer_dt",),
             group="chatbot",
         ),
     )
