@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install test check bench soak lock clean
+.PHONY: install test check bench soak ui lock clean
 
 install: .venv/installed
 
@@ -30,6 +30,9 @@ bench: install
 
 soak: install
 	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s
+
+ui: install
+	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
 
 # The lock names no index, and holds for every platform and every Python from 3.11 on.
 lock:

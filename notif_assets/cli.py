@@ -564,6 +564,7 @@ def report_billing(
     Example: notif-assets report billing --date 2020-02-03
     """
     from notif_assets import queries
+    from notif_assets.billing.bill import published_bill_differs
     from notif_assets.core.days import days_between
     from notif_assets.reports import write_billing
 
@@ -571,8 +572,10 @@ def report_billing(
     if first is None or last is None:
         raise click.UsageError("say which days: --date, or --from and --to")
     days = list(days_between(first[0], last[0]))
+    lake = _existing_lake(settings)
+    _refuse_unless_published(published_bill_differs(lake))
     with _unknown():
-        lines, adjustments = queries.bills(_existing_lake(settings), settings, days, customer, channel)
+        lines, adjustments = queries.bills(lake, settings, days, customer, channel)
     _write(out, partial(write_billing, lines, adjustments, format=format))
 
 
@@ -591,10 +594,12 @@ def report_invoice_averages(
     """
     import pyarrow.compute as pc
 
-    from notif_assets.files.invoices import averages_now
+    from notif_assets.files.invoices import averages_now, published_accounts_that_differ
     from notif_assets.reports import write_invoice_averages
 
-    rows = averages_now(_existing_lake(settings), month)
+    lake = _existing_lake(settings)
+    _refuse_unless_published(published_accounts_that_differ(lake))
+    rows = averages_now(lake, month)
     if not rows.num_rows:
         raise click.ClickException("no invoice was ever imported: `notif-assets import-invoices FILE`")
     if customer is not None:
@@ -624,13 +629,14 @@ def report_chatbot(
     \b
     Example: notif-assets report chatbot --from 2019-12-16T13 --to 2019-12-16T14 --flow F1000
     """
-    from notif_assets.files.answers import flow_tables, is_known
+    from notif_assets.files.answers import flow_tables, is_known, published_flows_that_differ
     from notif_assets.reports import write_chatbot
 
     first, last = _period(day, first, last)
     if first is None or last is None:
         raise click.UsageError("say which hours: --from and --to, or --date")
     lake = _existing_lake(settings)
+    _refuse_unless_published(published_flows_that_differ(lake))
     if not is_known(lake, customer, flow):
         asked = [f"customer {customer}"] * (customer is not None) + [f"flow {flow}"] * (flow is not None)
         raise click.ClickException(f"{' with '.join(asked) or 'chatbot'}: no answer was ever imported of it")
@@ -661,6 +667,12 @@ def _instant(settings: Settings, place: tuple[date, int | None], *, after: bool)
         return day_bounds(day, settings.zone)[int(after)]
     start = datetime.combine(day, time(hour), settings.zone).astimezone(UTC)
     return start + timedelta(hours=int(after))
+
+
+def _refuse_unless_published(differs: list[str]) -> None:
+    """Code that would not reproduce the document's published example prints no report."""
+    if differs:
+        raise click.ClickException(f"the document's published example does not hold ({', '.join(differs)}): no report")
 
 
 @contextmanager

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def blocked(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """The (kafka_partition, kafka_offset) of the rows that are duplicates of another of `rows`.
+def blocked(rows: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The `row` numbers of the rows that are duplicates of another of `rows`.
 
     A row is a duplicate if an earlier row with its key that is none itself lies in the row's own window:
-    window_from <= event_datetime < window_to. Rows need these, the key and their place in Kafka, and come in
-    arrival order. A rejected row blocks nobody, which is why this is a walk and not a join.
+    window_from <= event_datetime < window_to. Rows need these, the key and a number, and come in arrival
+    order. A rejected row blocks nobody, which is why this is a walk and not a join.
     """
     kept: dict[tuple[int, str], list[Any]] = defaultdict(list)
     found = []
     for row in rows:
         before = kept[row["customer_id"], row["message_id"]]
         if any(row["window_from"] <= instant < row["window_to"] for instant in before):
-            found.append((row["kafka_partition"], row["kafka_offset"]))
+            found.append(row["row"])
         else:
             before.append(row["event_datetime"])
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -89,13 +90,26 @@ def _first_arrivals(lake: Lake, settings: Settings, batch: Batch, notifications:
     schema = SCHEMAS["notifications"].arrow
     if not valid.num_rows:
         return schema.empty_table()
-    arrived, stored, any_late = _windows(lake, settings, batch, notifications, valid)
-    arrivals = lake.select("notifications", {"arrived": arrived, "stored": stored})
+    # Only keys and times go through the engine, whole messages stay where they are.
+    keys = valid.select([*_PLACES.names, "customer_id", "message_id", "event_datetime"])
+    keys = keys.append_column("row", pa.array(np.arange(valid.num_rows)))
+    arrived, stored, any_late = _windows(lake, settings, batch, notifications, keys)
+    duplicates = lake.select("duplicate_arrivals", {"arrived": arrived, "stored": stored})
+    rows = duplicates["row"].to_pylist()
     if any_late:  # only days already deduplicated have windows that can overlap without being equal
-        rows = lake.select("contested_arrivals", {"arrivals": arrivals}).to_pylist()
-        places = pa.Table.from_pylist([dict(zip(_PLACES.names, p, strict=True)) for p in blocked(rows)], schema=_PLACES)
-        arrivals = lake.select("unaccepted", {"records": arrivals, "accepted": places})
-    return arrivals.select(schema.names)
+        contested = lake.select("contested_arrivals", {"arrived": arrived, "duplicates": duplicates})
+        rows += blocked(contested.to_pylist())
+    if rows:
+        first = np.ones(valid.num_rows, bool)
+        first[rows] = False
+        valid = valid.filter(pa.array(first))
+    hour = pc.divide(pc.cast(valid["event_datetime"], pa.int64()), 3_600_000_000)
+    of_day = pc.subtract(hour, pc.multiply(pc.divide(hour, 24), 24))
+    return (
+        valid.append_column("event_date", pc.cast(valid["event_datetime"], pa.date32()))
+        .append_column("event_hour", pc.cast(of_day, pa.int32()))
+        .select(schema.names)
+    )
 
 
 def _windows(

@@ -1,0 +1,101 @@
+"""One measured run: everything that is in the topic, through all tables, in this process.
+
+Belongs here: the stages and their clocks. Doesn't: traffic and tables (__main__.py). Prints JSON.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.ingest import bronze, gold, silver
+from notif_assets.kafka.client import SCHEMA, KafkaClient, LogBounds, Ranges, TopicOffsets, open_client
+from notif_assets.lake import Lake
+from notif_assets.settings import Settings
+
+T = TypeVar("T")
+SOURCES = ("no Kafka", "confluent", "kafka-python")
+STAGES = ("raw_notifications", "notifications + rejected_notifications", "minute_aggregates", "customer_panel")
+
+
+class Stored:
+    """A topic in a file: what the tables cost by themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self._records = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self._partitions = pc.max(self._records["kafka_partition"]).as_py() + 1
+
+    def offsets(self) -> TopicOffsets:
+        """As many offsets in each partition as messages were dealt to it."""
+        whole, rest = divmod(self._records.num_rows, self._partitions)
+        return TopicOffsets(
+            "notifications", None, {p: LogBounds(0, whole + (p < rest)) for p in range(self._partitions)}
+        )
+
+    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+        """Records were dealt round, so equal ranges of all partitions lie together."""
+        first = min(start for start, _ in ranges.values()) * self._partitions
+        last = max(end for _, end in ranges.values()) * self._partitions
+        near = self._records.slice(first, last - first)
+        starts = pa.array([ranges.get(p, (0, 0))[0] for p in range(self._partitions)])
+        ends = pa.array([ranges.get(p, (0, 0))[1] for p in range(self._partitions)])
+        offset = near["kafka_offset"]
+        wanted = pc.and_(
+            pc.greater_equal(offset, starts.take(near["kafka_partition"])),
+            pc.less(offset, ends.take(near["kafka_partition"])),
+        )
+        yield from near.filter(wanted).cast(SCHEMA).to_batches()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def run(settings: Settings, client: KafkaClient) -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds of each stage, in runs of NOTIF_RUN_MESSAGES as the micro-batch job makes them."""
+    spent = {stage: {"wall": 0.0, "cpu": 0.0} for stage in STAGES}
+
+    def timed(stage: str, step: Callable[[], T]) -> T:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = step()
+        spent[stage]["wall"] += time.perf_counter() - wall
+        spent[stage]["cpu"] += time.process_time() - cpu
+        return result
+
+    with Lake(settings.lake, memory=settings.engine_memory) as lake, client:
+        total, lag = 0, 1
+        while lag:
+            taken_in_run = 0
+            while lag and taken_in_run < settings.run_messages:
+                taken = timed(STAGES[0], lambda: bronze.take_next_batch(lake, client, settings, "bench"))
+                assert taken is not None
+                lag, taken_in_run, total = taken.batch.lag, taken_in_run + taken.records, total + taken.records
+            while timed(STAGES[1], lambda: silver.take_next_batch(lake, settings)):
+                pass
+            timed(STAGES[2], lambda: gold.take_minutes(lake))
+            timed(STAGES[3], lambda: gold.take_panel(lake, settings))
+    spent["total"] = {clock: sum(spent[stage][clock] for stage in STAGES) for clock in ("wall", "cpu")}
+    spent["total"] |= {"messages": total, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return spent
+
+
+if __name__ == "__main__":
+    source, bootstrap, stored, root = sys.argv[1:]
+    settings = Settings(
+        lake_root=Path(root),
+        kafka_bootstrap=bootstrap,
+        kafka_client="auto" if source == "no Kafka" else source,
+    )
+    client: KafkaClient = Stored(Path(stored)) if source == "no Kafka" else open_client(settings)
+    print(json.dumps(run(settings, client)))
