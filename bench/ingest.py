@@ -81,8 +81,7 @@ def run(settings: Settings, client: KafkaClient) -> dict[str, dict[str, float]]:
                 taken = timed(STAGES[0], lambda: bronze.take_next_batch(lake, client, settings, "bench"))
                 assert taken is not None
                 lag, taken_in_run, total = taken.batch.lag, taken_in_run + taken.records, total + taken.records
-            while timed(STAGES[1], lambda: silver.take_next_batch(lake, settings)):
-                pass
+            timed(STAGES[1], lambda: list(silver.take_batches(lake, settings)))
             timed(STAGES[2], lambda: gold.take_minutes(lake))
             timed(STAGES[3], lambda: gold.take_panel(lake, settings))
     spent["total"] = {clock: sum(spent[stage][clock] for stage in STAGES) for clock in ("wall", "cpu")}

@@ -100,7 +100,7 @@ def notifications(
 ) -> Iterator[dg.MaterializeResult[None]]:
     started = time.monotonic()
     before = {name: lake.table(name).watermark for name in ("notifications", "rejected_notifications")}
-    while silver.take_next_batch(lake, settings) is not None:
+    for _ in silver.take_batches(lake, settings):
         pass
     seconds = time.monotonic() - started
     accepted = lake.select(

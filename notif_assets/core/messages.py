@@ -31,8 +31,8 @@ REASONS: Final[dict[str, str]] = {
     "empty_field": "message_id, customer_name or channel is empty",
     "customer_id_out_of_range": "customer_id is not in 1 … 2⁶³−1",
     "bad_event_datetime": "event_datetime is not ISO 8601 with an offset",
-    "event_too_early": "event_datetime lies too long before the Kafka timestamp",
-    "event_too_late": "event_datetime lies too long after the Kafka timestamp",
+    "event_too_early": "event_datetime lies too long before the Kafka timestamp, or before 1970",
+    "event_too_late": "event_datetime lies too long after the Kafka timestamp, or at the end of year 9999",
     "duplicate": "the message was accepted before",
     "duplicate_conflict": "a message with the same id but another name, channel or payload was accepted before",
 }

@@ -19,7 +19,7 @@ def execute_planned(lake: Lake, client: KafkaClient, settings: Settings) -> None
 
 def settle(lake: Lake, settings: Settings) -> None:
     """Brings every table after raw_notifications up to it."""
-    while silver.take_next_batch(lake, settings) is not None:
+    for _ in silver.take_batches(lake, settings):
         pass
     gold.take_minutes(lake)
     gold.take_panel(lake, settings)

@@ -8,9 +8,12 @@ are in both until it is replayed, never in neither.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -39,10 +42,20 @@ _DUPLICATES = pa.schema(
 )
 
 
-def take_next_batch(lake: Lake, settings: Settings) -> Batch | None:
-    """Brings notifications and rejected_notifications one batch further; None if they have all of bronze.
+def take_batches(lake: Lake, settings: Settings) -> Iterator[Batch]:
+    """Brings notifications and rejected_notifications up to raw_notifications, and gives each batch when it is done.
 
     Raises LakeError. Two at once do no harm: each commit is made by one of them.
+    """
+    with _Ahead(lake, settings) as ahead:
+        while (batch := take_next_batch(lake, settings, ahead.judged)) is not None:
+            yield batch
+
+
+def take_next_batch(lake: Lake, settings: Settings, judged: Callable[[int], pa.Table] | None = None) -> Batch | None:
+    """Brings notifications and rejected_notifications one batch further; None if they have all of bronze.
+
+    `judged` gives the valid messages of a batch (default: reads and judges them now). Raises as take_batches.
     """
 
     def attempt() -> Batch | None:
@@ -51,41 +64,80 @@ def take_next_batch(lake: Lake, settings: Settings) -> Batch | None:
         if number > lake.table("raw_notifications").watermark:
             return None
         batch = read_batch(lake, lake.table("ingest_batches"), number)
+        work = _Work(lake, settings, batch, judged or partial(_judged, lake, settings))
         for name, step in _STEPS[batch.kind]:
             if ends[name] < number:
-                step(lake, settings, batch, lake.table(name))
+                step(work, lake.table(name))
         return batch
 
     return until_committed(attempt)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the steps of one batch need."""
+
+    lake: Lake
+    settings: Settings
+    batch: Batch
+    judged: Callable[[int], pa.Table]
+
+
+class _Ahead:
+    """Judges the next batch on another core while this one is committed; what is judged never changes."""
+
+    def __init__(self, lake: Lake, settings: Settings) -> None:
+        self._judge = partial(_judged, lake, settings)
+        self._last = lake.table("raw_notifications").watermark
+        self._worker = ThreadPoolExecutor(1)
+        self._next: tuple[int, Future[pa.Table]] | None = None
+
+    def judged(self, number: int) -> pa.Table:
+        """The valid messages of a batch of raw_notifications; starts on the one after it."""
+        waiting, self._next = self._next, None
+        valid = waiting[1].result() if waiting and waiting[0] == number else self._judge(number)
+        if number < self._last:
+            self._next = number + 1, self._worker.submit(self._judge, number + 1)
+        return valid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+
+def _judged(lake: Lake, settings: Settings, number: int) -> pa.Table:
+    records = lake.rows(lake.table("raw_notifications").scan(batch=(number, number + 1)))
+    return judge(records, limits(settings))[0]
+
+
 # --- a range of the topic -------------------------------------------------------------------------------------------
 
 
-def _accept(lake: Lake, settings: Settings, batch: Batch, notifications: Table) -> None:
-    records = lake.rows(lake.table("raw_notifications").scan(batch=(batch.number, batch.number + 1)))
-    valid, _ = judge(records, limits(settings))
-    notifications.append(_first_arrivals(lake, settings, batch, notifications, valid), batch.number)
+def _accept(work: _Work, notifications: Table) -> None:
+    valid = work.judged(work.batch.number)
+    notifications.append(_first_arrivals(work, notifications, valid), work.batch.number)
 
 
-def _reject(lake: Lake, settings: Settings, batch: Batch, rejected: Table) -> None:
-    notifications = lake.table("notifications")
-    only = (batch.number, batch.number + 1)
-    records = lake.select(
+def _reject(work: _Work, rejected: Table) -> None:
+    notifications = work.lake.table("notifications")
+    only = (work.batch.number, work.batch.number + 1)
+    records = work.lake.select(
         "unaccepted",
-        {"records": lake.table("raw_notifications").scan(batch=only), "accepted": notifications.scan(batch=only)},
+        {"records": work.lake.table("raw_notifications").scan(batch=only), "accepted": notifications.scan(batch=only)},
     )
-    repeated, invalid = judge(records.append_column("original", records["value"]), limits(settings))
+    repeated, invalid = judge(records.append_column("original", records["value"]), limits(work.settings))
     pieces = [invalid]
     if repeated.num_rows:
-        repeated, stored, _ = _windows(lake, settings, batch, notifications, repeated)
+        repeated, stored, _ = _windows(work, notifications, repeated)
         repeated = repeated.rename_columns({"original": "value"})
-        pieces.append(lake.select("rejected_duplicates", {"repeated": repeated, "stored": stored}))
+        pieces.append(work.lake.select("rejected_duplicates", {"repeated": repeated, "stored": stored}))
     schema = SCHEMAS["rejected_notifications"].arrow
-    rejected.append(pa.concat_tables(p.select(schema.names).cast(schema) for p in pieces), batch.number)
+    rejected.append(pa.concat_tables(p.select(schema.names).cast(schema) for p in pieces), work.batch.number)
 
 
-def _first_arrivals(lake: Lake, settings: Settings, batch: Batch, notifications: Table, valid: pa.Table) -> pa.Table:
+def _first_arrivals(work: _Work, notifications: Table, valid: pa.Table) -> pa.Table:
     """The rows of `valid` that are no duplicate of a message accepted before, or of an earlier one of themselves."""
     schema = SCHEMAS["notifications"].arrow
     if not valid.num_rows:
@@ -93,11 +145,11 @@ def _first_arrivals(lake: Lake, settings: Settings, batch: Batch, notifications:
     # Only keys and times go through the engine, whole messages stay where they are.
     keys = valid.select([*_PLACES.names, "customer_id", "message_id", "event_datetime"])
     keys = keys.append_column("row", pa.array(np.arange(valid.num_rows)))
-    arrived, stored, any_late = _windows(lake, settings, batch, notifications, keys)
-    duplicates = lake.select("duplicate_arrivals", {"arrived": arrived, "stored": stored})
+    arrived, stored, any_late = _windows(work, notifications, keys)
+    duplicates = work.lake.select("duplicate_arrivals", {"arrived": arrived, "stored": stored})
     rows = duplicates["row"].to_pylist()
     if any_late:  # only days already deduplicated have windows that can overlap without being equal
-        contested = lake.select("contested_arrivals", {"arrived": arrived, "duplicates": duplicates})
+        contested = work.lake.select("contested_arrivals", {"arrived": arrived, "duplicates": duplicates})
         rows += blocked(contested.to_pylist())
     if rows:
         first = np.ones(valid.num_rows, bool)
@@ -112,42 +164,40 @@ def _first_arrivals(lake: Lake, settings: Settings, batch: Batch, notifications:
     )
 
 
-def _windows(
-    lake: Lake, settings: Settings, batch: Batch, notifications: Table, valid: pa.Table
-) -> tuple[pa.Table, Scan, bool]:
+def _windows(work: _Work, notifications: Table, valid: pa.Table) -> tuple[pa.Table, Scan, bool]:
     """`valid` with the window of each message, a scan of every stored message that one of the windows may hold, and
     whether any message is of a day already deduplicated."""
     hour_numbers = pc.unique(pc.divide(pc.cast(valid["event_datetime"], pa.int64()), 3_600_000_000)).to_pylist()
     hours = [datetime.fromtimestamp(number * 3600, UTC) for number in hour_numbers]
-    through = deduplicated_through(lake, batch.number)
+    through = deduplicated_through(work.lake, work.batch.number)
     looked_at = {(hour.date(), hour.hour) for hour in hours}
     rows = []
-    for day in days_of_hours(hours, settings.zone):
-        start, end = day_bounds(day, settings.zone)
+    for day in days_of_hours(hours, work.settings.zone):
+        start, end = day_bounds(day, work.settings.zone)
         window: tuple[datetime | None, datetime | None] = (None, None)
         if through is not None and day <= through:
-            window = (day_bounds(day - _DAY, settings.zone)[0], day_bounds(day + _DAY, settings.zone)[1])
+            window = (day_bounds(day - _DAY, work.settings.zone)[0], day_bounds(day + _DAY, work.settings.zone)[1])
             looked_at |= hours_of(window[0], window[1])
         rows.append(dict(zip(_DAYS.names, (start, end, *window), strict=True)))
     days = pa.Table.from_pylist(rows, schema=_DAYS)
-    arrived = lake.select("with_windows", {"valid": valid, "days": days})
+    arrived = work.lake.select("with_windows", {"valid": valid, "days": days})
     return arrived, notifications.scan(partitions=looked_at), days["window_from"].null_count < days.num_rows
 
 
 # --- duplicates of whole days ---------------------------------------------------------------------------------------
 
 
-def _reject_duplicates(lake: Lake, settings: Settings, batch: Batch, rejected: Table) -> None:
-    notifications = lake.table("notifications")
+def _reject_duplicates(work: _Work, rejected: Table) -> None:
+    notifications = work.lake.table("notifications")
     duplicates = _DUPLICATES.empty_table()
-    days = _days_to_deduplicate(lake, settings, batch, notifications)
+    days = _days_to_deduplicate(work, notifications)
     for day in days:
-        start, end = day_bounds(day, settings.zone)
-        window = (day_bounds(day - _DAY, settings.zone)[0], day_bounds(day + _DAY, settings.zone)[1])
+        start, end = day_bounds(day, work.settings.zone)
+        window = (day_bounds(day - _DAY, work.settings.zone)[0], day_bounds(day + _DAY, work.settings.zone)[1])
         stored = notifications.scan(event_datetime=window)
         buckets = 1 + stored.rows_at_most // _BUCKET_ROWS
         for bucket in range(buckets):
-            more = lake.select(
+            more = work.lake.select(
                 "day_duplicates",
                 {"stored": stored, "removed": duplicates.select(_PLACES.names)},
                 **{"from": start, "to": end, "buckets": buckets, "bucket": bucket},
@@ -155,28 +205,28 @@ def _reject_duplicates(lake: Lake, settings: Settings, batch: Batch, rejected: T
             duplicates = pa.concat_tables([duplicates, more.cast(_DUPLICATES)])
     rows = SCHEMAS["rejected_notifications"].arrow.empty_table()
     if duplicates.num_rows:
-        around = (day_bounds(days[0] - _DAY, settings.zone)[0], day_bounds(days[-1] + _DAY, settings.zone)[1])
+        around = (day_bounds(days[0] - _DAY, work.settings.zone)[0], day_bounds(days[-1] + _DAY, work.settings.zone)[1])
         brought_by = pc.min_max(duplicates["batch"]).as_py()
-        rows = lake.select(
+        rows = work.lake.select(
             "moved_duplicates",
             {
                 "duplicates": duplicates,
                 "stored": notifications.scan(event_datetime=around),
-                "records": lake.table("raw_notifications").scan(batch=(brought_by["min"], brought_by["max"] + 1)),
+                "records": work.lake.table("raw_notifications").scan(batch=(brought_by["min"], brought_by["max"] + 1)),
             },
-            batch=batch.number,
+            batch=work.batch.number,
         )
         if rows.num_rows != duplicates.num_rows:
             raise RuntimeError(f"{duplicates.num_rows - rows.num_rows} duplicates have no record in raw_notifications")
-    rejected.append(rows, batch.number)
+    rejected.append(rows, work.batch.number)
 
 
-def _days_to_deduplicate(lake: Lake, settings: Settings, batch: Batch, notifications: Table) -> list[date]:
+def _days_to_deduplicate(work: _Work, notifications: Table) -> list[date]:
     """The days with messages after the last deduplicated one, up to the batch's, in date order."""
-    assert batch.dedup_through is not None
-    before = deduplicated_through(lake, batch.number)
-    days = days_with_messages(notifications, settings)
-    return [day for day in days if day <= batch.dedup_through and (not before or day > before)]
+    assert work.batch.dedup_through is not None
+    before = deduplicated_through(work.lake, work.batch.number)
+    days = days_with_messages(notifications, work.settings)
+    return [day for day in days if day <= work.batch.dedup_through and (not before or day > before)]
 
 
 def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
@@ -188,9 +238,9 @@ def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
     return days_of_hours(hours, settings.zone)
 
 
-def _delete_moved(lake: Lake, _: Settings, batch: Batch, notifications: Table) -> None:
-    moved = events_removed_by(lake, batch.number)
-    notifications.delete(_places_predicate(moved.to_pylist()), batch.number)
+def _delete_moved(work: _Work, notifications: Table) -> None:
+    moved = events_removed_by(work.lake, work.batch.number)
+    notifications.delete(_places_predicate(moved.to_pylist()), work.batch.number)
 
 
 def events_removed_by(lake: Lake, number: int) -> pa.Table:
@@ -225,33 +275,27 @@ def _places_predicate(rows: Iterable[Mapping[str, Any]]) -> str | None:
 # --- rejected messages, tried again ---------------------------------------------------------------------------------
 
 
-def _readmit(lake: Lake, settings: Settings, batch: Batch, notifications: Table) -> None:
-    candidates = lake.select(
+def _readmit(work: _Work, notifications: Table) -> None:
+    candidates = work.lake.select(
         "readmission_candidates",
-        {"rejected": lake.table("rejected_notifications").scan(batch=(None, batch.number))},
-        reason=batch.readmit_reason,
+        {"rejected": work.lake.table("rejected_notifications").scan(batch=(None, work.batch.number))},
+        reason=work.batch.readmit_reason,
     )
-    valid, _ = judge(candidates, limits(settings))
-    valid = valid.set_column(
-        valid.schema.get_field_index("batch"), "batch", pa.repeat(pa.scalar(batch.number, pa.int64()), valid.num_rows)
-    )
-    notifications.append(_first_arrivals(lake, settings, batch, notifications, valid), batch.number)
+    valid, _ = judge(candidates, limits(work.settings))
+    number = pa.repeat(pa.scalar(work.batch.number, pa.int64()), valid.num_rows)
+    valid = valid.set_column(valid.schema.get_field_index("batch"), "batch", number)
+    notifications.append(_first_arrivals(work, notifications, valid), work.batch.number)
 
 
-def _delete_readmitted(lake: Lake, _: Settings, batch: Batch, rejected: Table) -> None:
-    accepted = lake.table("notifications").scan(batch=(batch.number, batch.number + 1))
-    reason = "reason = " + literal(batch.readmit_reason or "")
-    kept = lake.select(
-        "unaccepted",
-        {
-            "records": lake.select("rejected_for", {"rejected": rejected.scan()}, reason=batch.readmit_reason),
-            "accepted": accepted,
-        },
-    )
-    rejected.replace(kept, reason, batch.number)
+def _delete_readmitted(work: _Work, rejected: Table) -> None:
+    batch, reason = work.batch.number, work.batch.readmit_reason or ""
+    accepted = work.lake.table("notifications").scan(batch=(batch, batch + 1))
+    candidates = work.lake.select("rejected_for", {"rejected": rejected.scan()}, reason=reason)
+    kept = work.lake.select("unaccepted", {"records": candidates, "accepted": accepted})
+    rejected.replace(kept, f"reason = {literal(reason)}", batch)
 
 
-_Step = Callable[[Lake, Settings, Batch, Table], None]
+_Step = Callable[[_Work, Table], None]
 _STEPS: dict[str, list[tuple[str, _Step]]] = {
     "kafka": [("notifications", _accept), ("rejected_notifications", _reject)],
     "dedup": [("rejected_notifications", _reject_duplicates), ("notifications", _delete_moved)],
