@@ -82,6 +82,11 @@ def _one_line() -> Iterator[None]:
         expected.append(RunFailed)
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:  # which would print the usage above it
+        command = error.ctx.command_path if error.ctx else "notif-assets"
+        raise click.UsageError(f"{error.format_message()} (see {command} --help)") from None
     except click.ClickException:
         raise
     except BrokenPipeError:
@@ -97,6 +102,10 @@ def _one_line() -> Iterator[None]:
 
 
 class _Group(click.Group):
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        with _one_line():
+            return super().make_context(info_name, args, *rest, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         with _one_line():
             return super().invoke(ctx)
@@ -699,7 +708,6 @@ def check(settings: Settings) -> None:
     from notif_assets.billing.bill import published_bill_differs
     from notif_assets.files.answers import published_flows_that_differ
     from notif_assets.files.invoices import published_accounts_that_differ
-    from notif_assets.runs import RunFailed
 
     lake = _existing_lake(settings)
     results: list[tuple[str, bool, bool, str]] = [
@@ -710,16 +718,18 @@ def check(settings: Settings) -> None:
             ("chatbot_reports", "published_chatbot_holds", published_flows_that_differ(lake)),
         )
     ]
-    with _runs(settings) as runs, suppress(RunFailed):
-        results += [
-            (
-                f"{result.asset_key.to_user_string()}.{result.check_name}",
-                result.passed,
-                result.severity.value == "ERROR",
-                result.description or "",
-            )
-            for result in runs.run("all_checks").get_asset_check_evaluations()
-        ]
+    with _runs(settings) as runs:
+        run = runs.attempt("all_checks")
+    results += [
+        (
+            f"{result.asset_key.to_user_string()}.{result.check_name}",
+            result.passed,
+            result.severity.value == "ERROR",
+            result.description or "see the run",
+        )
+        for result in run.get_asset_check_evaluations()
+    ]
+    results += [(step, False, True, reason) for step, reason in runs.broken_steps(run).items()]
     failed = 0
     for name, passed, is_error, description in sorted(results):
         verdict = "ok  " if passed else "FAIL" if is_error else "warn"
@@ -790,3 +800,7 @@ def _progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
         return
     with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
         yield lambda done: bar.update(done - bar.pos)
+
+
+if __name__ == "__main__":
+    main(prog_name="notif-assets")

@@ -57,21 +57,40 @@ class Runs:
         partitions: dg.PartitionKeyRange | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Runs one job, over a range of partitions if given; `config` is per op. Raises RunFailed."""
+        result = self.attempt(job, config, partitions)
+        if not result.success:
+            raise RunFailed(_reason(result))
+        return result
+
+    def attempt(
+        self,
+        job: str,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        partitions: dg.PartitionKeyRange | None = None,
+    ) -> dg.ExecuteInProcessResult:
+        """As run, and gives the result of a failed one too."""
         tags = {}
         if partitions is not None:
             tags = {
                 "dagster/asset_partition_range_start": partitions.start,
                 "dagster/asset_partition_range_end": partitions.end,
             }
-        result = self._definitions.resolve_job_def(job).execute_in_process(
+        return self._definitions.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             run_config=_QUIET | {"ops": {op: {"config": dict(values)} for op, values in (config or {}).items()}},
             tags=tags,
             raise_on_error=False,
         )
-        if not result.success:
-            raise RunFailed(_reason(result))
-        return result
+
+    def broken_steps(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
+        """The steps of a run of checks that could not look at all, and why; a check that found something is none."""
+        looked = {e.step_key for e in result.all_events if e.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+        broken = {}
+        for event in result.all_events:
+            if event.step_key and event.step_key not in looked and (event.is_step_failure or event.is_step_skipped):
+                error = event.step_failure_data.error if event.is_step_failure else None
+                broken[event.step_key] = _innermost(error) or "was skipped"
+        return broken
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
@@ -86,9 +105,13 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             failure = event.step_failure_data
             if failure.user_failure_data and failure.user_failure_data.description:
                 return failure.user_failure_data.description
-            error = failure.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None and not failed:
-                return " ".join(error.message.split())
+            if failure.error is not None and not failed:
+                return _innermost(failure.error)
     return "; ".join(failed) or f"run {result.run_id} failed"
+
+
+def _innermost(error: Any) -> str:
+    """The message of the error that all others came of, on one line."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split()) if error is not None else ""

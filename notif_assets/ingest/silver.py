@@ -37,9 +37,7 @@ _DAYS = pa.schema(
     ]
 )
 _PLACES = pa.schema([("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())])
-_DUPLICATES = pa.schema(
-    [("batch", pa.int64()), *_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())]
-)
+_DUPLICATES = pa.schema([*_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())])
 
 
 def take_batches(lake: Lake, settings: Settings) -> Iterator[Batch]:
@@ -108,7 +106,9 @@ class _Ahead:
 
 
 def _judged(lake: Lake, settings: Settings, number: int) -> pa.Table:
-    records = lake.rows(lake.table("raw_notifications").scan(batch=(number, number + 1)))
+    records = lake.select(
+        "judged_columns", {"records": lake.table("raw_notifications").scan(batch=(number, number + 1))}
+    )
     return judge(records, limits(settings))[0]
 
 
@@ -206,17 +206,15 @@ def _reject_duplicates(work: _Work, rejected: Table) -> None:
     rows = SCHEMAS["rejected_notifications"].arrow.empty_table()
     if duplicates.num_rows:
         around = (day_bounds(days[0] - _DAY, work.settings.zone)[0], day_bounds(days[-1] + _DAY, work.settings.zone)[1])
-        brought_by = pc.min_max(duplicates["batch"]).as_py()
-        rows = work.lake.select(
-            "moved_duplicates",
-            {
-                "duplicates": duplicates,
-                "stored": notifications.scan(event_datetime=around),
-                "records": work.lake.table("raw_notifications").scan(batch=(brought_by["min"], brought_by["max"] + 1)),
-            },
-            batch=work.batch.number,
-        )
-        if rows.num_rows != duplicates.num_rows:
+        bronze, stored = work.lake.table("raw_notifications"), notifications.scan(event_datetime=around)
+        brought_by, places = (pc.min_max(duplicates[name]).as_py() for name in ("batch", "kafka_offset"))
+        for first in (brought_by["min"], None):  # the record of a readmitted message came with an earlier batch
+            records = bronze.scan(batch=(first, brought_by["max"] + 1), kafka_offset=(places["min"], places["max"] + 1))
+            inputs = {"duplicates": duplicates, "stored": stored, "records": records}
+            rows = work.lake.select("moved_duplicates", inputs, batch=work.batch.number)
+            if rows.num_rows == duplicates.num_rows:
+                break
+        else:
             raise RuntimeError(f"{duplicates.num_rows - rows.num_rows} duplicates have no record in raw_notifications")
     rejected.append(rows, work.batch.number)
 

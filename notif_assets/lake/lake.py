@@ -83,6 +83,7 @@ class Lake:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.root, suffix=".tmp", delete=False) as draft:
                 json.dump(identity, draft)
+            Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
             try:
                 os.link(draft.name, path)  # atomic, and fails if somebody was first
             except FileExistsError:
@@ -91,7 +92,10 @@ class Lake:
                 Path(draft.name).unlink()
         except OSError as error:
             raise LakeError(f"the lake {self.root} can't be written: {error.strerror}; see NOTIF_LAKE") from error
-        known = json.loads(path.read_text())
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise LakeError(f"{path} can't be read: restore it, it says what must never change") from error
         for name, value in identity.items():
             if known.get(name, value) != value:
                 raise LakeError(
@@ -124,14 +128,14 @@ class Lake:
             cursor = self._database.cursor()
         with cursor as connection:
             connection.execute("set timezone = 'UTC'")
-            for table, source in inputs.items():
-                if isinstance(source, Scan):
-                    connection.execute(f"create temporary view {table} as {_scan_sql(source)}")
-                else:
-                    connection.register(table, source)
             try:
+                for table, source in inputs.items():
+                    if isinstance(source, Scan):
+                        connection.execute(f"create temporary view {table} as {_scan_sql(source)}")
+                    else:
+                        connection.register(table, source)
                 yield connection
-            except duckdb.IOException as error:
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
                 raise LakeError(f"a data file can't be read: {str(error).splitlines()[0]}") from error
 
 

@@ -6,10 +6,12 @@ opened. Doesn't: what to do after a lost race (whoever opened the handle looks a
 """
 
 import json
+import re
+import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
 
 from notif_assets.lake.schemas import Schema
 
@@ -40,6 +43,10 @@ _PROPERTIES = {
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 # Delta statistics keep milliseconds, and a maximum may have lost its microseconds.
 _STATISTICS_PRECISION = timedelta(milliseconds=1)
+
+
+# delta-rs takes a path for a URL, DuckDB takes it for a pattern.
+_MISREAD = frozenset("%?*[]")
 
 
 class LakeError(Exception):
@@ -65,6 +72,22 @@ class Scan:
     rows_at_most: int
 
 
+@dataclass(frozen=True)
+class DataFile:
+    """A data file in the table's folder: `path` within it, `statistics` as the Delta log keeps them (JSON)."""
+
+    path: str
+    partition: tuple[Value, ...]
+    rows: int
+    size: int
+    statistics: str
+
+    def bounds(self, column: str) -> tuple[Any, Any]:
+        """The smallest and the greatest value of the column, as JSON has them; None where it isn't told."""
+        statistics = json.loads(self.statistics)
+        return statistics["minValues"].get(column), statistics["maxValues"].get(column)
+
+
 class Table:
     """A handle on one snapshot of one table. After a commit it stands on the version it wrote."""
 
@@ -72,6 +95,8 @@ class Table:
         """Opens the table, or creates it empty. Raises LakeError if another tool gave it features we don't write."""
         self.schema = schema
         self.path = root / schema.name
+        if _MISREAD & set(str(self.path.absolute())):
+            raise LakeError(f"the lake {root} can't be used: choose a NOTIF_LAKE without {' '.join(sorted(_MISREAD))}")
         try:
             self._delta = DeltaTable(str(self.path))
         except TableNotFoundError:
@@ -86,25 +111,33 @@ class Table:
             )
 
     def _create(self) -> DeltaTable:
-        properties: dict[str, str | None] = dict(_PROPERTIES)
-        if self.schema.statistics:
-            properties["delta.dataSkippingStatsColumns"] = ",".join(self.schema.statistics)
+        properties: dict[str, str | None] = {
+            **_PROPERTIES,
+            "delta.dataSkippingStatsColumns": ",".join(self.schema.statistics),
+        }
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LakeError(
                 f"the lake {self.path.parent} can't be written: {error.strerror}; see NOTIF_LAKE"
             ) from error
-        DeltaTable.create(
-            str(self.path),
-            schema=self.schema.arrow,
-            mode="ignore",  # two processes may create it at once
-            name=self.schema.name,
-            description=self.schema.meaning,
-            partition_by=list(self.schema.partition_by),
-            configuration=properties,
-        )
-        return DeltaTable(str(self.path))
+        try:
+            # Two processes may create it at once: `ignore` is for who looks later, the failed commit for who loses.
+            # Retried, it would be a second version, and a history without a watermark.
+            with suppress(CommitFailedError):
+                DeltaTable.create(
+                    str(self.path),
+                    schema=self.schema.arrow,
+                    mode="ignore",
+                    name=self.schema.name,
+                    description=self.schema.meaning,
+                    partition_by=list(self.schema.partition_by),
+                    configuration=properties,
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
+            return DeltaTable(str(self.path))
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"table {self.schema.name} could not be created: {_line(error)}") from error
 
     @property
     def version(self) -> int:
@@ -181,11 +214,69 @@ class Table:
         batch = watermark + 1 if batch is None else batch
         if batch <= watermark:
             raise LostRace(self.schema.name)  # somebody committed it before this handle was opened
+        return self._compare_and_swap([Transaction(self.schema.name, batch)], note)
+
+    def _compare_and_swap(self, watermark: list[Transaction], note: Mapping[str, Any] | None) -> CommitProperties:
         return CommitProperties(
-            app_transactions=[Transaction(self.schema.name, batch)],
+            app_transactions=watermark,
             max_commit_retries=0,  # compare-and-swap: an append must not be replayed onto a snapshot it never saw
             custom_metadata={"userMetadata": json.dumps(dict(note or {}))},
         )
+
+    def swap(
+        self,
+        old: Collection[DataFile],
+        new: Collection[DataFile],
+        batch: int | None = None,
+        *,
+        same_rows: bool = False,
+        note: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes the files `old` out and the files `new`, which lie in the table's folder already, in: one commit.
+
+        The watermark stays where it is unless `batch` moves it. `same_rows` tells who follows the table's changes that
+        there is none. Raises LostRace, also if one of `old` is no longer in the snapshot.
+        """
+        present = set(self.files()["path"].to_pylist()) if old else set()
+        if not present.issuperset(file.path for file in old):
+            raise LostRace(self.schema.name)
+        now = time.time_ns() // 1_000_000
+        removed = [RemoveAction(f.path, not same_rows, now, f.size, self._partition_values(f)) for f in old]
+        added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
+        properties = self._compare_and_swap([], note) if batch is None else self._commit_properties(batch, note)
+        with self._committing():
+            self._delta.create_write_transaction(
+                [*removed, *added],
+                mode="append",
+                schema=self.schema.arrow,
+                partition_by=list(self.schema.partition_by),
+                commit_properties=properties,
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        self._delta.load_as_version(self.version + 1)
+
+    def _partition_values(self, file: DataFile) -> dict[str, str | None]:
+        return dict(zip(self.schema.partition_by, map(str, file.partition), strict=True))
+
+    def vacuum(self) -> int:
+        """Deletes data files that have belonged to no snapshot for the retention time (7 days); gives how many."""
+        with self._committing():
+            gone = self._delta.vacuum(
+                dry_run=False,
+                full=True,
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        return len(gone)
+
+    def clean_log(self) -> int:
+        """Writes a checkpoint and deletes log entries that it made needless and that expired; gives how many."""
+        log = self.path / "_delta_log"
+        with self._committing():
+            if self.version and not (log / f"{self.version:020}.checkpoint.parquet").exists():
+                self._delta.create_checkpoint()
+            before = {entry.name for entry in log.iterdir()}
+            self._delta.cleanup_metadata()
+            return len(before - {entry.name for entry in log.iterdir()})
 
     def scan(self, partitions: Collection[tuple[Value, ...]] | None = None, **bounds: Bounds) -> Scan:
         """The snapshot's rows with low <= column < high for each bound (None: open), within `partitions` if given.
@@ -222,6 +313,29 @@ class Table:
             sum(counts[i] for i in kept),
         )
 
+    def scan_files(self, files: Collection[DataFile], **bounds: Bounds) -> Scan:
+        """The rows of these files, which need not be in the snapshot; bounds as in scan."""
+        return Scan(
+            self.schema,
+            tuple(str(self.path / file.path) for file in files),
+            {c: tuple(file.partition[i] for file in files) for i, c in enumerate(self.schema.partition_by)},
+            bounds,
+            sum(file.rows for file in files),
+        )
+
+    def data_files(self) -> list[DataFile]:
+        """The data files of the snapshot, each with what the Delta log says of it."""
+        return [
+            DataFile(
+                path=row["path"],
+                partition=tuple(row[f"partition.{column}"] for column in self.schema.partition_by),
+                rows=row["num_records"],
+                size=row["size_bytes"],
+                statistics=_statistics(row),
+            )
+            for row in self.files().to_pylist()
+        ]
+
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
         return pa.table(self._delta.get_add_actions(flatten=True))
@@ -236,5 +350,25 @@ def literal(value: Value) -> str:
     return str(value)
 
 
+def _statistics(row: Mapping[str, Any]) -> str:
+    """A row of `files` as the JSON of the Delta log."""
+    kinds = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
+    statistics: dict[str, Any] = {"numRecords": row["num_records"]} | {kind: {} for kind in kinds.values()}
+    for name, value in row.items():
+        prefix, _, column = name.partition(".")
+        if prefix in kinds and isinstance(value, int | str | date):
+            statistics[kinds[prefix]][column] = in_statistics(value)
+    return json.dumps(statistics, ensure_ascii=False)
+
+
+def in_statistics(value: Any) -> Any:
+    """`value` as the statistics of the Delta log write it: dates and, to the millisecond, timestamps as ISO 8601."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return value.isoformat() if isinstance(value, date) else value
+
+
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    told, _, _ = str(error).partition("Preview of invalid data")  # delta-rs would show rows
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", told)  # and it paints its errors
+    return " ".join(plain.split())[:300]

@@ -51,7 +51,6 @@ ranked as (
 )
 
 select
-    contested.batch,
     contested.kafka_partition,
     contested.kafka_offset,
     before.kafka_partition as first_partition,
@@ -61,7 +60,6 @@ inner join before using (customer_id, message_id)
 where contested.is_of_day
 union all
 select
-    ranked.batch,
     ranked.kafka_partition,
     ranked.kafka_offset,
     firsts.kafka_partition as first_partition,

@@ -1,0 +1,147 @@
+"""Many small files to few sorted ones, in partitions that have gone quiet.
+
+Belongs here: which files are worth merging, and in what order their rows are laid down. Doesn't: writing and
+committing them (staging.py), the sorting itself (sql/compacted_*.sql).
+
+Late messages keep dripping into hours long past, so a partition is never done. A few new rows don't cost the rewriting
+of millions: small files are merged among themselves until they weigh enough beside the big ones. One commit takes many
+partitions, because each commit costs a batch of ingestion a second attempt.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from math import ceil
+
+from notif_assets.lake import Lake, Schema, Table
+from notif_assets.lake.tables import DataFile, Value
+from notif_assets.upkeep.staging import Swap, commit, stage
+
+QUIET = timedelta(hours=2)
+"""How long after its end a partition is left alone: it is still written to at every batch."""
+
+FILE_ROWS = 1_000_000
+FILE_BYTES = 256 * 2**20
+_SMALL_PARTITION_ROWS = 20_000
+_WORTH_IT = 8  # a file is rewritten once the smaller ones weigh an eighth of it
+_COMMIT_ROWS = 5_000_000
+_COMMIT_PARTITIONS = 500
+
+_ORDERS = {
+    "ingest_batches": "compacted_ingest_batches",
+    "raw_notifications": "compacted_records",
+    "rejected_notifications": "compacted_records",
+    "notifications": "compacted_notifications",
+    "minute_aggregates": "compacted_minute_aggregates",
+}
+BLANKED = "blanked"
+"""How the names of files begin that hold no payloads and names any more, so that nobody need look into them."""
+
+
+def order_of(name: str) -> str:
+    """The SQL file that lays down the rows of a table in the order that its readers skip by."""
+    return _ORDERS.get(name, "compacted")
+
+
+def compact(lake: Lake, name: str, now: datetime) -> tuple[int, int, int]:
+    """Merges the small files of quiet partitions; gives how many partitions, files before and files after.
+
+    No row changes, the watermark stays, and of partitions that change meanwhile each is either done or left as it is.
+    """
+    table = lake.table(name)
+    waiting: list[Swap] = []
+    merged: list[Swap] = []
+    for partition, files in sorted(by_partition(table.data_files()).items()):
+        if not is_quiet(partition, now):
+            continue
+        for group in groups(table.schema, files):
+            waiting.append(Swap(partition, tuple(group), _merged(lake, table, partition, group)))
+            if sum(f.rows for s in waiting for f in s.old) >= _COMMIT_ROWS or len(waiting) >= _COMMIT_PARTITIONS:
+                merged += _commit(lake, name, waiting)
+                waiting = []
+    merged += _commit(lake, name, waiting)
+    return (
+        len({swap.partition for swap in merged}),
+        sum(len(swap.old) for swap in merged),
+        sum(len(swap.new) for swap in merged),
+    )
+
+
+def _commit(lake: Lake, name: str, swaps: Sequence[Swap]) -> list[Swap]:
+    refused = commit(lake, name, swaps, same_rows=True, note="compaction")
+    return [swap for swap in swaps if swap not in refused]
+
+
+def _merged(lake: Lake, table: Table, partition: tuple[Value, ...], files: Sequence[DataFile]) -> tuple[DataFile, ...]:
+    rows = sum(file.rows for file in files)
+    blanked = all(is_blanked(file) for file in files)
+    batches = lake.stream(order_of(table.schema.name), {"files": table.scan_files(files)})
+    return stage(table, partition, batches, ceil(rows / files_needed(files)), BLANKED if blanked else "part")
+
+
+def is_blanked(file: DataFile) -> bool:
+    """Whether the file holds no payloads and names any more."""
+    return file.path.rpartition("/")[2].startswith(BLANKED)
+
+
+def is_quiet(partition: tuple[Value, ...], now: datetime) -> bool:
+    """Whether the partition's hour or day ended QUIET ago; a table without partitions may always be rewritten."""
+    if not partition:
+        return True
+    day, *hour = partition
+    assert isinstance(day, date)
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    end = start + (timedelta(hours=int(str(hour[0])) + 1) if hour else timedelta(days=1))
+    return end + QUIET <= now
+
+
+def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """The sets of files of one partition that are worth merging, each into fewer files."""
+    yield from (group for group in sorted_together(schema, _worth_merging(files)) if len(group) > files_needed(group))
+
+
+def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[DataFile]]:
+    """Files of one partition in sets whose rows are to be laid down in one order.
+
+    A table that is read by batch came in that order: neighbours go together, up to the size of a file. One that is
+    read by customer has each customer everywhere: all files go together.
+    """
+    if schema.sort or schema.statistics[:1] != ("batch",):
+        return [list(files)]
+    sets: list[list[DataFile]] = [[]]
+    for file in sorted(files, key=lambda file: (_first_batch(file), file.path)):
+        if sets[-1] and files_needed([*sets[-1], file]) > 1:
+            sets.append([])
+        sets[-1].append(file)
+    return sets
+
+
+def _worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
+    if sum(file.rows for file in files) <= _SMALL_PARTITION_ROWS:
+        return list(files)
+    taken: list[DataFile] = []
+    rows = 0
+    for file in sorted(files, key=lambda file: (file.rows, file.path)):
+        if taken and file.rows > _WORTH_IT * rows:
+            break
+        taken.append(file)
+        rows += file.rows
+    return taken
+
+
+def files_needed(files: Sequence[DataFile]) -> int:
+    """How many files the rows of these fill; at least 1."""
+    rows, size = sum(file.rows for file in files), sum(file.size for file in files)
+    return max(1, ceil(rows / FILE_ROWS), ceil(size / FILE_BYTES))
+
+
+def _first_batch(file: DataFile) -> int:
+    first = file.bounds("batch")[0]
+    return first if isinstance(first, int) else 0
+
+
+def by_partition(files: Sequence[DataFile]) -> dict[tuple[Value, ...], list[DataFile]]:
+    """The files of each partition."""
+    found: dict[tuple[Value, ...], list[DataFile]] = {}
+    for file in files:
+        found.setdefault(file.partition, []).append(file)
+    return found

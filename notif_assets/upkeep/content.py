@@ -1,0 +1,27 @@
+"""What a table holds, as one number: to prove that a job which must not change a row did not.
+
+Belongs here: the hash of rows. Doesn't: which rows to compare.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from notif_assets.lake import Lake, Scan
+
+
+@dataclass(frozen=True)
+class Content:
+    """Rows and a hash of them all, whatever their order and files. Comparable within one version of DuckDB."""
+
+    rows: int
+    hash: str
+
+
+def content(lake: Lake, scan: Scan, but: Collection[str] = (), only: Collection[str] | None = None) -> Content:
+    """The content of `scan` over all its columns; less those of `but`, or over `only` these, if given."""
+    columns = tuple(
+        column for column in scan.schema.columns if column.name not in but and (only is None or column.name in only)
+    )
+    narrowed = replace(scan, schema=replace(scan.schema, columns=columns))
+    row = lake.select("content_hash", {"hashed": narrowed}).to_pylist()[0]
+    return Content(row["row_count"], row["content_hash"])

@@ -1,0 +1,50 @@
+"""`maintain`: what keeps the lake flat over months, all of it in one call.
+
+Belongs here: the order of things, and a line to tell for each table. Doesn't: any of the things (compaction.py,
+blanking.py, archive.py).
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+from notif_assets.lake import SCHEMAS, Lake, until_committed
+from notif_assets.settings import Settings
+from notif_assets.upkeep.archive import archive_bronze
+from notif_assets.upkeep.blanking import blank_old
+from notif_assets.upkeep.compaction import compact
+from notif_assets.upkeep.turns import Progress, silent, turn
+
+
+def maintain(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
+    """Retention of payloads and bronze where it is set, compaction, vacuum and log clean-up; a line for each table.
+
+    Changes no row but by retention, and no watermark; ingestion goes on beside it. Raises LakeError, with all that was
+    done by then done, if the lake or the archive can't be used, or NOTIF_BRONZE_DAYS is set without NOTIF_ARCHIVE.
+    """
+    with turn(lake, progress):
+        done = []
+        for place, rows in blank_old(lake, settings, now).items():
+            if rows:
+                done.append(f"{place}: {rows} old rows blanked")
+        done += archive_bronze(lake, settings, now, progress)
+        for place, at, name in _tables(lake, settings):
+            progress(place)
+            partitions, before, after = compact(at, name, now)
+            files = until_committed(lambda at=at, name=name: at.table(name).vacuum())  # type: ignore[misc]
+            entries = until_committed(lambda at=at, name=name: at.table(name).clean_log())  # type: ignore[misc]
+            merged = f"{before} files became {after} in {partitions} partitions" if before else "nothing to merge"
+            done.append(f"{place}: {merged}; {files} unused files and {entries} log entries deleted")
+        return done
+
+
+def _tables(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:
+    """What to call it, the lake and the table, for every table that exists; the archive of bronze too."""
+    places = [(name, lake, name) for name in SCHEMAS]
+    if settings.archive is not None:
+        archive = Lake(settings.archive.absolute(), memory=settings.engine_memory)
+        places.append(("archive", archive, "raw_notifications"))
+    return [(place, at, name) for place, at, name in places if _exists(at.root / name)]
+
+
+def _exists(table: Path) -> bool:
+    return (table / "_delta_log").is_dir()

@@ -1,0 +1,243 @@
+"""Erasure and retention of payloads: nothing personal is left, every verdict and count is."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notif_assets.core.messages import Limits, judge
+from notif_assets.lake import SCHEMAS
+from notif_assets.upkeep.blanking import PERSONAL, blank_old
+from notif_assets.upkeep.blanks import CONFLICTING_NAME, NAME, blank_records, is_of
+from notif_assets.upkeep.erase import erase
+from notif_assets.upkeep.maintenance import maintain
+from notif_assets.upkeep.rebuild import rebuild
+from notif_assets_tests.upkeep.world import START, World, bad_values, message
+
+NOW = datetime.now(UTC)
+TEXT = ("segredo", "Cliente 3")
+
+
+def holding(world: World, *words: str) -> set[str]:
+    """The tables that hold one of the words in any row."""
+    return {name for name in SCHEMAS for row in world.rows(name) if any(word in str(row) for word in words)}
+
+
+def counts(world: World) -> dict[str, Any]:
+    """Everything that a bill or a proof counts."""
+    money = ("notifications", "notifications_delta", "amount", "amount_delta")
+    return {
+        "places": world.places(),
+        "reasons": sorted(
+            (r["kafka_partition"], r["kafka_offset"], r["reason"]) for r in world.rows("rejected_notifications")
+        ),
+        "sums": {n: [sum(row.get(c, 0) for row in world.rows(n)) for c in money] for n in PERSONAL},
+        "rows": {name: content.rows for name, content in world.contents().items()},
+        "watermarks": world.watermarks(),
+    }
+
+
+def add_bills_and_answers(world: World) -> None:
+    day, now = START.date(), NOW
+    line = {"billing_date": day, "channel": "SMS", "unit_price": Decimal("0.04"), "price_version": "v", "run_id": "r"}
+    line |= {"through_batch": 1, "currency": "BRL", "status": "final", "computed_at": now, "created_at": now}
+    for customer in (3, 4):
+        line |= {"customer_id": customer, "customer_name": f"Cliente {customer}", "reason": "late"}
+        line |= {
+            "notifications": 5,
+            "amount": Decimal("0.20"),
+            "notifications_delta": 1,
+            "amount_delta": Decimal("0.04"),
+        }
+        line |= {"adjustment_id": str(customer)}
+        for name in ("daily_billing", "billing_adjustments"):
+            world.lake.table(name).append(pa.Table.from_pylist([line], schema=SCHEMAS[name].arrow))
+        answer = {"answer_date": day, "hour": 3, "customer": str(customer), "flow": "F", "session": "S", "key": "nome"}
+        answer |= {"timestamp": START, "value": f"segredo Cliente {customer}", "source_file": "f", "position": 1}
+        report = {"answer_date": day, "customer": str(customer), "flow": "F", "session": "S", "first_answer_dt": START}
+        report |= {"last_answer_dt": START, "answers": [("nome", f"Cliente {customer}")]}
+        for name, row in (("chatbot_answers", answer), ("chatbot_reports", report)):
+            world.lake.table(name).append(pa.Table.from_pylist([row], schema=SCHEMAS[name].arrow))
+
+
+def test_erase_leaves_nothing_of_one_customer_and_all_of_the_others(world: World) -> None:
+    add_bills_and_answers(world)
+    before = counts(world)
+    others = {
+        n: [r for r in world.rows(n) if r.get("customer_id") in (1, 2, 4, 5) or r.get("customer") == "4"]
+        for n in PERSONAL
+    }
+    assert holding(world, "Cliente 3") == set(PERSONAL)
+
+    changed = erase(world.lake, world.settings, 3)
+    assert all(changed[name] for name in PERSONAL)
+    assert counts(world) == before
+    assert holding(world, "Cliente 3") == {"raw_notifications", "rejected_notifications"}
+    nobodys = {b'"Cliente 3"', message(905, START + timedelta(hours=12), 3, customer_id=3 * 10**30)}
+    for name in ("raw_notifications", "rejected_notifications"):
+        assert {row["value"] for row in world.rows(name) if "Cliente 3" in str(row)} == nobodys
+    for name in PERSONAL:
+        kept = [r for r in world.rows(name) if r.get("customer_id") in (1, 2, 4, 5) or r.get("customer") == "4"]
+        assert sorted(map(str, kept)) == sorted(map(str, others[name]))
+    payloads = {r["customer_id"]: r["payload"] for r in world.rows("notifications")}
+    assert payloads[3] == ""
+    assert payloads[4].startswith("segredo")
+    raw = [r for r in world.rows("raw_notifications") if r["value"] and is_of(r["value"], 3)]
+    assert len(raw) > 90
+    assert not any(b"segredo" in row["value"] or row["key"] for row in raw)
+
+    assert set(erase(world.lake, world.settings, 3).values()) == {0}
+    world.send(20, START + timedelta(hours=41))
+    world.ingest()
+    world.require_exact()
+
+
+def test_silver_rebuilt_from_erased_bronze_has_the_same_verdicts(world: World) -> None:
+    for customer in (2, 3, 4):
+        erase(world.lake, world.settings, customer)
+    before = world.contents()
+    rebuild(world.lake, world.settings, "notifications")
+    assert world.contents() == before
+    for name in ("minute_aggregates", "customer_panel"):
+        rebuild(world.lake, world.settings, name)
+    assert world.contents() == before
+
+
+def test_an_unknown_customer_changes_nothing(world: World) -> None:
+    before = {name: world.lake.table(name).version for name in SCHEMAS}
+    assert set(erase(world.lake, world.settings, 77).values()) == {0}
+    assert {name: world.lake.table(name).version for name in SCHEMAS} == before
+
+
+def test_the_archive_is_erased_too(world: World, tmp_path: Path) -> None:
+    from notif_assets.lake import Lake
+
+    archive = Lake(tmp_path / "archive")
+    rows = world.lake.rows(world.lake.table("raw_notifications").scan())
+    archive.table("raw_notifications").append(rows)
+    settings = world.settings.model_copy(update={"archive": archive.root})
+    changed = erase(world.lake, settings, 3)
+    assert changed["archive"] == changed["raw_notifications"] > 0
+    left = archive.rows(archive.table("raw_notifications").scan())
+    assert sorted(map(str, left.to_pylist())) == sorted(map(str, world.rows("raw_notifications")))
+
+
+def test_payloads_older_than_the_retention_are_blanked_once(world: World) -> None:
+    add_bills_and_answers(world)
+    settings = world.settings.model_copy(update={"payload_days": 11})
+    cut = NOW.date() - timedelta(days=11)
+    before = counts(world)
+    changed = blank_old(world.lake, settings, NOW)
+    assert changed["raw_notifications"] == changed["rejected_notifications"] == 0  # they came today
+    for row in world.rows("notifications"):
+        assert (row["payload"] == "" and row["customer_name"] == NAME) == (row["event_date"] < cut)
+    for row in world.rows("minute_aggregates"):
+        assert (row["customer_name"] == NAME) == (row["event_date"] < cut)
+    for name, column in (("daily_billing", "billing_date"), ("chatbot_answers", "answer_date")):
+        for row in world.rows(name):
+            assert ("Cliente" in str(row)) == (row[column] >= cut)
+    assert counts(world) == before
+    versions = {name: world.lake.table(name).version for name in SCHEMAS}
+    assert set(blank_old(world.lake, settings, NOW).values()) == {0}
+    assert {name: world.lake.table(name).version for name in SCHEMAS} == versions
+    world.log.send(0, message(70_000, START), NOW)
+    world.ingest()
+    assert blank_old(world.lake, settings, NOW)["notifications"] == 1
+    world.require_exact()
+
+
+def test_maintain_years_later_leaves_no_payload_and_the_same_verdicts(world: World) -> None:
+    add_bills_and_answers(world)
+    settings = world.settings.model_copy(update={"payload_days": 30})
+    before = counts(world)
+    maintain(world.lake, settings, NOW + timedelta(days=800))
+    assert counts(world) == before
+    assert holding(world, *TEXT, "Cliente") == set()
+    contents = world.contents()
+    assert not any(blank_old(world.lake, settings, NOW + timedelta(days=800)).values())
+    rebuild(world.lake, world.settings, "rejected_notifications")
+    assert world.contents() == contents
+
+
+def verdicts(values: list[bytes | None]) -> list[tuple[Any, ...]]:
+    at = pa.array([START] * len(values), pa.timestamp("us", "UTC"))
+    records = pa.table(
+        {"value": pa.array(values, pa.binary()), "kafka_timestamp": at, "ingested_at": at, "place": range(len(values))}
+    )
+    found = [
+        (r["place"], r["reason"], r["customer_id"], r["message_id"]) for r in judge(records, LIMITS)[1].to_pylist()
+    ]
+    return sorted(found)
+
+
+LIMITS = Limits(max_bytes=4000)
+
+
+def blanked(values: list[bytes | None], conflicting: bool = False) -> list[bytes | None]:
+    at = pa.array([START] * len(values), pa.timestamp("us", "UTC"))
+    records = pa.table({"value": pa.array(values, pa.binary()), "kafka_timestamp": at, "ingested_at": at})
+    found: list[bytes | None] = blank_records(records, pa.array([conflicting] * len(values)), LIMITS)[0].to_pylist()
+    return found
+
+
+def test_every_bad_value_keeps_its_verdict_and_loses_its_words() -> None:
+    values = bad_values(START)
+    after = blanked(values)
+    assert verdicts(after) == verdicts(values)
+    assert not any(word.encode() in value for value in after if value for word in TEXT)
+    assert [value is None for value in after] == [value is None for value in values]
+    assert blanked(after) == after
+
+
+def test_a_conflict_stays_one() -> None:
+    (after,) = blanked([message(1, START)], conflicting=True)
+    assert after is not None
+    assert CONFLICTING_NAME.encode() in after
+    assert blanked([after]) == [after]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["customer_id", "message_id", "customer_name", "channel", "payload", "event_datetime", "other"]
+        ),
+        json_values,
+    ),
+    st.integers(0, 60),
+)
+def test_any_message_keeps_its_verdict(fields: dict[str, Any], cut: int) -> None:
+    for value in (message(1, START, **fields), message(1, START, **fields)[:-cut] if cut else b""):
+        (after,) = blanked([value])
+        if after is not None:
+            assert verdicts([after]) == verdicts([value])
+        assert blanked([after]) == [after]
+
+
+@pytest.mark.parametrize(
+    ("value", "mine"),
+    [
+        (b'{"customer_id": 37}', True),
+        (b'{"customer_id": "37"}', True),
+        (b'{"customer_id": 37, "payload": ', True),
+        (b'{"customer_id": 371}', False),
+        (b'{"customer_id": 371, "payload": ', False),
+        (b'{"customer_id": 3, "payload": "37"}', False),
+        (b'{"customer_id": 37, "customer_id": 38}', False),
+        (b"37", False),
+        (None, False),
+    ],
+)
+def test_whose_message_it_is(value: bytes | None, mine: bool) -> None:
+    assert is_of(value, 37) == mine
