@@ -207,14 +207,12 @@ def _reject_duplicates(work: _Work, rejected: Table) -> None:
     if duplicates.num_rows:
         around = (day_bounds(days[0] - _DAY, work.settings.zone)[0], day_bounds(days[-1] + _DAY, work.settings.zone)[1])
         bronze, stored = work.lake.table("raw_notifications"), notifications.scan(event_datetime=around)
-        brought_by, places = (pc.min_max(duplicates[name]).as_py() for name in ("batch", "kafka_offset"))
-        for first in (brought_by["min"], None):  # the record of a readmitted message came with an earlier batch
-            records = bronze.scan(batch=(first, brought_by["max"] + 1), kafka_offset=(places["min"], places["max"] + 1))
-            inputs = {"duplicates": duplicates, "stored": stored, "records": records}
-            rows = work.lake.select("moved_duplicates", inputs, batch=work.batch.number)
-            if rows.num_rows == duplicates.num_rows:
-                break
-        else:
+        # By offset and not by batch: a readmitted message has another batch than its record.
+        offsets = pc.min_max(duplicates["kafka_offset"]).as_py()
+        records = bronze.scan(kafka_offset=(offsets["min"], offsets["max"] + 1))
+        inputs = {"duplicates": duplicates, "stored": stored, "records": records}
+        rows = work.lake.select("moved_duplicates", inputs, batch=work.batch.number)
+        if rows.num_rows != duplicates.num_rows:
             raise RuntimeError(f"{duplicates.num_rows - rows.num_rows} duplicates have no record in raw_notifications")
     rejected.append(rows, work.batch.number)
 
