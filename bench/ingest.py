@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.ingest import bronze, gold, silver
-from notif_assets.kafka.client import SCHEMA, KafkaClient, LogBounds, Ranges, TopicOffsets, open_client
+from notif_assets.kafka.client import KafkaClient, LogBounds, Ranges, TopicOffsets, open_client
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -26,32 +26,33 @@ STAGES = ("raw_notifications", "notifications + rejected_notifications", "minute
 
 
 class Stored:
-    """A topic in a file: what the tables cost by themselves."""
+    """A topic in a file: what the tables cost by themselves. Messages were dealt round to the partitions."""
 
     def __init__(self, path: Path) -> None:
-        self._records = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self._partitions = pc.max(self._records["kafka_partition"]).as_py() + 1
+        self._file = pa.ipc.open_file(pa.OSFile(str(path)))  # not mapped: its pages would count as ours
+        self._chunk = self._file.get_batch(0).num_rows
+        last = self._file.get_batch(self._file.num_record_batches - 1)
+        self._records = (self._file.num_record_batches - 1) * self._chunk + last.num_rows
+        self._partitions = pc.max(self._file.get_batch(0)["kafka_partition"]).as_py() + 1
 
     def offsets(self) -> TopicOffsets:
         """As many offsets in each partition as messages were dealt to it."""
-        whole, rest = divmod(self._records.num_rows, self._partitions)
+        whole, rest = divmod(self._records, self._partitions)
         return TopicOffsets(
             "notifications", None, {p: LogBounds(0, whole + (p < rest)) for p in range(self._partitions)}
         )
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
-        """Records were dealt round, so equal ranges of all partitions lie together."""
+        """Offset n of every partition lies together, so equal ranges are one stretch of the file."""
         first = min(start for start, _ in ranges.values()) * self._partitions
-        last = max(end for _, end in ranges.values()) * self._partitions
-        near = self._records.slice(first, last - first)
+        last = min(max(end for _, end in ranges.values()) * self._partitions, self._records)
         starts = pa.array([ranges.get(p, (0, 0))[0] for p in range(self._partitions)])
         ends = pa.array([ranges.get(p, (0, 0))[1] for p in range(self._partitions)])
-        offset = near["kafka_offset"]
-        wanted = pc.and_(
-            pc.greater_equal(offset, starts.take(near["kafka_partition"])),
-            pc.less(offset, ends.take(near["kafka_partition"])),
-        )
-        yield from near.filter(wanted).cast(SCHEMA).to_batches()
+        for index in range(first // self._chunk, -(-last // self._chunk)):
+            near = self._file.get_batch(index)
+            start, end = (bounds.take(near["kafka_partition"]) for bounds in (starts, ends))
+            wanted = pc.and_(pc.greater_equal(near["kafka_offset"], start), pc.less(near["kafka_offset"], end))
+            yield near.filter(wanted)
 
     def __enter__(self) -> Self:
         return self

@@ -149,6 +149,8 @@ def _existing_lake(settings: Settings) -> "Lake":
     lake = _lake(settings)
     if not settings.lake.is_dir():
         raise click.ClickException(f"there is no lake at {settings.lake}: ingest or import first, or set NOTIF_LAKE")
+    if lake.exists():
+        lake.claim(topic=settings.topic, timezone=settings.timezone)  # a bill of other days would be another bill
     return lake
 
 
@@ -499,7 +501,7 @@ def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
     from notif_assets.files.dropped import publish
 
     if out is None:
-        stream = click.get_binary_stream("stdout")
+        stream = sys.stdout.buffer
         write(stream)
         stream.flush()
     else:

@@ -3,18 +3,20 @@
 `build_definitions(settings)` is what Dagster, the command line and the tests use; nothing is opened by it.
 """
 
+from functools import partial
+
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from notif_assets.assets import billing, chatbot, files, invoices, notifications
 from notif_assets.jobs import CHECKS, JOBS
-from notif_assets.kafka.client import KafkaClient, open_client
+from notif_assets.kafka.client import OpenClient, open_client
 from notif_assets.lake import Lake, duckdb_config
 from notif_assets.settings import Settings
 
 
-def build_definitions(settings: Settings, kafka: KafkaClient | None = None) -> dg.Definitions:
-    """The definitions of one deployment. `kafka` replaces the client that the settings name (tests)."""
+def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg.Definitions:
+    """The definitions of one deployment. `kafka` opens another client than the settings name (tests)."""
     duckdb = DuckDBResource(database=":memory:", connection_config=duckdb_config(settings.engine_memory))
     return dg.Definitions(
         assets=[
@@ -38,7 +40,7 @@ def build_definitions(settings: Settings, kafka: KafkaClient | None = None) -> d
         resources={
             "lake": Lake(settings.lake, duckdb.get_connection),
             "settings": settings,
-            "kafka": kafka or open_client(settings),
+            "kafka": kafka or partial(open_client, settings),
         },
         executor=dg.in_process_executor,
     )

@@ -21,7 +21,7 @@ from notif_assets.core.files import FileRefused
 from notif_assets.core.price_list import parse_price_list
 from notif_assets.files.dropped import read_file
 from notif_assets.ingest import truth
-from notif_assets.kafka.client import KafkaClient, KafkaError
+from notif_assets.kafka.client import KafkaClient, KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.partitions import billing_days as billing_days_of
 from notif_assets.settings import Settings
@@ -97,14 +97,14 @@ def daily_billing(
     config: Billing,
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
-    kafka: dg.ResourceParam[KafkaClient],
+    kafka: dg.ResourceParam[OpenClient],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     found: dict[str, list[str]] = {name: [] for name in GATES}
     found["published_bill_holds"] = bill.published_bill_differs(lake)
     waiting: list[str] = []
     if not any(found.values()):
-        with kafka as client:
+        with kafka() as client:
             for key in sorted(context.partition_keys):
                 try:
                     _bill(context, config, lake, settings, client, date.fromisoformat(key))
@@ -142,11 +142,11 @@ def _bill(
     day: date,
 ) -> None:
     if config.reprice:
-        billed = bill.reprice(lake, settings, client, day, config.note, context.run_id)
+        billed = bill.reprice(lake, settings, client, day, config.note, context.run.run_id)
     elif config.must_close:
-        billed = bill.close_day(lake, settings, client, day, context.run_id)
+        billed = bill.close_day(lake, settings, client, day, context.run.run_id)
     else:
-        billed = bill.bill_day(lake, settings, client, day, context.run_id)
+        billed = bill.bill_day(lake, settings, client, day, context.run.run_id)
     reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
     numbers: dict[str, dict[str, Any]] = {
         "daily_billing": {

@@ -15,7 +15,7 @@ from notif_assets.assets.catalogue import OWNERS, described, row_count
 from notif_assets.core.offsets import PlanRefused
 from notif_assets.ingest import bronze, gold, silver, truth
 from notif_assets.ingest.ledger import complete_until
-from notif_assets.kafka.client import KafkaClient, KafkaError
+from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -49,14 +49,16 @@ def raw_notifications(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
-    kafka: dg.ResourceParam[KafkaClient],
+    kafka: dg.ResourceParam[OpenClient],
 ) -> Iterator[dg.MaterializeResult[None]]:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     started, records, value_bytes, batches = time.monotonic(), 0, 0, 0
     lag = 0
     try:
-        with kafka as client:
-            while taken := bronze.take_next_batch(lake, client, settings, context.run_id, even_if_quiet=batches == 0):
+        with kafka() as client:
+            while taken := bronze.take_next_batch(
+                lake, client, settings, context.run.run_id, even_if_quiet=batches == 0
+            ):
                 batches += 1
                 records += taken.records
                 value_bytes += taken.value_bytes

@@ -10,11 +10,11 @@ Keys and values go into the record batches and nowhere else: not into logs, not 
 # ruff: noqa: N818 (an error is named after what happened)
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,6 +76,10 @@ class KafkaClient(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+OpenClient: TypeAlias = Callable[[], KafkaClient]
+"""Makes a client; nothing is connected, nor a client library imported, before that."""
 
 
 class KafkaError(Exception):
