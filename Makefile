@@ -16,7 +16,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check .
