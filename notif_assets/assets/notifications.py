@@ -56,9 +56,7 @@ def raw_notifications(
     lag = 0
     try:
         with kafka() as client:
-            while taken := bronze.take_next_batch(
-                lake, client, settings, context.run.run_id, even_if_quiet=batches == 0
-            ):
+            while taken := bronze.take_next_batch(lake, client, settings, context.run.run_id):
                 batches += 1
                 records += taken.records
                 value_bytes += taken.value_bytes
