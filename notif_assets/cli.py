@@ -5,6 +5,7 @@ jobs that the assets use too. Libraries that a command does not need are not imp
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import click
 import pydantic
+from pydantic_settings import SettingsError
 
 from notif_assets.reports import Format
 from notif_assets.settings import Settings
@@ -134,6 +136,9 @@ def main(ctx: click.Context) -> None:
             for problem in error.errors()
         )
         raise click.ClickException(problems) from None
+    except SettingsError as error:  # JSON that is none; its cause would show the value
+        name = re.search(r'field "(\w+)"', str(error))
+        raise click.ClickException(f"NOTIF_{name[1].upper() if name else '…'}: want JSON") from None
     if ctx.obj.engine != "duckdb":
         raise click.ClickException("NOTIF_ENGINE: only duckdb is built so far")
 
@@ -438,8 +443,10 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
     """
     from dagster import PartitionKeyRange
 
-    from notif_assets.core.answers import hour_of_file_name
+    from notif_assets.core.answers import hour_of_file_name, parse_answers
+    from notif_assets.core.files import FileRefused
     from notif_assets.files.answers import source_file_of
+    from notif_assets.files.dropped import read_file
     from notif_assets.partitions import answer_days, answer_hours, key_ranges
 
     try:
@@ -449,8 +456,15 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
     if not answer_days.has_partition_key(str(day)):
         raise click.ClickException(f"{day} has no answers: days go from 2019-01-01 to today")
     keys = {f"{day}-{hour:02}:00": path for hour, path in hours.items()}
+    ranges = key_ranges(answer_hours, keys)
+    if len(ranges) > 1:  # each is a run of its own: what would be refused must be so before the first of them
+        try:
+            for hour, path in hours.items():
+                parse_answers(read_file(Path(path)), source_file_of(day, hour), day, hour)
+        except FileRefused as refused:
+            raise click.ClickException(f"Nothing of {day} was imported. {refused}") from None
     with _runs(settings) as runs:
-        for some in key_ranges(answer_hours, keys):
+        for some in ranges:
             runs.run("chatbot_answers_job", {"chatbot_answers": {"files": keys}}, some)
         runs.run("chatbot_reports_job", partitions=PartitionKeyRange(str(day), str(day)))
     lake = _lake(settings)
@@ -731,7 +745,7 @@ def check(settings: Settings) -> None:
         )
         for result in run.get_asset_check_evaluations()
     ]
-    results += [(step, False, True, reason) for step, reason in runs.broken_steps(run).items()]
+    results += [(name, False, True, reason) for name, reason in runs.checks_not_made(run).items()]
     failed = 0
     for name, passed, is_error, description in sorted(results):
         verdict = "ok  " if passed else "FAIL" if is_error else "warn"

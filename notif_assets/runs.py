@@ -5,6 +5,7 @@ jobs a command runs (cli.py), what they do (assets/).
 """
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Self
 import dagster as dg
 
 from notif_assets.definitions import build_definitions
+from notif_assets.jobs import CHECKS
 from notif_assets.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +61,8 @@ class Runs:
         """Runs one job, over a range of partitions if given; `config` is per op. Raises RunFailed."""
         result = self.attempt(job, config, partitions)
         if not result.success:
+            if _was_interrupted(result):
+                raise KeyboardInterrupt
             raise RunFailed(_reason(result))
         return result
 
@@ -82,15 +86,17 @@ class Runs:
             raise_on_error=False,
         )
 
-    def broken_steps(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
-        """The steps of a run of checks that could not look at all, and why; a check that found something is none."""
-        looked = {e.step_key for e in result.all_events if e.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION}
-        broken = {}
-        for event in result.all_events:
-            if event.step_key and event.step_key not in looked and (event.is_step_failure or event.is_step_skipped):
-                error = event.step_failure_data.error if event.is_step_failure else None
-                broken[event.step_key] = _innermost(error) or "was skipped"
-        return broken
+    def checks_not_made(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
+        """The checks that a run of all of them could not make, and why; one that found something was made."""
+        made = {(check.asset_key, check.check_name) for check in result.get_asset_check_evaluations()}
+        broken = {e.step_key: e.step_failure_data.error for e in result.all_events if e.is_step_failure}
+        return {
+            f"{key.asset_key.to_user_string()}.{key.name}": _told(broken.get(check.op.name))
+            or "not looked at, because a check of what it stands on failed"
+            for check in CHECKS
+            for key in check.check_keys
+            if (key.asset_key, key.name) not in made
+        }
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
@@ -106,12 +112,20 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             if failure.user_failure_data and failure.user_failure_data.description:
                 return failure.user_failure_data.description
             if failure.error is not None and not failed:
-                return _innermost(failure.error)
+                return _told(failure.error)
     return "; ".join(failed) or f"run {result.run_id} failed"
 
 
-def _innermost(error: Any) -> str:
-    """The message of the error that all others came of, on one line."""
-    while error is not None and error.cause is not None:
+def _told(error: Any) -> str:
+    """What the code below Dagster raised, on one line; without the class of an error of ours, which is a sentence."""
+    while error is not None and error.cause is not None and error.cls_name.startswith("Dagster"):
         error = error.cause
-    return " ".join(error.message.split()) if error is not None else ""
+    return re.sub(r"^notif_assets[\w.]*: ", "", " ".join(error.message.split())) if error is not None else ""
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    return any(
+        event.step_failure_data.error.cls_name == "DagsterExecutionInterruptedError"
+        for event in result.all_events
+        if event.is_step_failure and event.step_failure_data.error is not None
+    )

@@ -71,7 +71,9 @@ class Settings(BaseSettings):
         timedelta(hours=1), description="How long after its end a day may close (90s, 30m, 1h, 2d)."
     )
     engine: Literal["duckdb", "spark"] = Field("duckdb", description="What runs the SQL.")
-    engine_memory: str = Field("1GB", description="DuckDB's memory limit; past it, it spills to disk.")
+    engine_memory: str = Field(
+        "1GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$", description="DuckDB's memory limit; past it, it spills to disk."
+    )
 
     batch_messages: int = Field(131_072, ge=1, description="The most offsets one batch may span.")
     batch_bytes: int = Field(128 * 2**20, ge=1, description="About the most bytes of values one batch may hold.")

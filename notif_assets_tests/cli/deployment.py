@@ -1,0 +1,201 @@
+"""One deployment of the whole system in a folder of its own, driven by its command line and nothing else.
+
+Belongs here: running `notif-assets` as people do, in a process or, where that adds nothing, in this one; what every
+command owes its caller (exit code, one line on standard error); sending records to the embedded broker; looking at what
+is in the folder afterwards. Doesn't: what a single command should print.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from click.testing import CliRunner
+from confluent_kafka import Producer
+
+import notif_assets
+from notif_assets.cli import main
+from notif_assets.kafka.traffic import Message, partition_of
+from notif_assets.lake import Lake
+
+COMMAND = (sys.executable, "-m", "notif_assets.cli")
+_ROOT = Path(notif_assets.__file__).parents[1]
+_DEADLINE = 120.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.out.decode()
+
+
+@dataclass
+class Deployment:
+    """A lake, an inbox, reports and Dagster's storage under `home`, on a topic of the broker at `bootstrap`."""
+
+    home: Path
+    bootstrap: str
+    topic: str
+    partitions: int
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The variables of a command's process: no setting comes from whoever runs the tests."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIF_", "DAGSTER_"))}
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return inherited | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "DAGSTER_HOME": str(_ROOT),
+            "DAGSTER_STORE": str(self.home / "dagster"),
+            "NOTIF_DATA": str(self.home / "data"),
+            "NOTIF_KAFKA_BOOTSTRAP": self.bootstrap,
+            "NOTIF_TOPIC": self.topic,
+            "NOTIF_KAFKA_TIMEOUT": "20",
+            **self.settings,
+            **changes,
+        }
+
+    def start(self, *arguments: object, **changes: str) -> "subprocess.Popen[bytes]":
+        """The command in a process of its own, going on."""
+        return subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=self.home,
+            env=self.environment(**changes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *arguments: object, **changes: str) -> Answer:
+        """The command in a process of its own, to its end."""
+        return ended(self.start(*arguments, **changes))
+
+    def call(self, *arguments: object, **changes: str) -> Answer:
+        """The command in this process, which spares the start of Python and the imports."""
+        wanted = self.environment(**changes)
+        unset = dict.fromkeys(name for name in os.environ if name not in wanted)
+        with contextlib.chdir(self.home):
+            result = CliRunner().invoke(
+                main, [str(a) for a in arguments], env={**unset, **wanted}, prog_name="notif-assets"
+            )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Answer(result.exit_code, result.stdout_bytes, result.stderr)
+
+    @property
+    def lake(self) -> Lake:
+        """The lake, for looking at."""
+        return Lake(self.home / "data" / "lake")
+
+    def table(self, name: str) -> tuple[int, list[dict[str, Any]]]:
+        """The watermark and the rows of a table; 0 and none, and nothing is created, while it does not exist."""
+        if not (self.lake.root / name / "_delta_log" / f"{0:020}.json").exists():
+            return 0, []
+        with self.lake as lake:
+            table = lake.table(name)
+            rows: list[dict[str, Any]] = lake.rows(table.scan()).to_pylist()
+            return table.watermark, rows
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table."""
+        return self.table(table)[1]
+
+    def commits(self, table: str) -> int:
+        """How many commits the table's log shows; 0 while it does not exist."""
+        log = self.lake.root / table / "_delta_log"
+        return max((int(path.stem) + 1 for path in log.glob("*.json") if path.stem.isdecimal()), default=0)
+
+    def send(self, records: Iterable[Message]) -> int:
+        """Sends records to the partition of their customer; gives how many."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "compression.type": "lz4", "linger.ms": 20})
+        sent = 0
+        for record in records:
+            where = partition_of(record.customer_id, self.partitions)
+            key = b"%d" % record.customer_id
+            while True:
+                try:
+                    producer.produce(self.topic, record.value, key, where, timestamp=record.timestamp)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            sent += 1
+        assert producer.flush(30) == 0
+        return sent
+
+    def files(self) -> dict[str, int]:
+        """Every file of the data folder and its size: equal before and after means that nothing was written."""
+        data = self.home / "data"
+        return {str(path.relative_to(data)): path.stat().st_size for path in sorted(data.rglob("*")) if path.is_file()}
+
+
+def ended(process: "subprocess.Popen[bytes]", timeout: float = _DEADLINE) -> Answer:
+    """Waits for the end of a started command."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return Answer(process.returncode, out, err.decode())
+
+
+def ok(answer: Answer) -> Answer:
+    """A command that did what it was asked and had nothing to say on standard error."""
+    assert (answer.code, answer.err) == (0, ""), answer
+    return answer
+
+
+def refusal(answer: Answer) -> str:
+    """The one line of a command that refused."""
+    assert answer.code != 0, answer
+    assert "Traceback" not in answer.err, answer.err
+    lines = answer.err.splitlines()
+    assert len(lines) == 1, answer.err
+    assert lines[0].startswith("Error: "), answer.err
+    return lines[0]
+
+
+def until(condition: Any, what: str, seconds: float = 60.0) -> Any:
+    """Polls until `condition()` gives something true, and gives it. Fails past the deadline."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := condition():
+            return answer
+        time.sleep(0.003)
+    raise AssertionError(f"{what} did not happen within {seconds:g} s")
+
+
+def parquet(data: bytes) -> pa.Table:
+    """A report in Parquet, read back."""
+    return pq.read_table(pa.BufferReader(data))
+
+
+def golden(name: str) -> str:
+    """An expected output of the user's document."""
+    return (Path(__file__).parents[1] / "reports" / "golden" / name).read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def killed_at_the_end(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that does not outlive its test."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

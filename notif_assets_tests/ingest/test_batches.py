@@ -1,0 +1,405 @@
+"""Planning and reading: exact ranges, loss, another topic, new partitions, and up to when all is complete."""
+
+import itertools
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+import pytest
+
+from notif_assets.billing import bill
+from notif_assets.core.offsets import PlanRefused
+from notif_assets.ingest import bronze, gold, pump, silver, truth
+from notif_assets.ingest.bronze import OffsetsLost
+from notif_assets.ingest.ledger import complete_until, plan_from_kafka, plan_move
+from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets, open_client
+from notif_assets.lake import Lake
+from notif_assets.settings import Settings
+from notif_assets_tests.streams import (
+    DAY,
+    HOUR,
+    NOON,
+    Bounds,
+    Clock,
+    MemoryLog,
+    Oracle,
+    Record,
+    assert_tables,
+    message,
+    milliseconds,
+    rows_of,
+    sent,
+)
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield Clock(patch)
+
+
+def several(count: int, first: int = 0) -> list[Record | None]:
+    return [sent(NOON, message_id=str(first + n)) for n in range(count)]
+
+
+def take(lake: Lake, log: KafkaClient, batch: int = 50, *, even_if_quiet: bool = True) -> int:
+    """One batch through all tables; the newest batch."""
+    settings = Settings(batch_messages=batch)
+    bronze.take_next_batch(lake, log, settings, "run", even_if_quiet=even_if_quiet)
+    pump.settle(lake, settings)
+    return lake.table("customer_panel").watermark
+
+
+def until(lake: Lake) -> datetime | None:
+    return complete_until(lake, lake.table("customer_panel").watermark)
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_new_is_planned_after_a_quiet_minute_only(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    assert take(lake, log, even_if_quiet=False) == 1  # the first batch is planned whatever there is
+    for seconds, newest in ((59, 1), (1, 2), (30, 2), (30, 3)):
+        clock.advance(seconds * SECOND)
+        assert take(lake, log, even_if_quiet=False) == newest
+    assert until(lake) == clock.now
+    assert take(lake, log, even_if_quiet=True) == 4
+    log.produce(*several(1))
+    assert take(lake, log, even_if_quiet=False) == 5
+
+
+def test_planned_at_never_decreases(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    take(lake, log)
+    clock.advance(-HOUR)
+    log.produce(*several(1))
+    take(lake, log)
+    assert [row["planned_at"] for row in rows_of(lake, "ingest_batches")] == [NOON, NOON]
+
+
+def test_a_plan_that_was_not_executed_is_executed_and_not_another_one(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(3))
+    plan_from_kafka(lake, log, Settings(), "planner", even_if_quiet=False)
+    log.produce(*several(3, 3))
+    assert (taken := bronze.take_next_batch(lake, log, Settings(), "another")) is not None
+    assert (taken.batch.number, taken.records, taken.batch.offsets, taken.batch.lag) == (1, 3, 3, 0)
+    assert {row["run_id"] for row in rows_of(lake, "ingest_batches")} == {"planner"}
+
+
+def test_a_batch_holds_about_as_many_bytes_as_allowed(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*(sent(NOON, message_id=str(n), payload="x" * 1000) for n in range(100)))
+    settings = Settings(batch_bytes=20_000)
+    sizes = []
+    while (taken := bronze.take_next_batch(lake, log, settings, "run")) is not None:
+        sizes.append(taken.value_bytes)
+    assert max(sizes) < 25_000
+    assert len(rows_of(lake, "raw_notifications")) == 100
+
+
+def test_markers_hold_offsets_without_records(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(None, *several(2), None, None, *several(1, 2), None)
+    for _ in range(8):
+        take(lake, log, batch=1)
+    assert_tables(lake, Oracle(log))
+    assert len(rows_of(lake, "raw_notifications")) == 3
+    assert max(row["end_offset"] for row in rows_of(lake, "ingest_batches")) == 7
+
+
+def test_a_new_partition_begins_at_its_beginning(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(3))
+    take(lake, log)
+    log.produce(*several(3, 3), partition=1)
+    take(lake, log)
+    assert_tables(lake, Oracle(log))
+    assert len(rows_of(lake, "notifications")) == 6
+
+
+def test_a_lake_begins_where_kafka_does(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(5))
+    log.expire(0, 3)
+    take(lake, log)
+    assert [row["kafka_offset"] for row in rows_of(lake, "raw_notifications")] == [3, 4]
+    assert truth.unaccepted_losses(lake) == []
+
+
+@pytest.mark.parametrize("change", ["shorter", "gone", "made anew"])
+def test_another_topic_is_refused_and_nothing_planned(lake: Lake, change: str) -> None:
+    log = MemoryLog(2)
+    log.topic_id = "first"
+    log.produce(*several(3), partition=1)
+    take(lake, log)
+    if change == "shorter":
+        log.partitions[1].pop()
+    elif change == "gone":
+        del log.partitions[1]
+    else:
+        log.topic_id = "second"
+    with pytest.raises(PlanRefused, match="partition 1" if change != "made anew" else "deleted and made anew"):
+        take(lake, log)
+    assert lake.table("ingest_batches").watermark == 1
+
+
+def test_a_topic_made_anew_is_seen_after_a_move_and_after_a_client_that_does_not_know(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.topic_id = "first"
+    take(lake, log)
+    plan_move(lake, "run", "dedup", dedup_through=date(2020, 1, 1))
+    log.topic_id = None
+    take(lake, log)
+    take(lake, log)
+    log.topic_id = "second"
+    with pytest.raises(PlanRefused, match="made anew"):
+        take(lake, log)
+
+
+# --- loss -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_stops_everything_until_somebody_accepts_it(lake: Lake) -> None:
+    log = MemoryLog(2)
+    for partition in (0, 1):
+        log.produce(*several(4, 10 * partition), partition=partition)
+    take(lake, log)
+    for partition in (0, 1):
+        log.produce(*several(6, 4 + 10 * partition), partition=partition)
+    log.expire(0, 7)
+    for _ in range(2):
+        with pytest.raises(OffsetsLost, match=r"batch 2 .*\(partition 0: offsets 4 to 6\).*accept-loss --batch 2"):
+            take(lake, log)
+    assert len(rows_of(lake, "raw_notifications")) == 8
+    (finding,) = truth.unaccepted_losses(lake)
+    assert finding.startswith("batch 2, partition 0: offsets 4 to 6 were deleted")
+
+    for number in (0, 1, 3):
+        with pytest.raises(ValueError, match=f"batch {number} was"):
+            bronze.accept_loss(lake, log, number, "somebody")
+    assert bronze.accept_loss(lake, log, 2, "somebody") == {0: (4, 7)}
+    assert bronze.accept_loss(lake, log, 2, "somebody") == {}
+    (loss,) = rows_of(lake, "ingest_losses")
+    assert (loss["batch"], loss["kafka_partition"], loss["start_offset"], loss["end_offset"]) == (2, 0, 4, 7)
+    assert loss["accepted_by"] == "somebody"
+    assert truth.unaccepted_losses(lake) == []
+
+    # More is deleted before the batch is read: that is a loss of its own.
+    log.expire(0, 8)
+    with pytest.raises(OffsetsLost, match=r"\(partition 0: offsets 7 to 7\)"):
+        take(lake, log)
+    assert bronze.accept_loss(lake, log, 2, "somebody else") == {0: (7, 8)}
+    assert take(lake, log) == 2
+    offsets = [(row["kafka_partition"], row["kafka_offset"]) for row in rows_of(lake, "raw_notifications")]
+    assert sorted(offsets) == [(0, n) for n in (0, 1, 2, 3, 8, 9)] + [(1, n) for n in range(10)]
+    assert truth.offsets_taken_once(lake, 1, 2) == []
+    log.produce(*several(2, 30))
+    assert take(lake, log) == 3
+
+
+def test_what_is_deleted_between_the_question_and_the_read_is_a_loss(lake: Lake) -> None:
+    class Deleting(MemoryLog):
+        asked = 0
+
+        def offsets(self) -> TopicOffsets:
+            self.asked += 1
+            answer = super().offsets()
+            if self.asked == 2:
+                self.expire(0, 2)
+            return answer
+
+    deleting = Deleting(1)
+    deleting.produce(*several(3))
+    with pytest.raises(OffsetsLost, match="partition 0: offsets 0 to 1"):
+        take(lake, deleting)
+    assert bronze.accept_loss(lake, deleting, 1, "me") == {0: (0, 2)}
+    assert take(lake, deleting) == 1
+    assert len(rows_of(lake, "notifications")) == 1
+
+
+def test_everything_is_deleted(lake: Lake) -> None:
+    log = MemoryLog(1)
+    take(lake, log)
+    log.produce(*several(5))
+    log.expire(0, 5)
+    with pytest.raises(OffsetsLost, match="offsets 0 to 4"):
+        take(lake, log)
+    bronze.accept_loss(lake, log, 2, "me")
+    assert take(lake, log) == 2
+    assert rows_of(lake, "raw_notifications") == []
+    assert until(lake) is not None
+
+
+# --- complete until -------------------------------------------------------------------------------------------------
+
+
+def test_complete_until_is_when_the_slowest_partition_was_last_caught_up(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(2)
+    assert until(lake) is None
+    log.produce(*several(2), partition=0)
+    log.produce(*several(7, 10), partition=1)
+    seen = []
+    for minute in range(6):
+        clock.now = NOON + minute * MINUTE
+        take(lake, log, batch=4)
+        seen.append(until(lake))
+        assert seen[-1] == Oracle(log).replay(lake).complete_until(minute + 1)
+        log.produce(*several(1, 100 + minute), partition=0)
+    # 0: 2 + 2 of 7 read. 1: 1 + 3 of 5 left. 2: 1 + 2: what there was at minutes 0 to 2 is in.
+    assert seen == [None, None, *(NOON + minute * MINUTE for minute in (2, 3, 4, 5))]
+
+
+def test_what_comes_later_does_not_make_the_past_less_complete(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(1))
+    take(lake, log)
+    clock.advance(HOUR)
+    log.produce(*several(9, 1))
+    take(lake, log, batch=3)
+    assert until(lake) == NOON
+    clock.advance(HOUR)
+    take(lake, log, batch=6)
+    assert until(lake) == clock.now
+
+
+def test_a_plan_that_nobody_executed_completes_nothing(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(1))
+    take(lake, log)
+    clock.advance(HOUR)
+    log.produce(*several(1, 1))
+    log.produce(*several(1, 2), partition=1)  # a partition that the tables have never seen
+    plan_from_kafka(lake, log, Settings(), "run", even_if_quiet=True)
+    assert until(lake) == NOON
+    take(lake, log)
+    assert until(lake) == NOON + HOUR
+
+
+def test_a_partition_completes_nothing_that_it_was_not_there_for(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(1))
+    take(lake, log)
+    clock.advance(HOUR)
+    log.produce(*several(1, 2), partition=1)
+    plan_from_kafka(lake, log, Settings(), "run", even_if_quiet=True)
+    # Partition 0 had nothing new at the plan, but partition 1 did, and it is not read yet.
+    assert until(lake) == NOON
+    assert Oracle(log).replay(lake).complete_until(1) == NOON
+    log.produce(*several(20, 10), partition=2)
+    take(lake, log)
+    assert until(lake) == NOON + HOUR
+    clock.advance(HOUR)
+    take(lake, log, batch=3)  # partition 2 lags from its first batch on: what was complete stays so
+    assert until(lake) == NOON + HOUR
+
+
+def test_moving_rows_completes_nothing(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(5))
+    take(lake, log, batch=3)
+    clock.advance(HOUR)
+    kinds: tuple[Literal["dedup", "readmit"], ...] = ("dedup", "readmit")
+    for kind in kinds:
+        before = until(lake)
+        plan_move(lake, "run", kind, dedup_through=date(2020, 2, 2), readmit_reason="not_json")
+        pump.execute_planned(lake, log, Settings())
+        assert until(lake) == before
+        planned = {row["batch"]: row["planned_at"] for row in rows_of(lake, "ingest_batches")}
+        assert planned[max(planned)] == planned[max(planned) - 1]
+        take(lake, log)
+
+
+def test_the_panel_says_until_when_it_counts(lake: Lake, clock: Clock) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(3), sent(NOON - DAY, message_id="yesterday", channel="SMS"))
+    take(lake, log)
+    clock.advance(5 * MINUTE)
+    take(lake, log)
+    rows = {row["channel"]: row for row in rows_of(lake, "customer_panel")}
+    assert {row["updated_at"] for row in rows.values()} == {NOON + 5 * MINUTE}
+    assert (rows["Whatsapp"]["notifications"], rows["SMS"]["notifications"]) == (3, 0)
+    assert truth.behind_by(lake, clock.now + MINUTE) == MINUTE
+    clock.advance(DAY)
+    take(lake, log)
+    assert {row["notifications"] for row in rows_of(lake, "customer_panel")} == {0}  # a new day, nothing so far
+
+
+# --- what a step says of itself, and silence ------------------------------------------------------------------------
+
+
+def test_steps_say_how_far_they_came_and_then_none(lake: Lake) -> None:
+    log = MemoryLog(1)
+    for number in (1, 2):
+        log.produce(*several(2, 10 * number))
+        bronze.take_next_batch(lake, log, Settings(), "run")
+        assert (batch := silver.take_next_batch(lake, Settings())) is not None
+        assert batch.number == number
+        assert silver.take_next_batch(lake, Settings()) is None
+        assert gold.take_minutes(lake) == gold.Advance(number - 1, number, 1)
+        assert gold.take_minutes(lake) is None
+        assert gold.take_panel(lake, Settings()) == gold.Advance(number - 1, number, 1)
+        assert gold.take_panel(lake, Settings()) is None
+
+
+def test_a_broker_that_is_down_leaves_no_plan(lake: Lake) -> None:
+    class Down(MemoryLog):
+        def offsets(self) -> TopicOffsets:
+            raise KafkaError("down")
+
+    with pytest.raises(KafkaError, match="down"):
+        take(lake, Down(1))
+    assert lake.table("ingest_batches").watermark == 0
+
+
+# --- the real thing -------------------------------------------------------------------------------------------------
+
+
+def test_from_a_real_broker_to_a_printed_line(lake: Lake) -> None:
+    confluent = pytest.importorskip("confluent_kafka")
+    from notif_assets.kafka.broker import EmbeddedBroker
+
+    today = datetime.now().astimezone()
+    event = today - timedelta(days=2)
+    log = MemoryLog(2)
+    with EmbeddedBroker(topic="notifications", partitions=2) as broker:
+        producer = confluent.Producer({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+        for n, kind in zip(range(40), itertools.cycle(["good", "again", "late", "broken"]), strict=False):
+            at = event - DAY if kind == "late" else event
+            value = message(at, message_id=str(n - n % 4)) if kind != "broken" else b"{"
+            stamp = today.replace(microsecond=0)
+            producer.produce("notifications", value, partition=n % 3 % 2, timestamp=milliseconds(stamp))
+            log.produce(Record(value, stamp), partition=n % 3 % 2)
+        assert producer.flush(30) == 0
+        del producer
+        settings = Settings(kafka_bootstrap=broker.bootstrap, batch_messages=16, kafka_timeout=10)
+        with open_client(settings) as client:
+            while pump.committed_ends(lake) != {p: len(records) for p, records in log.partitions.items()}:
+                bronze.take_next_batch(lake, client, settings, "run", even_if_quiet=True)
+                pump.settle(lake, settings)
+            assert_tables(lake, Oracle(log))
+            day = event.astimezone(settings.zone).date()
+            billed = bill.close_day(lake, settings, client, day, "run")
+    oracle = Oracle(log)
+    assert_tables(lake, oracle)
+    assert (billed.lines, billed.closed_now) == (1, True)
+    assert billed.notifications == oracle.counts(day)[1, "Whatsapp"] > 5
+
+
+def test_a_readmitted_message_may_turn_out_a_duplicate_when_its_day_closes(lake: Lake) -> None:
+    log = MemoryLog(1)
+    old = Record(message(NOON, message_id="same"), NOON + 2 * HOUR)
+    log.produce(old, sent(NOON + 2 * HOUR, message_id="same"))
+    strict = Settings(max_event_age=HOUR)
+    bronze.take_next_batch(lake, log, strict, "run")
+    pump.settle(lake, strict)
+    plan_move(lake, "run", "readmit", readmit_reason="event_too_early")
+    pump.execute_planned(lake, log, Settings())
+    assert len(rows_of(lake, "notifications")) == 2
+    plan_move(lake, "run", "dedup", dedup_through=NOON.date())
+    pump.execute_planned(lake, log, Settings())
+    assert_tables(lake, Oracle(log, bounds={0: Bounds(max_age=HOUR), 2: Bounds()}))
+    assert [row["value"] for row in rows_of(lake, "rejected_notifications")] == [old.value]
