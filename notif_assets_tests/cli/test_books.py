@@ -42,8 +42,8 @@ def test_late_messages_and_new_prices_become_adjustments(deploy: Deploy) -> None
     deployment.send(notification(NOON, f"{n}") for n in range(5))
     ok(deployment.call("ingest", "--until-caught-up"))
     assert bill() == BILL + "Data: 2020-02-03\n"
-    for _ in range(2):
-        said = ok(deployment.run("close-day", "2020-02-03")).text
+    for close in (deployment.run, deployment.call):
+        said = ok(close("close-day", "2020-02-03")).text
         assert said == "2020-02-03 closed: 1 lines, 100 notifications, R$ 4,00; 1 adjustments, R$ 0,20\n"
     assert bill() == BILL + "Ajustes: R$ 0,20\nData: 2020-02-03\n"
 
@@ -54,8 +54,8 @@ def test_late_messages_and_new_prices_become_adjustments(deploy: Deploy) -> None
     assert len(deployment.rows("prices")) == 1 + 2
     ok(deployment.call("close-day", "2020-02-03"))
     assert bill() == BILL + "Ajustes: R$ 0,20\nData: 2020-02-03\n"  # a closed day keeps its price
-    for _ in range(2):
-        ok(deployment.run("reprice", "--from", "2020-02-03", "--to", "2020-02-03", "--reason", "contract"))
+    for reprice in (deployment.run, deployment.call):
+        ok(reprice("reprice", "--from", "2020-02-03", "--to", "2020-02-03", "--reason", "contract"))
         assert bill() == BILL + "Ajustes: R$ 1,25\nData: 2020-02-03\n"  # 105 × 0,05 = 5,25
     adjustments = deployment.rows("billing_adjustments")
     assert sorted((row["reason"], row["notifications_delta"], str(row["amount_delta"])) for row in adjustments) == [
@@ -129,8 +129,8 @@ def test_what_kafka_deleted_is_an_error_until_somebody_accepts_it(deploy: Deploy
     with open_client(Settings(kafka_bootstrap=deployment.bootstrap, topic=deployment.topic)) as client:
         kept_from = client.offsets().partitions[0].log_start
     assert kept_from > 3
-    for _ in range(2):
-        answer = deployment.run("ingest", "--until-caught-up")
+    for ingest in (deployment.run, deployment.call):
+        answer = ingest("ingest", "--until-caught-up")
         line = refusal(answer)
         assert f"(partition 0: offsets 3 to {kept_from - 1})" in line
         assert answer.code == 1
@@ -138,7 +138,7 @@ def test_what_kafka_deleted_is_an_error_until_somebody_accepts_it(deploy: Deploy
     command = re.search(r"`notif-assets (accept-loss --batch (\d+))`", line)
     assert command
 
-    failed = deployment.run("check")
+    failed = deployment.call("check")
     assert failed.code == 1
     assert f"offsets 3 to {kept_from - 1} were deleted by Kafka" in failed.text
     batch = int(command[2])
@@ -150,7 +150,7 @@ def test_what_kafka_deleted_is_an_error_until_somebody_accepts_it(deploy: Deploy
     (loss,) = deployment.rows("ingest_losses")
     assert (loss["start_offset"], loss["end_offset"], loss["accepted_by"]) == (3, kept_from, "Ana")
 
-    said = ok(deployment.run("ingest", "--until-caught-up")).text
+    said = ok(deployment.call("ingest", "--until-caught-up")).text
     assert said.startswith(f"3 notifications, {13 - kept_from} rejected; ")
     offsets = sorted(row["kafka_offset"] for row in deployment.rows("raw_notifications"))
     assert offsets == [0, 1, 2, *range(kept_from, 13)]

@@ -201,7 +201,7 @@ def test_bad_answers_are_set_aside_and_named_good_ones_are_taken(deploy: Deploy)
         ("hour=15.json", b"", "empty; want a JSON array of objects"),
         ("hour=15.json", b'["\xe3"]', "not UTF-8"),
         ("hour=24.json", b"[]", "want a file named hour=HH.json with HH from 00 to 23, got 'hour=24.json'"),
-        ("hour=15.json", None, "missing, the first is "),
+        ("hour=15.json", None, "hour=15.json: can't be read: No such file or directory"),
     ],
 )
 def test_a_file_that_is_no_file_of_answers_is_refused_whole(

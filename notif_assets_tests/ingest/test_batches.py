@@ -201,6 +201,20 @@ def test_a_loss_stops_everything_until_somebody_accepts_it(lake: Lake) -> None:
     assert take(lake, log) == 3
 
 
+def test_every_partition_that_lost_something_is_named(lake: Lake) -> None:
+    log = MemoryLog(3)
+    take(lake, log)
+    for partition in range(3):
+        log.produce(*several(4, 10 * partition), partition=partition)
+    log.expire(0, 2)
+    log.expire(2, 4)
+    with pytest.raises(OffsetsLost, match=r"\(partition 0: offsets 0 to 1; partition 2: offsets 0 to 3\)"):
+        take(lake, log)
+    assert bronze.accept_loss(lake, log, 2, "me") == {0: (0, 2), 2: (0, 4)}
+    take(lake, log)
+    assert_tables(lake, Oracle(log))
+
+
 def test_what_is_deleted_between_the_question_and_the_read_is_a_loss(lake: Lake) -> None:
     class Deleting(MemoryLog):
         asked = 0

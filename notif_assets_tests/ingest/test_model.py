@@ -297,7 +297,7 @@ def run(zone: str, what: list[tuple[str, object]], late: list[object], again: bo
 
 
 RUNS = settings(
-    max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 
 

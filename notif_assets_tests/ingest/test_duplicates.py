@@ -1,0 +1,134 @@
+"""DESIGN 6.4, case by case: which of several messages counts, on arrival and when days close."""
+
+from datetime import timedelta
+
+import pytest
+
+from notif_assets.ingest import bronze, pump
+from notif_assets.ingest.ledger import plan_move
+from notif_assets.lake import Lake
+from notif_assets.settings import Settings
+from notif_assets_tests.streams import DAY, HOUR, NOON, MemoryLog, Oracle, Record, assert_tables, message, rows_of
+
+
+class Stream:
+    """Messages with one key and their fate, told by number in order of arrival."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake, self.log = lake, MemoryLog(1)
+
+    def arrive(self, *lateness: timedelta, **fields: object) -> None:
+        """One batch of messages that happened so long before noon."""
+        for late in lateness:
+            self.log.produce(Record(message(NOON - late, **fields), NOON))
+        bronze.take_next_batch(self.lake, self.log, Settings(), "run", even_if_quiet=True)
+        pump.settle(self.lake, Settings())
+
+    def close(self, days_ago: int) -> None:
+        """Deduplicates every day up to one."""
+        plan_move(self.lake, "run", "dedup", dedup_through=(NOON - days_ago * DAY).date())
+        pump.execute_planned(self.lake, self.log, Settings())
+
+    def kept(self) -> list[int]:
+        """Which messages count; everything else is compared with the oracle."""
+        assert_tables(self.lake, Oracle(self.log))
+        return sorted(row["kafka_offset"] for row in rows_of(self.lake, "notifications"))
+
+    def reasons(self) -> dict[int, tuple[str, str]]:
+        """Why the others don't."""
+        rejected = rows_of(self.lake, "rejected_notifications")
+        return {row["kafka_offset"]: (row["reason"], row["detail"]) for row in rejected}
+
+
+@pytest.fixture
+def stream(lake: Lake) -> Stream:
+    return Stream(lake)
+
+
+def test_on_arrival_a_message_is_checked_against_its_own_hour(stream: Stream) -> None:
+    stream.arrive(0 * HOUR, -timedelta(minutes=59), HOUR)
+    stream.arrive(-timedelta(minutes=30), HOUR, 2 * HOUR)
+    assert stream.kept() == [0, 2, 5]
+    first = "the first is batch 1, partition 0, offset"
+    assert stream.reasons() == {n: ("duplicate", f"{first} {of}") for n, of in ((1, 0), (3, 0), (4, 2))}
+
+
+def test_the_same_message_is_caught_however_late_it_comes_again(stream: Stream) -> None:
+    stream.arrive(300 * DAY)
+    stream.arrive(300 * DAY)
+    assert stream.kept() == [0]
+
+
+def test_a_key_is_two_values(stream: Stream) -> None:
+    for customer, name in ((1, "11"), (11, "1"), (111, ""), (1, "1"), (2, "11"), (1, "11 "), (1, "é"), (1, "É")):
+        stream.arrive(0 * HOUR, customer_id=customer, message_id=name or "x")
+    assert stream.kept() == list(range(8))
+
+
+@pytest.mark.parametrize("field", ["customer_name", "channel", "payload"])
+def test_another_content_is_a_conflict(stream: Stream, field: str) -> None:
+    stream.arrive(0 * HOUR)
+    stream.arrive(0 * HOUR, **{field: "another"})
+    stream.arrive(0 * HOUR)
+    stream.arrive(5 * HOUR, **{field: "another"})
+    stream.close(0)
+    assert stream.kept() == [0]
+    assert {n: reason for n, (reason, _) in stream.reasons().items()} == {
+        1: "duplicate_conflict",
+        2: "duplicate",
+        3: "duplicate_conflict",
+    }
+
+
+def test_where_a_day_is_deduplicated_it_and_its_neighbours_are_looked_at(stream: Stream) -> None:
+    stream.arrive(2 * DAY)
+    stream.close(2)
+    # Of a day that is not, only the own hour; of one that is, the day and both neighbours.
+    for late in (2 * DAY + 5 * HOUR, 3 * DAY, DAY, 4 * DAY, 4 * DAY - 5 * HOUR, 5 * DAY):
+        stream.arrive(late)
+    assert stream.kept() == [0, 3, 4]
+    stream.close(1)
+    assert stream.kept() == [0, 4]
+    assert stream.reasons()[3] == ("duplicate", "the first is batch 1, partition 0, offset 0")
+    assert stream.reasons()[6] == ("duplicate", "the first is batch 6, partition 0, offset 4")
+
+
+def test_of_a_batch_for_deduplicated_days_nobody_is_the_duplicate_of_a_duplicate(stream: Stream) -> None:
+    stream.arrive(10 * DAY, message_id="another")
+    stream.close(1)
+    # The second goes because of the first; the third is two days from the first, and only the second's neighbour.
+    stream.arrive(5 * DAY, 4 * DAY, 3 * DAY, 2 * DAY)
+    assert stream.kept() == [0, 1, 3]
+
+
+def test_a_message_of_an_open_day_goes_when_the_day_closes_if_the_day_before_had_it(stream: Stream) -> None:
+    stream.arrive(2 * DAY)
+    stream.close(2)
+    stream.arrive(DAY, DAY - HOUR, 0 * HOUR)
+    assert stream.kept() == [0, 1, 2, 3]
+    stream.close(1)
+    assert stream.kept() == [0, 3]  # two days after the first
+
+
+def test_the_first_to_arrive_counts_though_it_happened_later(stream: Stream) -> None:
+    stream.arrive(DAY)
+    stream.arrive(DAY + HOUR)
+    stream.arrive(2 * DAY)
+    stream.close(2)
+    assert stream.kept() == [0]
+
+
+def test_days_go_in_order_of_date(stream: Stream) -> None:
+    stream.arrive(DAY, 2 * DAY, 3 * DAY)
+    stream.close(0)
+    # The third goes because of the second, and then the second because of the first.
+    assert stream.kept() == [0]
+    assert stream.reasons()[2] == ("duplicate", "the first is batch 1, partition 0, offset 1")
+
+
+def test_what_was_deduplicated_is_not_looked_at_again(stream: Stream) -> None:
+    stream.arrive(DAY, DAY + HOUR)
+    for days_ago in (1, 1, 2, 0):
+        stream.close(days_ago)
+    assert stream.kept() == [0]
+    assert stream.reasons()[1][0] == "duplicate"
