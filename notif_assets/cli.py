@@ -98,6 +98,9 @@ def _one_line() -> Iterator[None]:
         names = {kind.__name__ for kind in type(error).__mro__}
         if isinstance(error, tuple(expected)) or names & {"RunFailed", "OffsetsLost", "BillRefused", "NotClosable"}:
             raise click.ClickException(str(error)) from None
+        if "SQLAlchemyError" in names:
+            what = str(error).splitlines()[0]
+            raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {what}") from None
         if isinstance(error, OSError):
             raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from None
         raise

@@ -4,10 +4,11 @@ Belongs here: the Dagster instance to use, running one job, and what to tell a p
 jobs a command runs (cli.py), what they do (assets/).
 """
 
+import fcntl
 import os
 import re
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,8 +43,9 @@ class Runs:
             os.environ["DAGSTER_HOME"] = str(_ROOT)
         os.environ.setdefault("DAGSTER_STORE", str(self._settings.data.absolute() / "dagster"))
         recorded = "DAGSTER_HOME" in os.environ
-        instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()
-        self._instance = self._opened.enter_context(instance)
+        with _alone(Path(os.environ["DAGSTER_STORE"])) if recorded else nullcontext():
+            instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()
+            self._instance = self._opened.enter_context(instance)
         self._definitions = build_definitions(self._settings)
         return self
 
@@ -97,6 +99,15 @@ class Runs:
             for key in check.check_keys
             if (key.asset_key, key.name) not in made
         }
+
+
+@contextmanager
+def _alone(store: Path) -> Iterator[None]:
+    """One process at a time: two that open a new storage at once would both create its tables, and one would fail."""
+    store.mkdir(parents=True, exist_ok=True)
+    with (store / ".opening.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

@@ -27,7 +27,7 @@ from notif_assets.lake import Lake
 
 COMMAND = (sys.executable, "-m", "notif_assets.cli")
 _ROOT = Path(notif_assets.__file__).parents[1]
-_DEADLINE = 120.0
+_DEADLINE = 300.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def refusal(answer: Answer) -> str:
     return lines[0]
 
 
-def until(condition: Any, what: str, seconds: float = 60.0) -> Any:
+def until(condition: Any, what: str, seconds: float = 300.0) -> Any:
     """Polls until `condition()` gives something true, and gives it. Fails past the deadline."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

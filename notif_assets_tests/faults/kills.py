@@ -38,7 +38,7 @@ def killed(deployment: Deployment, tables: Sequence[str], commits: int, delay: f
                     seen[name] += 1
             return sum(seen.values()) >= goal or process.poll() is not None
 
-        until(ended_or_came_so_far, f"commit {commits}", 120)
+        until(ended_or_came_so_far, f"commit {commits}")
         time.sleep(delay)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)

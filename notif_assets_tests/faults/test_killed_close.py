@@ -29,6 +29,7 @@ _DAYS = 5
 _Pair = tuple[date, int, str]
 
 
+@pytest.mark.timeout(0)  # every process has its own deadline; a soak takes as long as it takes
 def test_killed_at_random_moments_and_run_again_the_books_are_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:

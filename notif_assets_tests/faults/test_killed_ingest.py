@@ -29,6 +29,7 @@ _COMMITS = 30  # about as many as the traffic between two kills causes
 _LEVEL = "no table behind another"
 
 
+@pytest.mark.timeout(0)  # every process has its own deadline; a soak takes as long as it takes
 def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:

@@ -28,10 +28,10 @@ def test_two_ingests_at_once(deploy: Deploy) -> None:
 def test_ingest_beside_upkeep(deploy: Deploy) -> None:
     deployment, truth = deploy(4, **_SMALL), Truth()
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    truth.send(deployment, 1, 500, yesterday)
+    truth.send(deployment, 1, 300, yesterday)
     ok(deployment.run("ingest", "--until-caught-up"))
     before = deployment.commits("notifications")
-    truth.send(deployment, 2, 800, yesterday)
+    truth.send(deployment, 2, 500, yesterday)
     ingest = deployment.start("ingest", "--until-caught-up")
     rounds = 0
     while rounds == 0 or ingest.poll() is None:

@@ -132,3 +132,12 @@ def test_what_was_deduplicated_is_not_looked_at_again(stream: Stream) -> None:
         stream.close(days_ago)
     assert stream.kept() == [0]
     assert stream.reasons()[1][0] == "duplicate"
+
+
+def test_of_several_that_came_before_the_first_to_arrive_is_named(stream: Stream) -> None:
+    stream.arrive(2 * DAY)
+    stream.arrive(4 * DAY)
+    stream.close(2)
+    stream.arrive(3 * DAY)
+    assert stream.kept() == [0, 1]
+    assert stream.reasons()[2] == ("duplicate", "the first is batch 1, partition 0, offset 0")
