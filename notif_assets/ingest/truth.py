@@ -4,11 +4,12 @@ Belongs here: findings, as plain sentences that say where to look; an empty list
 looked for (asset checks, closing a day).
 """
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from notif_assets.core.days import day_bounds, days_between
+from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
-from notif_assets.ingest.silver import days_with_messages
+from notif_assets.ingest.silver import days_with_messages, events_removed_by
 from notif_assets.lake import Lake, Scan
 from notif_assets.settings import Settings
 
@@ -59,26 +60,30 @@ def repeated_in_hours(lake: Lake, after: int) -> list[str]:
 
 
 def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
-    """Hours whose minutes do not add up to the messages in their files, among those touched after batch `after`.
+    """Hours whose minutes do not add up to their messages, among those touched after batch `after` (None: all).
 
-    The messages of an hour are counted from the Delta log, which knows how many rows each file has. Looked at only
-    when both tables stand at the same batch.
+    Messages are counted as of the batch that minute_aggregates stands at, for somebody else may have brought silver
+    further meanwhile. Hours out of which a later batch took duplicates are left to the check after that batch.
     """
     aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
-    if aggregates.watermark != notifications.watermark:
-        return [
-            f"minute_aggregates stands at batch {aggregates.watermark}, notifications at {notifications.watermark}: "
-            "materialize minute_aggregates, then check again"
-        ]
+    through = aggregates.watermark
     touched = notifications.scan(batch=(None if after is None else after + 1, None))
     hours = set(zip(*touched.partition_values.values(), strict=True))
     if after is None:
         hours |= set(zip(*aggregates.scan().partition_values.values(), strict=True))
+    for number in moves_between(lake, lake.table("ingest_batches"), through, notifications.watermark):
+        events = [event.astimezone(UTC) for event in events_removed_by(lake, number)["event_datetime"].to_pylist()]
+        hours -= {(event.date(), event.hour) for event in events}
     messages = dict.fromkeys(hours, 0)
-    for row in notifications.files().to_pylist():
-        hour = (row["partition.event_date"], row["partition.event_hour"])
-        if hour in hours:
-            messages[hour] += row["num_records"]
+    if through == notifications.watermark:  # the Delta log knows how many rows each file has
+        for row in notifications.files().to_pylist():
+            hour = (row["partition.event_date"], row["partition.event_hour"])
+            if hour in hours:
+                messages[hour] += row["num_records"]
+    else:
+        stored = notifications.scan(partitions=hours, batch=(None, through + 1))
+        for row in lake.select("hour_messages", {"notifications": stored}).to_pylist():
+            messages[row["event_date"], row["event_hour"]] = row["messages"]
     counted = lake.select("hour_counts", {"minutes": aggregates.scan(partitions=hours)}).to_pylist()
     minutes = {(row["event_date"], row["event_hour"]): row["notifications"] for row in counted}
     return [
