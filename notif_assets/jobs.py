@@ -4,8 +4,9 @@ Belongs here: selections. Doesn't: when they run (schedules.py, sensors.py), wha
 """
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from notif_assets.assets import billing, chatbot, invoices, notifications
+from notif_assets.assets import billing, chatbot, invoices, notifications, upkeep
 
 MICRO_BATCH = dg.AssetSelection.assets(
     "ingest_batches",
@@ -20,7 +21,13 @@ BILLING = dg.AssetSelection.assets("daily_billing", "billing_days", "billing_adj
 # After a power cut the run stays STARTED with its slot until this fails it; without it nothing would resume.
 _BOUNDED = {"dagster/max_runtime": "600"}
 
-micro_batch = dg.define_asset_job("micro_batch", MICRO_BATCH, tags=_BOUNDED, description="From the topic to the panel.")
+micro_batch = dg.define_asset_job(
+    "micro_batch",
+    # All but the check that counts the whole day's messages: with a run every few seconds that would be most of it.
+    MICRO_BATCH - dg.AssetSelection.checks(notifications.panel_equals_messages),
+    tags=_BOUNDED | {"dagster/max_retries": "0"},  # the sensor starts the next one
+    description="From the topic to the panel.",
+)
 daily_billing_job = dg.define_asset_job(
     "daily_billing_job",
     BILLING | dg.AssetSelection.checks_for_assets("daily_billing", "billing_days"),
@@ -50,7 +57,18 @@ all_checks = dg.define_asset_job(
     description="Every asset check that looks at what is in the lake; gates run with their assets.",
 )
 
-JOBS = [
+
+@dg.job(tags={"dagster/max_runtime": "3600"}, description="Small files of quiet hours and days become few.")
+def hourly_maintenance() -> None:
+    upkeep.compact()
+
+
+@dg.job(tags={"dagster/max_runtime": "14400"}, description="Retention, compaction, vacuum, log clean-up, old runs.")
+def daily_maintenance() -> None:
+    upkeep.prune(upkeep.maintain())
+
+
+JOBS: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
     micro_batch,
     daily_billing_job,
     prices_job,
@@ -59,4 +77,6 @@ JOBS = [
     chatbot_answers_job,
     chatbot_reports_job,
     all_checks,
+    hourly_maintenance,
+    daily_maintenance,
 ]

@@ -27,3 +27,8 @@ def key_ranges(partitions: dg.TimeWindowPartitionsDefinition, keys: Iterable[str
         ranges.append(dg.PartitionKeyRange(start, key))
         end = window.end
     return ranges
+
+
+def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
+    """The tags by which one run of a single-run job takes all partitions of a range."""
+    return {"dagster/asset_partition_range_start": keys.start, "dagster/asset_partition_range_end": keys.end}

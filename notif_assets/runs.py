@@ -17,6 +17,8 @@ import dagster as dg
 
 from notif_assets.definitions import build_definitions
 from notif_assets.jobs import CHECKS
+from notif_assets.partitions import range_tags
+from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, store
 from notif_assets.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -37,15 +39,21 @@ class Runs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._opened = ExitStack()
+        # Whoever typed the command sees that it failed; the daemon must not repeat it behind their back.
+        self._tags = {"dagster/max_retries": "0"}
 
     def __enter__(self) -> Self:
         if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
             os.environ["DAGSTER_HOME"] = str(_ROOT)
         os.environ.setdefault("DAGSTER_STORE", str(self._settings.data.absolute() / "dagster"))
         recorded = "DAGSTER_HOME" in os.environ
-        with _alone(Path(os.environ["DAGSTER_STORE"])) if recorded else nullcontext():
+        with _alone(store()) if recorded else nullcontext():
             instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()
             self._instance = self._opened.enter_context(instance)
+        if recorded:
+            # A run waits for the slot of its pool, and a killed command would keep its own for ever.
+            end_runs_of_the_dead(self._instance, store())
+            self._tags[PROCESS] = self._opened.enter_context(alive(store()))
         self._definitions = build_definitions(self._settings)
         return self
 
@@ -75,12 +83,7 @@ class Runs:
         partitions: dg.PartitionKeyRange | None = None,
     ) -> dg.ExecuteInProcessResult:
         """As run, and gives the result of a failed one too."""
-        tags = {}
-        if partitions is not None:
-            tags = {
-                "dagster/asset_partition_range_start": partitions.start,
-                "dagster/asset_partition_range_end": partitions.end,
-            }
+        tags = self._tags | ({} if partitions is None else range_tags(partitions))
         return self._definitions.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             run_config=_QUIET | {"ops": {op: {"config": dict(values)} for op, values in (config or {}).items()}},

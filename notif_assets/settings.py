@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, BeforeValidator, Field, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(128 * 2**20, ge=1, description="About the most bytes of values one batch may hold.")
     run_messages: int = Field(2_000_000, ge=1, description="A micro-batch run stops planning past this many offsets.")
     run_seconds: float = Field(120.0, gt=0, description="A micro-batch run stops planning past this many seconds.")
+    run_every: Duration = Field(
+        timedelta(seconds=20),
+        description="How often a micro-batch run starts while it keeps up; shorter is fresher and costs CPU.",
+    )
     max_message_bytes: int = Field(16 * 2**20, ge=1, description="A longer value is rejected as oversized.")
     max_event_age: Duration = Field(
         timedelta(days=400), description="How long before its Kafka timestamp an event may lie."
@@ -92,6 +96,16 @@ class Settings(BaseSettings):
     )
     archive: Path | None = Field(None, description="Where bronze is copied before it is dropped.")
     payload_days: int | None = Field(None, ge=1, description="Days after which payloads and names are blanked.")
+    webhook: SecretStr | None = Field(
+        None, description="An http(s) address that is told what fails, as Slack, Teams and Mattermost take it."
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("want an address that begins with http:// or https://")
+        return value
 
     @field_validator("timezone")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from notif_assets.billing.prices import ensure_prices, packaged_prices, price_list, prices_in_force
-from notif_assets.core.days import day_bounds
+from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
 from notif_assets.ingest.pump import execute_planned
 from notif_assets.ingest.truth import offsets_taken_once, repeated_messages
@@ -258,9 +258,17 @@ def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -
 
 
 def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> pa.Table:
-    """Writes what is due for a closed day: the recount × price less everything billed for it. Gives the rows."""
-    adjustments, days = lake.table("billing_adjustments"), lake.table("billing_days")
-    closed = _rows_of(lake, days, day)
+    """Writes what is due for a closed day; gives the rows."""
+    adjustments = lake.table("billing_adjustments")
+    due = _due(lake, settings, day, adjustments, run_id)
+    if due.num_rows:
+        adjustments.append(due)
+    return due
+
+
+def _due(lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str) -> pa.Table:
+    """The adjustments that a closed day lacks: the recount × price less everything billed for it."""
+    closed = _rows_of(lake, lake.table("billing_days"), day)
     version = max(closed, key=lambda row: row["closed_at"])["price_version"]
     counts, through = _recount(lake, settings, day)
     before = lake.rows(_day_scan(adjustments, day))
@@ -269,7 +277,7 @@ def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> pa.Table:
     pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
     prices = _refuse_unpriced(lake, day, pairs, version, price_list(lake, version))
     counted = max([row["through_batch"] for row in closed] + before["through_batch"].to_pylist())
-    due = lake.select(
+    return lake.select(
         "billing_adjustments",
         {
             "counts": counts,
@@ -283,9 +291,24 @@ def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> pa.Table:
         run_id=run_id,
         created_at=datetime.now(UTC),
     )
-    if due.num_rows:
-        adjustments.append(due)
-    return due
+
+
+def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tuple[list[date], int]:
+    """The closed days whose bill lacks an adjustment, among those that batches after `after` changed; nothing is
+    written. Also the batch up to which that is the whole answer. A day that can't be priced counts: closing it says so.
+    """
+    aggregates = lake.table("minute_aggregates")
+    closed = {row["billing_date"] for row in lake.rows(lake.table("billing_days").scan()).to_pylist()}
+    changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
+    days = {day_of(minute, settings.zone) for minute in changed.to_pylist()}
+    return [day for day in sorted(days & closed) if _is_due(lake, settings, day)], aggregates.watermark
+
+
+def _is_due(lake: Lake, settings: Settings, day: date) -> bool:
+    try:
+        return bool(_due(lake, settings, day, lake.table("billing_adjustments"), "").num_rows)
+    except BillRefused:
+        return True
 
 
 def _readmitted(lake: Lake, settings: Settings, day: date, counted: int) -> pa.Table:

@@ -5,9 +5,11 @@ table an import replaces (invoices.py, answers.py).
 """
 
 import os
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +27,31 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FileRefused(f"{path}: can't be read: {error.strerror}") from error
+
+
+SETTLED = 2.0
+"""Seconds that a file must have lain untouched: a younger one may still be being written."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file of the inbox, and what changes when its content does."""
+
+    path: Path
+    version: str
+
+
+def settled_files(folder: Path, pattern: str, now: float) -> list[Dropped]:
+    """The files of `folder` that match, oldest first, but for those written to in the last seconds before `now`."""
+    found = []
+    for path in folder.glob(pattern):
+        try:
+            about = path.stat()
+        except OSError:  # taken away meanwhile
+            continue
+        if stat.S_ISREG(about.st_mode) and not path.name.startswith(".") and about.st_mtime <= now - SETTLED:
+            found.append((about.st_mtime_ns, Dropped(path, f"{about.st_mtime_ns}:{about.st_size}")))
+    return [file for _, file in sorted(found, key=lambda entry: (entry[0], entry[1].path))]
 
 
 def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> None:

@@ -111,6 +111,36 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
     return until_committed(attempt)
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """What a run would find to do: offsets that no batch has taken, batches that customer_panel lacks, and how long ago
+    the newest batch was planned (None: never)."""
+
+    lag: int
+    unfinished: int
+    since_plan: timedelta | None
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether Kafka holds less than was taken; a run will refuse and say why."""
+        return self.lag < 0
+
+
+def backlog(lake: Lake, client: KafkaClient) -> Backlog:
+    """Compares Kafka with the ledger, and the ledger with the panel; writes nothing. Raises KafkaError, LakeError."""
+    ledger = lake.table("ingest_batches")
+    last = _last_rows(lake, ledger)
+    taken = {row["kafka_partition"]: row["end_offset"] for row in last}
+    logs = client.offsets().partitions
+    new = {p: log.log_end - taken.get(p, 0 if taken else log.log_start) for p, log in logs.items()}
+    gone = taken.keys() - logs.keys()
+    return Backlog(
+        lag=-1 if gone or any(n < 0 for n in new.values()) else sum(new.values()),
+        unfinished=ledger.watermark - lake.table("customer_panel").watermark,
+        since_plan=datetime.now(UTC) - last[0]["planned_at"] if last else None,
+    )
+
+
 def plan_move(
     lake: Lake,
     run_id: str,

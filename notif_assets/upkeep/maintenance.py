@@ -29,12 +29,22 @@ def maintain(lake: Lake, settings: Settings, now: datetime, progress: Progress =
         done += archive_bronze(lake, settings, now, progress)
         for place, at, name in _tables(lake, settings):
             progress(place)
-            partitions, before, after = compact(at, name, now)
+            merged = _compact(at, name, now)
             files = until_committed(lambda at=at, name=name: at.table(name).vacuum())  # type: ignore[misc]
             entries = until_committed(lambda at=at, name=name: at.table(name).clean_log())  # type: ignore[misc]
-            merged = f"{before} files became {after} in {partitions} partitions" if before else "nothing to merge"
             done.append(f"{place}: {merged}; {files} unused files and {entries} log entries deleted")
         return done
+
+
+def compact_tables(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
+    """The part of `maintain` that is due every hour: the small files of quiet hours and days; a line for each table."""
+    with turn(lake, progress):
+        return [f"{place}: {_compact(at, name, now)}" for place, at, name in _tables(lake, settings)]
+
+
+def _compact(at: Lake, name: str, now: datetime) -> str:
+    partitions, before, after = compact(at, name, now)
+    return f"{before} files became {after} in {partitions} partitions" if before else "nothing to merge"
 
 
 def _tables(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:

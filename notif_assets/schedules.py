@@ -1,0 +1,59 @@
+"""What runs by the clock: bills, averages, checks, upkeep.
+
+Belongs here: when, and which partitions are due then. Doesn't: what a run does (assets/), what runs because something
+happened (sensors.py). A tick asks the data what is due, so what was missed while nothing ran is made up for.
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from notif_assets.core.days import day_of, days_between
+from notif_assets.ingest.truth import open_days_that_should_be_closed
+from notif_assets.jobs import all_checks, daily_billing_job, daily_maintenance, hourly_maintenance, invoice_averages_job
+from notif_assets.lake import Lake, LakeError
+from notif_assets.partitions import billing_days, invoice_months, key_ranges, range_tags
+from notif_assets.settings import Settings
+
+_RUNNING = dg.DefaultScheduleStatus.RUNNING
+
+
+@dg.schedule(
+    job=daily_billing_job,
+    cron_schedule="5 * * * *",
+    default_status=_RUNNING,
+    description="Closes every day that may close, yesterday once NOTIF_GRACE is past, and bills today provisionally.",
+)
+def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> list[dg.RunRequest] | dg.SkipReason:
+    if not lake.exists():
+        return dg.SkipReason("nothing was ingested yet")
+    try:
+        due = open_days_that_should_be_closed(lake, settings)
+    except LakeError as error:
+        return dg.SkipReason(str(error))
+    today = day_of(datetime.now(UTC), settings.zone)
+    days = {*due, *(days_between(due[-1], today) if due else [today])}
+    return [dg.RunRequest(tags=range_tags(some)) for some in key_ranges(billing_days, map(str, days))]
+
+
+@dg.schedule(
+    job=invoice_averages_job,
+    cron_schedule="0 2 1 * *",
+    default_status=_RUNNING,
+    description="The averages before the month that begins.",
+)
+def monthly_averages(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
+    month = context.scheduled_execution_time.astimezone(settings.zone).date().replace(day=1)
+    (keys,) = key_ranges(invoice_months, [str(month)])
+    return dg.RunRequest(tags=range_tags(keys))
+
+
+checks = dg.ScheduleDefinition(name="checks", job=all_checks, cron_schedule="20 * * * *", default_status=_RUNNING)
+compaction = dg.ScheduleDefinition(
+    name="compaction", job=hourly_maintenance, cron_schedule="35 0-3,5-23 * * *", default_status=_RUNNING
+)
+maintenance = dg.ScheduleDefinition(
+    name="maintenance", job=daily_maintenance, cron_schedule="35 4 * * *", default_status=_RUNNING
+)
+
+SCHEDULES = [bills, monthly_averages, checks, compaction, maintenance]

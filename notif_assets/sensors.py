@@ -1,0 +1,344 @@
+"""What starts a run because something happened: messages, files, late messages, failures.
+
+Belongs here: looking, and deciding whether to start a run now. Doesn't: what a run does (assets/), what runs by the
+clock (schedules.py). Nothing here writes to the lake.
+
+What is to be done is asked of Kafka, the lake and the inbox at every tick; cursors only spare looking again at what was
+seen, so losing one costs time and never a message. Sensors that would start the same run again and again back off after
+failed ones; a file that failed is tried again when it changes.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
+
+import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from notif_assets.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
+from notif_assets.billing.bill import days_with_adjustments_due
+from notif_assets.core.answers import hour_of_file_name
+from notif_assets.files.dropped import Dropped, settled_files
+from notif_assets.files.invoices import months_to_refresh
+from notif_assets.ingest.ledger import QUIET, Backlog, backlog
+from notif_assets.jobs import (
+    JOBS,
+    chatbot_answers_job,
+    chatbot_reports_job,
+    daily_billing_job,
+    invoice_averages_job,
+    invoices_job,
+    micro_batch,
+)
+from notif_assets.kafka.client import KafkaError, OpenClient
+from notif_assets.lake import Lake, LakeError
+from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months, key_ranges, range_tags
+from notif_assets.processes import end_runs_of_the_dead, store
+from notif_assets.settings import Settings
+
+IMPATIENT = {"kafka_timeout": 3.0}
+"""The settings of a client for looking: a tick does not wait for Kafka, ten seconds later comes the next one."""
+
+_LONGEST_WAIT = timedelta(minutes=15)
+_MOST_RUNS = 50  # of one tick; what is left comes with the next
+_MOST_EVENTS = 10_000  # a year of hours in one tick
+
+
+# --- whether to start a run now -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What Dagster knows of a job's newest runs: one in progress (its id), how many failed in a row since the last
+    that did not, when the last of them ended, and why."""
+
+    in_progress: str | None = None
+    failures: int = 0
+    failed_at: datetime | None = None
+    reason: str = ""
+
+
+def recent_runs(instance: dg.DagsterInstance, job: str) -> Recent:
+    """The newest runs of a job, as the instance has them now; runs of dead processes are ended first."""
+    going_on = instance.get_runs(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS_RUN_STATUSES), limit=1)
+    if going_on and end_runs_of_the_dead(instance, store()):
+        return recent_runs(instance, job)
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    failures = []
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=6):
+        if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+            break
+        failures.append(record)
+    return Recent(
+        in_progress=going_on[0].run_id if going_on else None,
+        failures=len(failures),
+        failed_at=datetime.fromtimestamp(failures[0].end_time or 0, UTC) if failures else None,
+        reason=reason_of_failure(instance, failures[0].dagster_run.run_id) if failures else "",
+    )
+
+
+def wait_after(failures: int) -> timedelta:
+    """How long a job rests after so many failed runs in a row: 1, 2, 4, 8, then always 15 minutes.
+
+    >>> [wait_after(n) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
+    [1, 2, 4, 8, 15, 15]
+    """
+    return min(timedelta(minutes=2 ** (failures - 1)), _LONGEST_WAIT)
+
+
+def why_wait(recent: Recent, now: datetime) -> str | None:
+    """Why the job must not be started now, as a sentence for people; None if it may."""
+    if recent.in_progress:
+        return f"run {recent.in_progress[:8]} is in progress"
+    if recent.failures and recent.failed_at is not None:
+        until = recent.failed_at + wait_after(recent.failures)
+        if now < until:
+            return (
+                f"{recent.failures} runs in a row failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, "
+                "or by hand"
+            )
+    return None
+
+
+def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
+    """Why no micro-batch is worth a run now; None if one is.
+
+    A run costs seconds of CPU whatever it finds, so while it keeps up it starts once in NOTIF_RUN_EVERY; at once when
+    a whole batch is waiting or a run before it was cut short; and after a quiet minute, to say that nothing came.
+    """
+    if (
+        waiting.since_plan is None
+        or waiting.unfinished
+        or waiting.contradicts
+        or waiting.lag >= settings.batch_messages
+    ):
+        return None
+    if waiting.lag == 0:
+        if waiting.since_plan >= QUIET:
+            return None
+        return f"no new messages; all that Kafka held {waiting.since_plan.total_seconds():.0f} s ago is counted"
+    if waiting.since_plan < settings.run_every:
+        return f"{waiting.lag} new messages; the last run looked {waiting.since_plan.total_seconds():.0f} s ago"
+    return None
+
+
+# --- the topic --------------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=micro_batch,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts a micro-batch when Kafka holds messages that no batch took, one run at a time.",
+)
+def new_messages(
+    context: dg.SensorEvaluationContext,
+    lake: dg.ResourceParam[Lake],
+    settings: dg.ResourceParam[Settings],
+    impatient_kafka: dg.ResourceParam[OpenClient],
+) -> dg.SensorResult:
+    wait = why_wait(recent_runs(context.instance, micro_batch.name), datetime.now(UTC))
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    try:
+        with impatient_kafka() as client:
+            waiting = backlog(lake, client)
+    except (KafkaError, LakeError) as error:
+        return dg.SensorResult(skip_reason=str(error))
+    wait = why_no_batch(waiting, settings)
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    return dg.SensorResult([dg.RunRequest(tags={"notif_assets/lag": str(waiting.lag)})])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=invoices_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Imports every new or changed invoices/*.csv of the inbox, once.",
+)
+def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+    folder = settings.inbox / "invoices"
+    found = settled_files(folder, "*.csv", time.time())
+    known: dict[str, str] = json.loads(context.cursor or "{}")
+    new = [file for file in found if known.get(file.path.name) != file.version]
+    if not new:
+        return dg.SensorResult(skip_reason=f"nothing new in {folder}")
+    config = {"ops": {"invoices": {"config": {"files": [str(file.path) for file in new]}}}}
+    return dg.SensorResult(
+        [dg.RunRequest(run_key=_key(new), run_config=config)],
+        cursor=json.dumps({file.path.name: file.version for file in found}),
+    )
+
+
+@dg.sensor(
+    job=chatbot_answers_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Imports the hours of every day of chatbot/date=YYYY-MM-DD/hour=HH.json whose files changed, once.",
+)
+def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+    folder = settings.inbox / "chatbot"
+    days: dict[str, dict[str, Dropped]] = {}
+    for file in settled_files(folder, "date=*/hour=*.json", time.time()):
+        day = file.path.parent.name.removeprefix("date=")
+        key = _hour_key(day, file.path.name)
+        if key is not None:
+            days.setdefault(day, {})[key] = file
+    known: dict[str, str] = json.loads(context.cursor or "{}")  # by day: a year of hours must stay a small cursor
+    versions = {day: _key(files.values()) for day, files in days.items()}
+    new = {key: day for day in days if known.get(day) != versions[day] for key in days[day]}
+    if not new:
+        return dg.SensorResult(skip_reason=f"nothing new in {folder}")
+    ranges = key_ranges(answer_hours, new)[:_MOST_RUNS]
+    taken = {key for some in ranges for key in new if some.start <= key <= some.end}
+    done = {day: versions[day] for day in set(new.values()) if taken.issuperset(days[day])}
+    return dg.SensorResult(
+        [
+            dg.RunRequest(
+                run_key=_key(days[new[key]][key] for key in sorted(new) if some.start <= key <= some.end),
+                tags=range_tags(some),
+            )
+            for some in ranges
+        ],
+        cursor=json.dumps({day: known[day] for day in known if day in days} | done),
+    )
+
+
+def _hour_key(day: str, name: str) -> str | None:
+    """The partition of a file, None for a file or folder of another name or of no partition."""
+    try:
+        key = f"{date.fromisoformat(day)}-{hour_of_file_name(name):02}:00"
+    except ValueError:
+        return None
+    return key if answer_hours.has_partition_key(key) else None
+
+
+def _key(files: Iterable[Dropped]) -> str:
+    """One name for some files as they are now: the same files give the same name, a changed one another."""
+    digest = blake2b(digest_size=12)
+    for file in files:
+        digest.update(f"{file.path}\0{file.version}\0".encode())
+    return digest.hexdigest()
+
+
+@dg.sensor(
+    job=invoice_averages_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Computes the averages of every month that newly imported invoices change.",
+)
+def imported_invoices(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
+    months: set[date] = set()
+    for event in (events := _Events(context, "invoices")):
+        imported = event.metadata.get("imported_months")
+        if isinstance(imported, dg.JsonMetadataValue) and isinstance(imported.value, list):
+            months.update(date.fromisoformat(str(month)) for month in imported.value)
+    changed = months_to_refresh(lake, months) if months else []
+    ranges = key_ranges(invoice_months, map(str, changed))
+    return _runs_of(ranges, events.cursor, "no invoice was imported since")
+
+
+@dg.sensor(
+    job=chatbot_reports_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Computes the report of every day of which answers were imported.",
+)
+def imported_answers(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    events = _Events(context, "chatbot_answers")
+    days = {event.partition[:10] for event in events if event.partition}
+    return _runs_of(key_ranges(answer_days, days), events.cursor, "no answers were imported since")
+
+
+class _Events:
+    """The materializations of an asset since the sensor's cursor, and the cursor after them."""
+
+    def __init__(self, context: dg.SensorEvaluationContext, asset: str) -> None:
+        after = int(context.cursor) if context.cursor else None
+        self.cursor = context.cursor
+        self._records = context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(asset), after_storage_id=after), limit=_MOST_EVENTS, ascending=True
+        ).records
+        if self._records:
+            self.cursor = str(self._records[-1].storage_id)
+
+    def __iter__(self) -> Iterator[dg.AssetMaterialization]:
+        for record in self._records:
+            if record.asset_materialization is not None:
+                yield record.asset_materialization
+
+
+def _runs_of(ranges: list[dg.PartitionKeyRange], cursor: str | None, nothing: str) -> dg.SensorResult:
+    if not ranges:
+        return dg.SensorResult(skip_reason=nothing, cursor=cursor)
+    return dg.SensorResult([dg.RunRequest(tags=range_tags(keys)) for keys in ranges], cursor=cursor)
+
+
+# --- late messages ----------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=daily_billing_job,
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Writes the adjustments of closed days for which messages came late.",
+)
+def late_messages(
+    context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), datetime.now(UTC))
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    if not lake.exists():
+        return dg.SensorResult(skip_reason="nothing was ingested yet")
+    after = int(context.cursor or 0)
+    try:
+        due, through = days_with_adjustments_due(lake, settings, after)
+    except LakeError as error:
+        return dg.SensorResult(skip_reason=str(error))
+    if not due:
+        return dg.SensorResult(skip_reason=f"no closed day changed up to batch {through}", cursor=str(through))
+    ranges = key_ranges(billing_days, map(str, due))[:_MOST_RUNS]
+    return _runs_of(ranges, context.cursor, "")  # the cursor stays: only what is written is done
+
+
+# --- what went wrong --------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the log, and NOTIF_WEBHOOK if it is set, which checks and runs fail, and when they hold again.",
+)
+def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+    assert context.repository_def is not None
+    told: dict[str, str] = json.loads(context.cursor or "{}")
+    failing = failing_checks(context.instance, context.repository_def.asset_graph.asset_check_keys)
+    failing |= failing_jobs(context.instance, (job.name for job in JOBS))
+    lines = news(told, failing)
+    for line in lines:
+        context.log.warning(line)
+    try:
+        send(settings.webhook, lines)
+    except NotTold as problem:  # told again with the next tick
+        return dg.SensorResult(skip_reason=str(problem))
+    state = f"{len(failing)} fail: {', '.join(sorted(failing))}" if failing else "all checks and jobs hold"
+    return dg.SensorResult(skip_reason=state, cursor=json.dumps(failing))
+
+
+SENSORS = [
+    new_messages,
+    invoice_files,
+    answer_files,
+    imported_invoices,
+    imported_answers,
+    late_messages,
+    failures,
+]
