@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install test check bench soak ui lock clean
+.PHONY: install demo test check bench soak ui lock clean
 
 install: .venv/installed
 
@@ -14,6 +14,11 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+# The whole system with live traffic; FOR=90 ends by itself and reconciles. RATE, PORT and KAFKA_PORT as well.
+demo: install
+	$(BIN)/python -m notif_assets.demo $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) \
+		$(if $(PORT),--port $(PORT)) $(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
 
 test: install
 	$(BIN)/pytest --numprocesses 2 --dist loadfile

@@ -7,23 +7,37 @@ Doesn't: when to look (sensors.py). Texts hold names, counts and offsets as the 
 import json
 import urllib.request
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pydantic import SecretStr
 
 _SECONDS = 5.0
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+_JUDGED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
 
 def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> dict[str, str]:
-    """The checks whose newest evaluation did not pass, and what it found; warnings too."""
+    """The checks whose newest evaluation did not pass, and what it found; warnings too.
+
+    A check that is planned, or whose run ended before it came to the check, is as it was found before.
+    """
     failing = {}
-    newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
-    for key, record in newest.items():
+    storage = instance.event_log_storage
+    newest = storage.get_latest_asset_check_execution_by_key(list(checks))
+    for key, latest in newest.items():
+        record = latest
+        if latest.status not in _EVALUATED:
+            before = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+            if not before:
+                continue
+            record = before[0]
         event = record.event.dagster_event if record.event else None
         if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            continue  # planned, or its run failed before it came to the check
+            continue
         found = event.asset_check_evaluation_data
         if not found.passed:
             name = f"check {key.name} of {key.asset_key.to_user_string()}"
@@ -32,10 +46,10 @@ def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckK
 
 
 def failing_jobs(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dict[str, str]:
-    """The jobs whose newest ended run failed, and why."""
+    """The jobs whose newest run that came to an end by itself failed, and why."""
     failing = {}
     for job in jobs:
-        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=1):
+        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_JUDGED), limit=1):
             if run.status == dg.DagsterRunStatus.FAILURE:
                 failing[f"job {job}"] = f"{reason_of_failure(instance, run.run_id)} (run {run.run_id[:8]})"
     return failing
@@ -75,18 +89,27 @@ class NotTold(Exception):  # noqa: N818 - the webhook's answer
     """The webhook did not take the message; the reason names no address, for that is a secret."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A message that is sent elsewhere comes there without its text; whoever answers so did not take it."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
 def send(webhook: SecretStr | None, lines: list[str]) -> None:
     """Posts `{"text": …}`, as Slack, Teams and Mattermost take it; nothing without a webhook. Raises NotTold."""
     if webhook is None or not lines:
         return
     body = json.dumps({"text": "notif-assets\n" + "\n".join(lines)}).encode()
-    request = urllib.request.Request(  # noqa: S310 - the scheme is checked with the settings
-        webhook.get_secret_value(), body, {"Content-Type": "application/json"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
-            status = answer.status
-    except OSError as error:
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked with the settings
+            webhook.get_secret_value(), body, {"Content-Type": "application/json"}
+        )
+        _OPENER.open(request, timeout=_SECONDS).close()
+    except HTTPError as answer:
+        raise NotTold(f"NOTIF_WEBHOOK answered {answer.code}") from None
+    except (OSError, HTTPException, ValueError) as error:  # their texts may hold the address
         raise NotTold(f"NOTIF_WEBHOOK can't be reached: {type(error).__name__}") from None
-    if status >= HTTPStatus.BAD_REQUEST:
-        raise NotTold(f"NOTIF_WEBHOOK answered {status}")

@@ -162,12 +162,13 @@ def _existing_lake(settings: Settings) -> "Lake":
     return lake
 
 
-def _runs(settings: Settings) -> "Runs":
+def open_runs(settings: Settings) -> "Runs":
+    """Dagster jobs in this process, without warnings that tell a user nothing."""
     import warnings
 
     import dagster
 
-    # Before the assets are imported: warnings of features in beta tell a user nothing.
+    # Before the assets are imported, for that is when they come.
     for category in (dagster.BetaWarning, dagster.PreviewWarning):
         warnings.filterwarnings("ignore", category=category)
     from notif_assets.runs import Runs
@@ -241,7 +242,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
         ends = committed_ends(lake)
         return sum(max(0, end - ends.get(partition, begin.get(partition, 0))) for partition, end in goal.items())
 
-    with _runs(settings) as runs, _progress(sum(goal.values()) - sum(begin.values()), "read") as advance:
+    with open_runs(settings) as runs, _progress(sum(goal.values()) - sum(begin.values()), "read") as advance:
         idle = 0
         while True:
             before = missing()
@@ -361,7 +362,7 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
     for day in (first, last):
         if not billing_days.has_partition_key(str(day)):
             raise click.ClickException(f"{day} can't be billed: days go from 2015-01-01 to today")
-    with _runs(settings) as runs:
+    with open_runs(settings) as runs:
         runs.run("daily_billing_job", {"daily_billing": config}, PartitionKeyRange(str(first), str(last)))
     lake = _lake(settings)
     day = first
@@ -392,7 +393,7 @@ def import_prices(settings: Settings, file: Path) -> None:
     from notif_assets.partitions import billing_days, key_ranges
 
     lake = _lake(settings)
-    with _runs(settings) as runs:
+    with open_runs(settings) as runs:
         runs.run("prices_job", {"prices": {"file": str(file.absolute())}})
         lines = lake.rows(lake.table("daily_billing").scan()).select(["billing_date", "status"]).to_pylist()
         open_days = {str(row["billing_date"]) for row in lines if row["status"] == "provisional"}
@@ -419,7 +420,7 @@ def import_invoices(settings: Settings, files: tuple[Path, ...]) -> None:
     from notif_assets.partitions import invoice_months, key_ranges
 
     lake = _lake(settings)
-    with _runs(settings) as runs:
+    with open_runs(settings) as runs:
         runs.run("invoices_job", {"invoices": {"files": [str(path.absolute()) for path in files]}})
         invoices = lake.rows(lake.table("invoices").scan())
         months = [str(month) for month in months_to_refresh(lake, months_of(invoices))]
@@ -466,7 +467,7 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
                 parse_answers(read_file(Path(path)), source_file_of(day, hour), day, hour)
         except FileRefused as refused:
             raise click.ClickException(f"Nothing of {day} was imported. {refused}") from None
-    with _runs(settings) as runs:
+    with open_runs(settings) as runs:
         for some in ranges:
             runs.run("chatbot_answers_job", {"chatbot_answers": {"files": keys}}, some)
         runs.run("chatbot_reports_job", partitions=PartitionKeyRange(str(day), str(day)))
@@ -737,7 +738,7 @@ def check(settings: Settings) -> None:
             ("chatbot_reports", "published_chatbot_holds", published_flows_that_differ(lake)),
         )
     ]
-    with _runs(settings) as runs:
+    with open_runs(settings) as runs:
         run = runs.attempt("all_checks")
     results += [
         (

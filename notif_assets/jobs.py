@@ -25,7 +25,8 @@ micro_batch = dg.define_asset_job(
     "micro_batch",
     # All but the check that counts the whole day's messages: with a run every few seconds that would be most of it.
     MICRO_BATCH - dg.AssetSelection.checks(notifications.panel_equals_messages),
-    tags=_BOUNDED | {"dagster/max_retries": "0"},  # the sensor starts the next one
+    # First in the queue, for it is to be fresh; not repeated by Dagster, for the sensor starts the next one.
+    tags=_BOUNDED | {"dagster/priority": "10", "dagster/max_retries": "0"},
     description="From the topic to the panel.",
 )
 daily_billing_job = dg.define_asset_job(

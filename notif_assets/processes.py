@@ -1,17 +1,18 @@
-"""Runs that live in a process of their own, without Dagster's launcher: whose process died, ends here.
+"""Runs whose process died are ended: without this they would be in progress until dagster/max_runtime fails them.
 
-Belongs here: knowing whether the process of such a run is alive, and giving back what a dead one holds (its place among
-the runs in progress, its slots in the pools). Doesn't: runs that the daemon launched, which Dagster itself watches.
+Belongs here: knowing whether the process of a run is alive, and giving back what a dead one holds (its place among the
+runs in progress, its slots in the pools). Dagster sees by itself only the death of a process whose launcher lives.
 
 A process holds a lock on a file as long as it lives; the system drops the lock however the process ends. Unlike a
 process id that is never somebody else's, and it holds across containers that share the folder.
 """
 
+import atexit
 import fcntl
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -41,6 +42,17 @@ def alive(folder: Path) -> Iterator[str]:
             path.unlink(missing_ok=True)
 
 
+def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Tells by the run's tag PROCESS that it lives in this process, as long as that lasts; for a launched run, which has
+    its process to itself. A run that says so already, or nobody who could ask, is left as it is."""
+    if PROCESS in run.tags or "DAGSTER_STORE" not in os.environ:
+        return
+    stack = ExitStack()
+    name = stack.enter_context(alive(store()))
+    atexit.register(stack.close)  # a killed process is forgotten by end_runs_of_the_dead
+    instance.add_run_tags(run.run_id, {PROCESS: name})
+
+
 def is_alive(folder: Path, name: str) -> bool:
     """Whether the process that called itself `name` still runs."""
     try:
@@ -58,8 +70,12 @@ def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
         name = run.tags.get(PROCESS)
-        if name is None or is_alive(folder, name):
+        # A run that the UI starts again has the tags of the first one, but a process that Dagster launched.
+        if name is None or run.remote_job_origin is not None or is_alive(folder, name):
             continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is None or now.status not in IN_PROGRESS_RUN_STATUSES:
+            continue  # it came to its end while we looked, and its process after it
         instance.report_run_failed(run, "The process of this run was killed; whatever it committed is good.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         with suppress(OSError):

@@ -33,7 +33,8 @@ def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) ->
         return dg.SkipReason(str(error))
     today = day_of(datetime.now(UTC), settings.zone)
     days = {*due, *(days_between(due[-1], today) if due else [today])}
-    return [dg.RunRequest(tags=range_tags(some)) for some in key_ranges(billing_days, map(str, days))]
+    ranges = key_ranges(billing_days, map(str, days))
+    return [dg.RunRequest(run_key=some.start, tags=range_tags(some)) for some in ranges]
 
 
 @dg.schedule(
@@ -42,8 +43,9 @@ def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) ->
     default_status=_RUNNING,
     description="The averages before the month that begins.",
 )
-def monthly_averages(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
-    month = context.scheduled_execution_time.astimezone(settings.zone).date().replace(day=1)
+def monthly_averages(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    # By the calendar of the cron: west of it the last day goes on, and it is not the month that ends which is due.
+    month = context.scheduled_execution_time.astimezone(UTC).date().replace(day=1)
     (keys,) = key_ranges(invoice_months, [str(month)])
     return dg.RunRequest(tags=range_tags(keys))
 

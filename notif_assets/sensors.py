@@ -42,7 +42,9 @@ from notif_assets.settings import Settings
 IMPATIENT = {"kafka_timeout": 3.0}
 """The settings of a client for looking: a tick does not wait for Kafka, ten seconds later comes the next one."""
 
-_LONGEST_WAIT = timedelta(minutes=15)
+_LONGEST_WAIT = 15  # minutes
+_GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
 _MOST_EVENTS = 10_000  # a year of hours in one tick
 
@@ -52,8 +54,8 @@ _MOST_EVENTS = 10_000  # a year of hours in one tick
 
 @dataclass(frozen=True)
 class Recent:
-    """What Dagster knows of a job's newest runs: one in progress (its id), how many failed in a row since the last
-    that did not, when the last of them ended, and why."""
+    """What Dagster knows of a job's newest runs: one queued or in progress (its id), how many failed in a row since the
+    last that did not, when the last of them ended, and why."""
 
     in_progress: str | None = None
     failures: int = 0
@@ -63,12 +65,11 @@ class Recent:
 
 def recent_runs(instance: dg.DagsterInstance, job: str) -> Recent:
     """The newest runs of a job, as the instance has them now; runs of dead processes are ended first."""
-    going_on = instance.get_runs(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS_RUN_STATUSES), limit=1)
+    going_on = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_GOING_ON), limit=1)
     if going_on and end_runs_of_the_dead(instance, store()):
         return recent_runs(instance, job)
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     failures = []
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=6):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=6):
         if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
             break
         failures.append(record)
@@ -86,7 +87,7 @@ def wait_after(failures: int) -> timedelta:
     >>> [wait_after(n) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
     [1, 2, 4, 8, 15, 15]
     """
-    return min(timedelta(minutes=2 ** (failures - 1)), _LONGEST_WAIT)
+    return timedelta(minutes=min(2 ** (failures - 1), _LONGEST_WAIT))
 
 
 def why_wait(recent: Recent, now: datetime) -> str | None:
@@ -96,10 +97,8 @@ def why_wait(recent: Recent, now: datetime) -> str | None:
     if recent.failures and recent.failed_at is not None:
         until = recent.failed_at + wait_after(recent.failures)
         if now < until:
-            return (
-                f"{recent.failures} runs in a row failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, "
-                "or by hand"
-            )
+            runs = "1 run" if recent.failures == 1 else f"{recent.failures} runs in a row"
+            return f"{runs} failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, or by hand"
     return None
 
 
@@ -217,7 +216,8 @@ def _hour_key(day: str, name: str) -> str | None:
         key = f"{date.fromisoformat(day)}-{hour_of_file_name(name):02}:00"
     except ValueError:
         return None
-    return key if answer_hours.has_partition_key(key) else None
+    # A day may be written in other ways (20191216), but the run would look for the file under this one.
+    return key if key.startswith(f"{day}-") and answer_hours.has_partition_key(key) else None
 
 
 def _key(files: Iterable[Dropped]) -> str:

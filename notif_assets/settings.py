@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     run_messages: int = Field(2_000_000, ge=1, description="A micro-batch run stops planning past this many offsets.")
     run_seconds: float = Field(120.0, gt=0, description="A micro-batch run stops planning past this many seconds.")
     run_every: Duration = Field(
-        timedelta(seconds=20),
+        timedelta(seconds=12),
         description="How often a micro-batch run starts while it keeps up; shorter is fresher and costs CPU.",
     )
     max_message_bytes: int = Field(16 * 2**20, ge=1, description="A longer value is rejected as oversized.")

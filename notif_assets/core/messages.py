@@ -115,21 +115,7 @@ def judge(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Ta
 
 def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]:
     rejections = _rejected_by_bytes(records["value"], limits)
-    messages: list[Message] = []
-    places: list[int] = []  # of each message in the slice
-    for place, value in enumerate(records["value"].to_pylist()):
-        if place in rejections:
-            continue
-        try:
-            messages.append(_decode(value))
-        except _UNDECODABLE:
-            outcome = _second_look(value)
-            if isinstance(outcome, Rejection):
-                rejections[place] = outcome
-                continue
-            messages.append(outcome)
-        places.append(place)
-
+    messages, places = _decoded(records["value"].to_pylist(), rejections)
     instants = _instants([m.event_datetime for m in messages])
     asked = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(places, pa.int64()))
     reference = pc.coalesce(asked["kafka_timestamp"], asked["ingested_at"])
@@ -171,6 +157,35 @@ def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]
     return valid, rejected
 
 
+def _decoded(values: list[bytes], rejections: dict[int, Rejection]) -> tuple[list[Message], list[int]]:
+    """The messages among the values but those rejected already, and their places; adds the other rejections.
+
+    Each value is decoded by itself, in one loop that Python does not see: it stops at a value that is no message, which
+    gets its second look, and goes on after it.
+    """
+    messages: list[Message] = []
+    skipped: list[int] = []
+    for place in rejections:
+        values[place] = b""
+    coming = iter(values)
+    while True:
+        try:
+            messages.extend(map(_decode, coming))
+            break
+        except _UNDECODABLE:
+            place = len(messages) + len(skipped)
+            if place not in rejections:
+                outcome = _second_look(values[place])
+                if isinstance(outcome, Message):
+                    messages.append(outcome)
+                    continue
+                rejections[place] = outcome
+            skipped.append(place)
+    if not skipped:
+        return messages, list(range(len(values)))
+    return messages, np.delete(np.arange(len(values)), skipped).tolist()
+
+
 def _rejected_by_bytes(values: pa.ChunkedArray, limits: Limits) -> dict[int, Rejection]:
     """What is wrong with a value before it is decoded, by place: none, too long, not UTF-8, too deep."""
     found: dict[int, Rejection] = {}
@@ -182,10 +197,14 @@ def _rejected_by_bytes(values: pa.ChunkedArray, limits: Limits) -> dict[int, Rej
     for place in _not_utf8(values):
         found.setdefault(place, Rejection("not_utf8"))
     # Brackets are counted first, in strings too, so that the exact depth is asked of few.
-    for place in np.flatnonzero(_brackets(values.combine_chunks()) > MAX_DEPTH).tolist():
+    for place in np.flatnonzero(_brackets(_whole(values)) > MAX_DEPTH).tolist():
         if place not in found and _depth(values[place].as_py()) > MAX_DEPTH:
             found[place] = Rejection("too_deep", f"more than {MAX_DEPTH} levels")
     return found
+
+
+def _whole(values: pa.ChunkedArray) -> pa.BinaryArray:
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()  # which copies even a single chunk
 
 
 def _brackets(values: pa.BinaryArray) -> npt.NDArray[np.int64]:
@@ -194,9 +213,9 @@ def _brackets(values: pa.BinaryArray) -> npt.NDArray[np.int64]:
     ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     if data is None or not len(values):
         return np.zeros(len(values), np.int64)
-    opened = np.flatnonzero((np.frombuffer(data, np.uint8)[: ends[-1]] | 0x20) == ord("{"))  # "[" | 0x20 is "{"
-    holders = np.searchsorted(ends, opened, side="right") - 1
-    return np.bincount(holders[holders >= 0], minlength=len(values))
+    text = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    opened = np.concatenate([np.flatnonzero(text == bracket) for bracket in b"[{"])
+    return np.bincount(np.searchsorted(ends - ends[0], opened, side="right") - 1, minlength=len(values))
 
 
 def _not_utf8(values: pa.ChunkedArray, first: int = 0) -> Iterator[int]:

@@ -50,7 +50,9 @@ def settled_files(folder: Path, pattern: str, now: float) -> list[Dropped]:
         except OSError:  # taken away meanwhile
             continue
         if stat.S_ISREG(about.st_mode) and not path.name.startswith(".") and about.st_mtime <= now - SETTLED:
-            found.append((about.st_mtime_ns, Dropped(path, f"{about.st_mtime_ns}:{about.st_size}")))
+            # An older version that is put back brings its time and size with it, but was never changed at that instant.
+            version = f"{about.st_mtime_ns}:{about.st_ctime_ns}:{about.st_size}"
+            found.append((about.st_mtime_ns, Dropped(path, version)))
     return [file for _, file in sorted(found, key=lambda entry: (entry[0], entry[1].path))]
 
 

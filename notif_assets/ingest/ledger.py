@@ -128,6 +128,8 @@ class Backlog:
 
 def backlog(lake: Lake, client: KafkaClient) -> Backlog:
     """Compares Kafka with the ledger, and the ledger with the panel; writes nothing. Raises KafkaError, LakeError."""
+    if not lake.exists():  # to open its tables would make them
+        return Backlog(sum(log.log_end - log.log_start for log in client.offsets().partitions.values()), 0, None)
     ledger = lake.table("ingest_batches")
     last = _last_rows(lake, ledger)
     taken = {row["kafka_partition"]: row["end_offset"] for row in last}

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,18 +25,13 @@ from notif_assets.core.duplicates import blocked
 from notif_assets.core.messages import Limits, judge
 from notif_assets.ingest.ledger import Batch, deduplicated_through, read_batch
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.lake.tables import Value
 from notif_assets.settings import Settings
 
 _BUCKET_ROWS = 2_000_000
 _DAY = timedelta(days=1)
-_DAYS = pa.schema(
-    [
-        ("starts_at", pa.timestamp("us", "UTC")),
-        ("ends_at", pa.timestamp("us", "UTC")),
-        ("window_from", pa.timestamp("us", "UTC")),
-        ("window_to", pa.timestamp("us", "UTC")),
-    ]
-)
+_HOUR = 3_600_000_000  # microseconds
+_INSTANT = pa.timestamp("us", "UTC")
 _PLACES = pa.schema([("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())])
 _DUPLICATES = pa.schema([*_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())])
 
@@ -57,15 +53,16 @@ def take_next_batch(lake: Lake, settings: Settings, judged: Callable[[int], pa.T
     """
 
     def attempt() -> Batch | None:
-        ends = {name: lake.table(name).watermark for name in ("notifications", "rejected_notifications")}
-        number = min(ends.values()) + 1
+        # Each is opened before what it is made of, and committed against just that snapshot.
+        tables = {name: lake.table(name) for name in ("notifications", "rejected_notifications")}
+        number = min(table.watermark for table in tables.values()) + 1
         if number > lake.table("raw_notifications").watermark:
             return None
         batch = read_batch(lake, lake.table("ingest_batches"), number)
         work = _Work(lake, settings, batch, judged or partial(_judged, lake, settings))
         for name, step in _STEPS[batch.kind]:
-            if ends[name] < number:
-                step(work, lake.table(name))
+            if tables[name].watermark < number:
+                step(work, tables[name])
         return batch
 
     return until_committed(attempt)
@@ -131,10 +128,21 @@ def _reject(work: _Work, rejected: Table) -> None:
     pieces = [invalid]
     if repeated.num_rows:
         repeated, stored, _ = _windows(work, notifications, repeated)
+        keys = repeated.select([*_PLACES.names, "customer_id", "message_id", "window_from", "window_to"])
+        originals = work.lake.select("originals", {"repeated": keys, "stored": stored})
         repeated = repeated.rename_columns({"original": "value"})
-        pieces.append(work.lake.select("rejected_duplicates", {"repeated": repeated, "stored": stored}))
+        inputs = {"repeated": repeated, "originals": originals, "firsts": _firsts(notifications, originals)}
+        pieces.append(work.lake.select("rejected_duplicates", inputs))
     schema = SCHEMAS["rejected_notifications"].arrow
     rejected.append(pa.concat_tables(p.select(schema.names).cast(schema) for p in pieces), work.batch.number)
+
+
+def _firsts(notifications: Table, originals: pa.Table) -> Scan:
+    """The files that hold the originals: of an hour, those of their batches."""
+    batches: dict[tuple[Value, ...], list[int]] = defaultdict(list)
+    for row in originals.to_pylist():
+        batches[row["event_date"], row["event_hour"]].append(row["first_batch"])
+    return notifications.scan_holding("batch", {place: np.array(numbers) for place, numbers in batches.items()})
 
 
 def _first_arrivals(work: _Work, notifications: Table, valid: pa.Table) -> pa.Table:
@@ -155,7 +163,7 @@ def _first_arrivals(work: _Work, notifications: Table, valid: pa.Table) -> pa.Ta
         first = np.ones(valid.num_rows, bool)
         first[rows] = False
         valid = valid.filter(pa.array(first))
-    hour = pc.divide(pc.cast(valid["event_datetime"], pa.int64()), 3_600_000_000)
+    hour = pc.divide(pc.cast(valid["event_datetime"], pa.int64()), _HOUR)
     of_day = pc.subtract(hour, pc.multiply(pc.divide(hour, 24), 24))
     return (
         valid.append_column("event_date", pc.cast(valid["event_datetime"], pa.date32()))
@@ -166,22 +174,35 @@ def _first_arrivals(work: _Work, notifications: Table, valid: pa.Table) -> pa.Ta
 
 def _windows(work: _Work, notifications: Table, valid: pa.Table) -> tuple[pa.Table, Scan, bool]:
     """`valid` with the window of each message, a scan of every stored message that one of the windows may hold, and
-    whether any message is of a day already deduplicated."""
-    hour_numbers = pc.unique(pc.divide(pc.cast(valid["event_datetime"], pa.int64()), 3_600_000_000)).to_pylist()
-    hours = [datetime.fromtimestamp(number * 3600, UTC) for number in hour_numbers]
+    whether any message is of a day already deduplicated.
+
+    An earlier message with the same key makes a message a duplicate if it lies in its window: the hour of the event or,
+    where its day is already deduplicated, that day and both its neighbours.
+    """
+    events = pc.cast(valid["event_datetime"], pa.int64()).to_numpy()
+    hour_numbers, in_hour = np.unique(events // _HOUR, return_inverse=True)
+    hours = [datetime.fromtimestamp(number * 3600, UTC) for number in hour_numbers.tolist()]
     through = deduplicated_through(work.lake, work.batch.number)
-    looked_at = {(hour.date(), hour.hour) for hour in hours}
-    rows = []
-    for day in days_of_hours(hours, work.settings.zone):
-        start, end = day_bounds(day, work.settings.zone)
-        window: tuple[datetime | None, datetime | None] = (None, None)
-        if through is not None and day <= through:
-            window = (day_bounds(day - _DAY, work.settings.zone)[0], day_bounds(day + _DAY, work.settings.zone)[1])
-            looked_at |= hours_of(window[0], window[1])
-        rows.append(dict(zip(_DAYS.names, (start, end, *window), strict=True)))
-    days = pa.Table.from_pylist(rows, schema=_DAYS)
-    arrived = work.lake.select("with_windows", {"valid": valid, "days": days})
-    return arrived, notifications.scan(partitions=looked_at), days["window_from"].null_count < days.num_rows
+    window_from, window_to = hour_numbers[in_hour] * _HOUR, (hour_numbers[in_hour] + 1) * _HOUR
+    customers = valid["customer_id"].to_numpy()
+    wanted: dict[tuple[Value, ...], npt.NDArray[np.int64]] = {}
+    by_hour = np.split(customers[np.argsort(in_hour, kind="stable")], np.cumsum(np.bincount(in_hour))[:-1])
+    wanted |= {(hour.date(), hour.hour): of_hour for hour, of_hour in zip(hours, by_hour, strict=True)}
+    late = [day for day in days_of_hours(hours, work.settings.zone) if through is not None and day <= through]
+    for day in late:
+        start, end = (_microseconds(instant) for instant in day_bounds(day, work.settings.zone))
+        around = (day_bounds(day - _DAY, work.settings.zone)[0], day_bounds(day + _DAY, work.settings.zone)[1])
+        of_day = (events >= start) & (events < end)
+        window_from[of_day], window_to[of_day] = map(_microseconds, around)
+        for hour in hours_of(*around):
+            wanted[hour] = np.concatenate([wanted.get(hour, customers[:0]), customers[of_day]])
+    arrived = valid.append_column("window_from", pa.array(window_from).cast(_INSTANT))
+    arrived = arrived.append_column("window_to", pa.array(window_to).cast(_INSTANT))
+    return arrived, notifications.scan_holding("customer_id", wanted), bool(late)
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 # --- duplicates of whole days ---------------------------------------------------------------------------------------

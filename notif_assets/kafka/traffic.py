@@ -188,11 +188,12 @@ def produce(
     customers: int = 5000,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Tally:
     """Sends `rate` messages a second for `seconds` to `settings.topic`, lz4, and returns once all are acknowledged.
 
-    `progress` hears ten times a second how many were handed over. Raises KafkaUnavailable, TopicMissing, or KafkaError
-    when a message isn't acknowledged.
+    `progress` hears ten times a second how many were handed over, and `stopped` is asked whether to end early. Raises
+    KafkaUnavailable, TopicMissing, or KafkaError when a message isn't acknowledged.
     """
     with open_client(settings) as client:
         count = len(client.offsets().partitions)
@@ -205,7 +206,7 @@ def produce(
     sent = 0
     try:
         partitions: dict[int, int] = {}
-        while sent < total:
+        while sent < total and not stopped():
             due = min(total, int((time.monotonic() - began + 0.1) * rate) + 1)
             for message in itertools.islice(source, due - sent):
                 customer = message.customer_id

@@ -15,6 +15,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from deltalake import (
     CommitProperties,
@@ -313,6 +315,24 @@ class Table:
             sum(counts[i] for i in kept),
         )
 
+    def scan_holding(self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]]) -> Scan:
+        """The rows of the partitions `wanted` in files that may hold one of the values given for their partition.
+
+        A file whose smallest and greatest `column` enclose none of them is not read: of old hours that means most.
+        """
+        files = self.files()
+        if not files.num_rows:
+            return self.scan_files([])
+        sought = {partition: np.unique(values) for partition, values in wanted.items()}
+        partitions = zip(*(files[f"partition.{name}"].to_pylist() for name in self.schema.partition_by), strict=True)
+        lows, highs = (files[f"{bound}.{column}"].to_pylist() for bound in ("min", "max"))
+        kept = [
+            at
+            for at, (partition, low, high) in enumerate(zip(partitions, lows, highs, strict=True))
+            if partition in sought and (low is None or _any_between(sought[partition], low, high))
+        ]
+        return self.scan_files(_data_files(self.schema, files.take(pa.array(kept, pa.int64()))))
+
     def scan_files(self, files: Collection[DataFile], **bounds: Bounds) -> Scan:
         """The rows of these files, which need not be in the snapshot; bounds as in scan."""
         return Scan(
@@ -325,16 +345,7 @@ class Table:
 
     def data_files(self) -> list[DataFile]:
         """The data files of the snapshot, each with what the Delta log says of it."""
-        return [
-            DataFile(
-                path=row["path"],
-                partition=tuple(row[f"partition.{column}"] for column in self.schema.partition_by),
-                rows=row["num_records"],
-                size=row["size_bytes"],
-                statistics=_statistics(row),
-            )
-            for row in self.files().to_pylist()
-        ]
+        return _data_files(self.schema, self.files())
 
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
@@ -348,6 +359,24 @@ def literal(value: Value) -> str:
     if isinstance(value, date | str):
         return "'" + str(value).replace("'", "''") + "'"
     return str(value)
+
+
+def _data_files(schema: Schema, files: pa.Table) -> list[DataFile]:
+    return [
+        DataFile(
+            path=row["path"],
+            partition=tuple(row[f"partition.{column}"] for column in schema.partition_by),
+            rows=row["num_records"],
+            size=row["size_bytes"],
+            statistics=_statistics(row),
+        )
+        for row in files.to_pylist()
+    ]
+
+
+def _any_between(values: npt.NDArray[np.int64], low: int, high: int) -> bool:
+    """Whether one of the sorted values lies in [low, high]."""
+    return bool(np.searchsorted(values, low) < np.searchsorted(values, high, side="right"))
 
 
 def _statistics(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,127 @@
+"""`python -m bench.freshness [--minutes N]`: how long after it was produced a message is counted in customer_panel.
+
+Belongs here: a demo that runs for a while, the age of every message at the commit that counted it, what that age is
+made of, and the memory of all processes of Dagster meanwhile. Doesn't: speed (__main__.py).
+
+Ages come from what is in the tables: the time in the message's Kafka record, and the time of the first commit of
+customer_panel whose watermark has the message's batch.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import numpy.typing as npt
+
+from notif_assets.lake import Lake
+
+_SAMPLE_SECONDS = 2.0
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Runs the demo, then prints a table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.freshness", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--rate", type=int, default=1157)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="notif-assets-freshness-") as folder:
+        data = Path(folder) / "demo"
+        command = [sys.executable, "-m", "notif_assets.demo", "--for", str(arguments.minutes * 60)]
+        command += ["--rate", str(arguments.rate), "--data", str(data), "--port", "3999", "--kafka-port", "9999"]
+        used = []
+        with subprocess.Popen(command, cwd=_ROOT) as demo:
+            while demo.poll() is None:
+                used.append(_memory(data / "dagster"))
+                time.sleep(_SAMPLE_SECONDS)
+        if demo.returncode:
+            sys.exit("the demo failed")
+        _print_ages(data)
+        memory = np.array([sample for sample in used if sample[1]])
+        print(f"\nmemory of all Dagster processes (PSS): median {np.median(memory[:, 0]) / 2**20:.0f} MiB, ", end="")
+        print(f"most {memory[:, 0].max() / 2**20:.0f} MiB; between runs {memory[:, 0].min() / 2**20:.0f} MiB")
+
+
+def _print_ages(data: Path) -> None:
+    with Lake(data / "lake") as lake:
+        messages = lake.rows(lake.table("notifications").scan()).select(["batch", "kafka_timestamp"])
+        ledger = lake.rows(lake.table("ingest_batches").scan()).to_pylist()
+    batch = messages["batch"].to_numpy()
+    sent = messages["kafka_timestamp"].cast("int64").to_numpy() / 1e6
+    planned = {row["batch"]: row["planned_at"].timestamp() for row in ledger}
+    runs = {row["batch"]: row["run_id"] for row in ledger}
+    counted = dict(_commit_times(data / "lake" / "customer_panel"))
+    last = max(counted)
+    for number in range(last, 0, -1):  # a batch is counted by the first commit at or past it
+        counted.setdefault(number, counted.get(number + 1, counted[last]))
+    os.environ |= {"DAGSTER_HOME": str(_ROOT), "DAGSTER_STORE": str(data / "dagster")}
+    created, started = {}, {}
+    with dg.DagsterInstance.get() as instance:
+        for record in instance.get_run_records(dg.RunsFilter(job_name="micro_batch")):
+            created[record.dagster_run.run_id] = record.create_timestamp.timestamp()
+            started[record.dagster_run.run_id] = record.start_time or 0.0
+
+    def at(times: dict[int, float]) -> npt.NDArray[np.float64]:
+        return np.array([times.get(number, np.nan) for number in range(last + 1)])[batch]
+
+    def of_run(times: dict[str, float]) -> dict[int, float]:
+        return {number: times[run] for number, run in runs.items() if run in times}
+
+    moments = [sent, at(of_run(created)), at(of_run(started)), at(planned), at(counted)]
+    stages = (
+        "waiting for the sensor's tick",
+        "queue, start of the process",
+        "loading, asking Kafka",
+        "work to the panel",
+    )
+    print(f"\n{len(sent)} messages in {len(created)} runs; seconds")
+    print(f"{'':<32}{'p50':>8}{'p95':>8}{'p99':>8}{'most':>8}")
+    for name, start, end in [
+        *zip(stages, moments, moments[1:], strict=False),
+        ("produced → counted", sent, moments[-1]),
+    ]:
+        ages = (end - start)[~np.isnan(end - start)]
+        print(f"{name:<32}{''.join(f'{np.percentile(ages, p):>8.1f}' for p in (50, 95, 99, 100))}")
+
+
+def _commit_times(table: Path) -> Iterator[tuple[int, float]]:
+    """The watermark and the time of every commit of a table."""
+    for entry in sorted((table / "_delta_log").glob("*.json")):
+        watermark = moment = None
+        for line in entry.read_text().splitlines():
+            action = json.loads(line)
+            watermark = action.get("txn", {}).get("version", watermark)
+            moment = action.get("commitInfo", {}).get("timestamp", moment)
+        if watermark is not None and moment is not None:
+            yield watermark, moment / 1000
+
+
+def _memory(store: Path) -> tuple[int, int]:
+    """Bytes (shared pages counted once) and number of the processes that work on this storage of Dagster."""
+    wanted = f"DAGSTER_STORE={store}".encode()
+    total = count = 0
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if wanted not in (process / "environ").read_bytes().split(b"\0"):
+                continue
+            for line in (process / "smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+                    count += 1
+        except OSError:
+            continue
+    return total, count
+
+
+if __name__ == "__main__":
+    main()
