@@ -19,7 +19,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 PROCESS = "notif_assets/process"
-"""The tag that says which process a run lives in."""
+"""The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
 
 
 def store() -> Path:
@@ -28,11 +28,11 @@ def store() -> Path:
 
 
 @contextmanager
-def alive(folder: Path) -> Iterator[str]:
-    """While this lasts, the process is alive; gives the value of its runs' tag PROCESS."""
+def alive(folder: Path, name: str | None = None) -> Iterator[str]:
+    """While this lasts, the process is alive; gives its name, by default a new one: the tag PROCESS of its runs."""
     folder = folder / "processes"
     folder.mkdir(parents=True, exist_ok=True)
-    name = uuid.uuid4().hex
+    name = name or uuid.uuid4().hex
     path = folder / name
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -43,14 +43,17 @@ def alive(folder: Path) -> Iterator[str]:
 
 
 def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Tells by the run's tag PROCESS that it lives in this process, as long as that lasts; for a launched run, which has
-    its process to itself. A run that says so already, or nobody who could ask, is left as it is."""
-    if PROCESS in run.tags or "DAGSTER_STORE" not in os.environ:
+    """Tells by the run's tag PROCESS that it lives in this process, as long as that lasts.
+
+    For a launched run, which has its process to itself; one of the command line tells so itself.
+    """
+    says_so = run.remote_job_origin is None and PROCESS in run.tags
+    if says_so or "DAGSTER_STORE" not in os.environ or is_alive(store(), run.run_id):
         return
     stack = ExitStack()
-    name = stack.enter_context(alive(store()))
+    stack.enter_context(alive(store(), run.run_id))
     atexit.register(stack.close)  # a killed process is forgotten by end_runs_of_the_dead
-    instance.add_run_tags(run.run_id, {PROCESS: name})
+    instance.add_run_tags(run.run_id, {PROCESS: run.run_id})
 
 
 def is_alive(folder: Path, name: str) -> bool:
@@ -70,8 +73,9 @@ def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
         name = run.tags.get(PROCESS)
-        # A run that the UI starts again has the tags of the first one, but a process that Dagster launched.
-        if name is None or run.remote_job_origin is not None or is_alive(folder, name):
+        # A run that the UI starts again has the tags of the first one until it says which process it lives in.
+        copied = run.remote_job_origin is not None and name != run.run_id
+        if name is None or copied or is_alive(folder, name):
             continue
         now = instance.get_run_by_id(run.run_id)
         if now is None or now.status not in IN_PROGRESS_RUN_STATUSES:

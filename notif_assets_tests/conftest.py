@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.lake import Lake
 from notif_assets_tests.cli.deployment import Deployment
+from notif_assets_tests.daemon import ROOT, Daemon
 
 _numbers = itertools.count()
 
@@ -46,3 +48,30 @@ def deploy(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         return Deployment(tmp_path_factory.mktemp(topic), broker.bootstrap, topic, partitions, settings)
 
     return make
+
+
+MakeDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new storage of Dagster's, as the repository's dagster.yaml has it, to be copied."""
+    store = tmp_path_factory.mktemp("storage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(ROOT))
+        patch.setenv("DAGSTER_STORE", str(store))
+        with dg.DagsterInstance.get() as instance:
+            assert instance.get_runs_count() == 0
+    return store
+
+
+@pytest.fixture
+def make_daemon(storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeDaemon:
+    """Makes a daemon with a lake and a storage of their own; the arguments are settings."""
+    return lambda **options: Daemon(tmp_path, monkeypatch, storage, **options)
+
+
+@pytest.fixture
+def daemon(make_daemon: MakeDaemon) -> Daemon:
+    """A daemon with the default settings."""
+    return make_daemon()

@@ -1,0 +1,162 @@
+"""What the clock starts, and which days and months are due then.
+
+Belongs here: ticks of the real schedules over a real lake, the times at which they come. Doesn't: what a run of the
+bills writes (billing/), what starts because something happened (test_sensors.py).
+"""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import dagster as dg
+import pytest
+from dagster._utils.schedules import cron_string_iterator
+
+from notif_assets.partitions import billing_days
+from notif_assets_tests.conftest import MakeDaemon
+from notif_assets_tests.daemon import Daemon, Time, ranges
+from notif_assets_tests.streams import rows_of, sent
+
+NOON = datetime(2020, 2, 5, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch, NOON)
+
+
+def due(daemon: Daemon) -> list[tuple[str, str]]:
+    """What the bills are asked for now, as soon as Kafka was asked too."""
+    daemon.ingest()
+    requests, _ = daemon.scheduled("bills")
+    keys = [request.run_key for request in requests]
+    assert len(set(keys)) == len(keys)
+    return ranges(requests)
+
+
+def states(daemon: Daemon) -> dict[str, str]:
+    closed = {str(row["billing_date"]): "final" for row in rows_of(daemon.lake, "billing_days")}
+    return {str(row["billing_date"]): row["status"] for row in rows_of(daemon.lake, "daily_billing")} | closed
+
+
+# --- bills ------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_billed_before_anything_was_ingested(daemon: Daemon) -> None:
+    assert daemon.scheduled("bills") == ([], "nothing was ingested yet")
+    assert not daemon.settings.lake.exists()
+
+
+def test_yesterday_closes_as_soon_as_it_may_and_today_is_billed_provisionally(daemon: Daemon, clock: Time) -> None:
+    for days in (0, 1):
+        daemon.topic.produce(sent(NOON - timedelta(days=days), message_id=str(days)))
+    daemon.ingest()
+    (request,), skipped = daemon.scheduled("bills")
+    assert skipped is None
+    assert ranges([request]) == [("2020-02-04", "2020-02-05")]
+    assert daemon.run("daily_billing_job", request).success
+    assert states(daemon) == {"2020-02-04": "final", "2020-02-05": "provisional"}
+    assert due(daemon) == [("2020-02-05", "2020-02-05")]
+
+    clock.now = datetime(2020, 2, 6, 0, 59, 59, tzinfo=UTC)  # the grace of an hour is not over
+    assert due(daemon) == [("2020-02-06", "2020-02-06")]
+    clock.now = datetime(2020, 2, 6, 1, tzinfo=UTC)
+    assert due(daemon) == [("2020-02-05", "2020-02-06")]
+
+
+def test_what_kafka_was_not_asked_about_is_not_due(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOON))
+    daemon.ingest()
+    clock.advance(days=3)
+    requests, _ = daemon.scheduled("bills")
+    assert ranges(requests) == [("2020-02-08", "2020-02-08")]
+
+
+def test_days_missed_while_nothing_ran_are_made_up_for_in_one_range(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOON))
+    clock.advance(days=5)
+    assert due(daemon) == [("2020-02-05", "2020-02-10")]
+    daemon.close("2020-02-05", "2020-02-07")  # by hand, a day in between
+    assert due(daemon) == [("2020-02-06", "2020-02-06"), ("2020-02-08", "2020-02-10")]
+
+
+def test_days_are_those_of_the_billing_zone(make_daemon: MakeDaemon, clock: Time) -> None:
+    daemon = make_daemon(timezone="Pacific/Kiritimati")  # 14 hours ahead
+    daemon.topic.produce(sent(NOON))
+    assert due(daemon) == [("2020-02-06", "2020-02-06")]
+    clock.now = datetime(2020, 2, 6, 11, tzinfo=UTC)
+    assert due(daemon) == [("2020-02-06", "2020-02-07")]
+
+
+def test_today_is_a_partition_in_every_zone() -> None:
+    today_there = (datetime.now(UTC) + timedelta(hours=14)).date()
+    assert billing_days.has_partition_key(str(today_there))
+
+
+def test_a_lake_of_another_kind_is_told_and_costs_no_error(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOON))
+    daemon.ingest()
+    for part in (daemon.settings.lake / "minute_aggregates" / "_delta_log").iterdir():
+        part.write_text("broken")
+    requests, skipped = daemon.scheduled("bills")
+    assert requests == []
+    assert skipped is not None
+    assert "minute_aggregates" in skipped
+
+
+# --- averages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Sao_Paulo", "Etc/GMT+12", "Pacific/Kiritimati"])
+def test_the_month_that_begins_gets_its_averages(make_daemon: MakeDaemon, zone: str) -> None:
+    daemon = make_daemon(timezone=zone)
+    for month in ("2020-03-01", "2021-01-01"):
+        ((request,), _) = daemon.scheduled("monthly_averages", datetime.fromisoformat(f"{month}T02:00:00+00:00"))
+        assert ranges([request]) == [(month, month)]
+
+
+def test_its_run_writes_that_month(daemon: Daemon) -> None:
+    ((request,), _) = daemon.scheduled("monthly_averages", datetime(2020, 3, 1, 2, tzinfo=UTC))
+    assert daemon.run("invoice_averages_job", request).success
+    assert (daemon.settings.reports / "invoice-averages" / "2020-03.txt").exists()
+
+
+# --- when -------------------------------------------------------------------------------------------------------------
+
+
+def times(daemon: Daemon, schedule: str, count: int) -> list[datetime]:
+    definition = daemon.repository.get_schedule_def(schedule)
+    assert isinstance(definition.cron_schedule, str)
+    zone = definition.execution_timezone
+    assert zone is None  # UTC
+    start = datetime(2020, 1, 31, tzinfo=UTC)
+    return list(islice(cron_string_iterator(start.timestamp(), definition.cron_schedule, "UTC"), count))
+
+
+def test_schedules_come_when_they_are_said_to(daemon: Daemon) -> None:
+    day = datetime(2020, 1, 31, tzinfo=UTC)
+    every_hour = [day + timedelta(hours=hour) for hour in range(24)]
+    assert times(daemon, "bills", 24) == [hour + timedelta(minutes=5) for hour in every_hour]
+    assert times(daemon, "checks", 24) == [hour + timedelta(minutes=20) for hour in every_hour]
+    maintenance = times(daemon, "maintenance", 2)
+    assert maintenance == [day + timedelta(hours=4, minutes=35), day + timedelta(days=1, hours=4, minutes=35)]
+    upkeep = sorted(times(daemon, "compaction", 23) + maintenance[:1])  # daily maintenance compacts too
+    assert upkeep == [hour + timedelta(minutes=35) for hour in every_hour]
+    assert times(daemon, "monthly_averages", 2) == [
+        datetime(2020, 2, 1, 2, tzinfo=UTC),
+        datetime(2020, 3, 1, 2, tzinfo=UTC),
+    ]
+
+
+def test_everything_runs_from_the_start(daemon: Daemon) -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in daemon.repository.sensor_defs}
+    assert sensors == dict.fromkeys(
+        (
+            *("new_messages", "invoice_files", "answer_files", "imported_invoices", "imported_answers"),
+            *("late_messages", "failures"),
+        ),
+        dg.DefaultSensorStatus.RUNNING,
+    )
+    schedules = {schedule.name: schedule.default_status for schedule in daemon.repository.schedule_defs}
+    assert schedules == dict.fromkeys(
+        ("bills", "monthly_averages", "checks", "compaction", "maintenance"), dg.DefaultScheduleStatus.RUNNING
+    )

@@ -1,0 +1,669 @@
+"""When a run starts because something happened, and why it does not.
+
+Belongs here: ticks of the real sensors on a real instance, and runs of what they request. Doesn't: what a run leaves in
+the lake beyond the rows that show it ran (assets/, billing/, ingest/), what runs by the clock (test_schedules.py).
+"""
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import dagster as dg
+import pytest
+from deltalake import DeltaTable
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from notif_assets import sensors
+from notif_assets.alerts import NotTold, news, send
+from notif_assets.billing import prices
+from notif_assets.core.price_list import parse_price_list
+from notif_assets.definitions import build_definitions
+from notif_assets.files.dropped import SETTLED, settled_files
+from notif_assets.ingest import bronze
+from notif_assets.ingest.ledger import Backlog
+from notif_assets.partitions import answer_days, invoice_months, key_ranges
+from notif_assets.processes import alive
+from notif_assets.sensors import Recent, wait_after, why_no_batch, why_wait
+from notif_assets.settings import Settings
+from notif_assets_tests.conftest import MakeDaemon
+from notif_assets_tests.daemon import Daemon, Time, ranges
+from notif_assets_tests.streams import rows_of, sent
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAYS_AGO = [f"{NOW - timedelta(days=n):%Y-%m-%d}" for n in range(8)]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch)
+
+
+# --- whether to start a run now ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 60), st.integers(0, 3600))
+def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_minutes(failed: int, seconds: int) -> None:
+    rest = wait_after(failed)
+    assert rest == timedelta(minutes=[1, 2, 4, 8, 15][min(failed, 5) - 1])
+    reason = why_wait(Recent(failures=failed, failed_at=NOW, reason="r"), NOW + timedelta(seconds=seconds))
+    assert (reason is None) == (timedelta(seconds=seconds) >= rest)
+    if reason:
+        assert f"{NOW + rest:%H:%M:%S}" in reason
+        assert "(r)" in reason
+
+
+def test_a_run_in_progress_goes_before_every_other_reason() -> None:
+    assert why_wait(Recent(), NOW) is None
+    recent = Recent(in_progress="0123456789abcdef", failures=3, failed_at=NOW, reason="r")
+    assert why_wait(recent, NOW + timedelta(days=1)) == "run 01234567 is in progress"
+
+
+@pytest.mark.parametrize(
+    ("lag", "unfinished", "seconds", "starts"),
+    [
+        (0, 0, None, True),  # never planned
+        (0, 0, 59, False),
+        (0, 0, 60, True),
+        (1, 0, 19, False),
+        (1, 0, 20, True),
+        (99, 0, 0, False),
+        (100, 0, 0, True),  # a whole batch
+        (0, 1, 0, True),
+        (-1, 0, 0, True),  # Kafka holds less than was taken: the run says what is wrong
+    ],
+)
+def test_a_batch_is_worth_a_run(lag: int, unfinished: int, seconds: int | None, starts: bool) -> None:
+    settings = Settings(batch_messages=100, run_every=timedelta(seconds=20))
+    since = None if seconds is None else timedelta(seconds=seconds)
+    reason = why_no_batch(Backlog(lag, unfinished, since), settings)
+    assert (reason is None) == starts
+    if reason:
+        assert reason.startswith("no new messages" if lag == 0 else f"{lag} new messages")
+        assert f"{seconds} s ago" in reason
+
+
+names = st.dictionaries(st.sampled_from(["job a", "job b", "check c of d", "check e of f"]), st.text(max_size=3))
+
+
+@given(names, names)
+def test_each_failure_is_told_when_it_begins_and_when_it_ends(told: dict[str, str], failing: dict[str, str]) -> None:
+    lines = news(told, failing)
+    begun = {line.split(": ")[0] for line in lines if ": " in line}
+    ended = {line.removesuffix(" holds again") for line in lines if line.endswith(" holds again")}
+    assert begun == failing.keys() - told.keys()
+    assert ended == told.keys() - failing.keys()
+    assert len(lines) == len(begun) + len(ended)
+    assert news(failing, dict.fromkeys(failing, "told in other words")) == []
+
+
+@given(st.sets(st.dates(date(2018, 12, 28), date(2019, 3, 5))))
+@effort(max_examples=50, deadline=None)
+def test_ranges_hold_exactly_the_partitions_asked_for_and_are_the_fewest(days: set[date]) -> None:
+    existing = sorted(str(day) for day in days if day >= date(2019, 1, 1))
+    found = key_ranges(answer_days, map(str, days))
+    assert [key for some in found for key in answer_days.get_partition_keys_in_range(some)] == existing
+    gaps = sum((date.fromisoformat(b) - date.fromisoformat(a)).days > 1 for a, b in pairwise(existing))
+    assert len(found) == (gaps + 1 if existing else 0)
+
+
+def test_ranges_follow_the_calendar() -> None:
+    months = ["2020-02-01", "2019-12-01", "2020-01-01", "2020-04-01", "no month", "2014-12-01", "9999-01-01"]
+    assert key_ranges(invoice_months, months) == [
+        dg.PartitionKeyRange("2019-12-01", "2020-02-01"),
+        dg.PartitionKeyRange("2020-04-01", "2020-04-01"),
+    ]
+
+
+# --- the topic --------------------------------------------------------------------------------------------------------
+
+
+def test_messages_start_one_run_that_takes_them(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOW, message_id="a"), sent(NOW, message_id="b"), partition=0)
+    daemon.topic.produce(sent(NOW, message_id="c"), partition=1)
+    (request,) = daemon.requests("new_messages")
+    assert request.tags["notif_assets/lag"] == "3"
+    assert not daemon.settings.lake.exists(), "who only looks writes nothing"
+    assert daemon.run("micro_batch", request).success
+    assert len(rows_of(daemon.lake, "notifications")) == 3
+
+    assert daemon.skips("new_messages") == "no new messages; all that Kafka held 0 s ago is counted"
+    clock.advance(seconds=59)
+    assert daemon.skips("new_messages") == "no new messages; all that Kafka held 59 s ago is counted"
+    clock.advance(seconds=1)
+    (request,) = daemon.requests("new_messages")
+    assert request.tags["notif_assets/lag"] == "0"
+
+
+def test_while_it_keeps_up_a_run_starts_once_in_run_every(make_daemon: MakeDaemon, clock: Time) -> None:
+    daemon = make_daemon(batch_messages=3, run_every=timedelta(seconds=30))
+    daemon.topic.produce(sent(NOW))
+    daemon.ingest()
+    daemon.topic.produce(*[sent(NOW, message_id=str(n)) for n in range(2)])
+    clock.advance(seconds=29)
+    assert daemon.skips("new_messages") == "2 new messages; the last run looked 29 s ago"
+    clock.advance(seconds=1)
+    assert len(daemon.requests("new_messages")) == 1
+    clock.advance(seconds=-30)
+    daemon.topic.produce(sent(NOW, message_id="2"), partition=1)  # a whole batch waits
+    (request,) = daemon.requests("new_messages")
+    assert request.tags["notif_assets/lag"] == "3"
+    assert bronze.take_next_batch(daemon.lake, daemon.topic, daemon.settings, "cut short")
+    daemon.requests("new_messages")  # nothing new, but what was taken is in no panel
+    daemon.ingest()
+    assert daemon.skips("new_messages").startswith("no new messages")
+
+
+def test_a_topic_that_holds_less_than_was_taken_starts_a_run_which_says_so(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(*[sent(NOW, message_id=str(n)) for n in range(3)])
+    daemon.ingest()
+    daemon.topic.partitions[0].pop()
+    (request,) = daemon.requests("new_messages")
+    assert not daemon.run("micro_batch", request).success
+    clock.now = datetime.now(UTC)
+    assert "partition 0 ends at offset 2, though offsets up to 3 were taken" in daemon.skips("new_messages")
+    del daemon.topic.partitions[1]
+    clock.advance(seconds=60)
+    daemon.requests("new_messages")
+
+
+def test_an_unreachable_broker_is_named(daemon: Daemon) -> None:
+    settings = daemon.settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
+    daemon.repository = build_definitions(settings).get_repository_def()
+    before = time.monotonic()
+    assert "no Kafka broker answers at 127.0.0.1:1" in daemon.skips("new_messages")
+    assert time.monotonic() - before < 8
+    assert not daemon.settings.lake.exists()
+
+
+@pytest.mark.parametrize("state", ["QUEUED", "STARTING", "STARTED", "CANCELING"])
+def test_at_most_one_run_at_a_time(daemon: Daemon, state: str) -> None:
+    daemon.topic.produce(sent(NOW))
+    run = daemon.stuck("micro_batch", state, launched=True)
+    daemon.stuck("invoices_job", state, launched=True)
+    assert daemon.skips("new_messages") == f"run {run.run_id[:8]} is in progress"
+    daemon.instance.report_run_canceled(run)
+    daemon.requests("new_messages")
+
+
+def test_after_failed_runs_it_rests_and_names_the_failing_check(daemon: Daemon, clock: Time) -> None:
+    hour = NOW.replace(minute=0) - timedelta(hours=2)
+    daemon.topic.produce(sent(hour, message_id="a"))
+    daemon.ingest()
+    DeltaTable(daemon.settings.lake / "minute_aggregates").delete("notifications = 1")
+    daemon.topic.produce(sent(hour + timedelta(minutes=30), message_id="b"))
+    for failed, minutes in enumerate([1, 2, 4, 8, 15, 15], start=1):
+        if failed in (1, 3):
+            assert not daemon.run("micro_batch").success
+        else:
+            daemon.instance.report_run_failed(daemon.stuck("micro_batch", "STARTED"))
+        ended = daemon.instance.get_run_records(limit=1)[0].end_time
+        assert ended is not None
+        clock.now = datetime.fromtimestamp(ended, UTC) + timedelta(minutes=minutes, seconds=-1)
+        reason = daemon.skips("new_messages")
+        assert reason.startswith("1 run failed" if failed == 1 else f"{failed} runs in a row failed")
+        if failed in (1, 3):
+            assert "check minutes_equal_messages of minute_aggregates failed" in reason
+        clock.advance(seconds=1)
+        assert len(daemon.requests("new_messages")) == 1
+    daemon.instance.report_run_canceled(daemon.stuck("micro_batch", "STARTED"))
+    clock.now = datetime.now(UTC)
+    daemon.requests("new_messages")  # somebody looked at it
+
+
+def test_a_run_whose_process_died_is_ended_and_one_whose_process_lives_is_left(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOW))
+    pools = daemon.instance.event_log_storage
+    pools.initialize_concurrency_limit_to_default("notifications")
+    with alive(daemon.store) as process:
+        run = daemon.stuck("micro_batch", "STARTED", process)
+        assert pools.claim_concurrency_slot("notifications", run.run_id, "raw_notifications").is_claimed
+        assert daemon.skips("new_messages") == f"run {run.run_id[:8]} is in progress"
+        assert pools.get_concurrency_info("notifications").active_run_ids == {run.run_id}
+    assert "1 run failed (its process ended without a word)" in daemon.skips("new_messages")
+    assert daemon.status(run) == "FAILURE"
+    assert pools.get_concurrency_info("notifications").active_slot_count == 0
+    clock.now = datetime.now(UTC) + timedelta(seconds=60)
+    (request,) = daemon.requests("new_messages")
+    assert daemon.run("micro_batch", request).success
+
+
+def test_a_run_that_the_daemon_launched_is_left_whatever_tags_it_was_given(daemon: Daemon) -> None:
+    """Who starts a failed command's run again in the UI gives the new run the tags of the old one."""
+    daemon.topic.produce(sent(NOW))
+    run = daemon.stuck("micro_batch", "STARTED", "dead", launched=True)
+    assert daemon.skips("new_messages") == f"run {run.run_id[:8]} is in progress"
+    assert daemon.status(run) == "STARTED"
+
+
+def test_without_a_shared_folder_nobody_is_known_to_be_dead(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = daemon.stuck("micro_batch", "STARTED", "dead")
+    monkeypatch.delenv("DAGSTER_STORE")
+    assert daemon.skips("new_messages") == f"run {run.run_id[:8]} is in progress"
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+HEADER = "customer,account,month,invoice\n"
+
+
+def drop(daemon: Daemon, name: str, content: str, age: float = 60) -> Path:
+    """A file in the inbox that was last written `age` seconds ago."""
+    path = daemon.settings.inbox / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    at = time.time() - age
+    os.utime(path, (at, at))
+    return path
+
+
+def answers(session: str, day: str = "2019-12-16") -> str:
+    record = {"customer": "C", "flow": "F", "session": session, "timestamp": f"{day}T13:00:00+00:00"}
+    return json.dumps([record | {"content": {"name": "maria"}}])
+
+
+def test_an_invoice_file_is_imported_once_and_again_when_it_changes(daemon: Daemon) -> None:
+    assert daemon.skips("invoice_files") == f"nothing new in {daemon.settings.inbox / 'invoices'}"
+    older = drop(daemon, "invoices/b.csv", HEADER + "C,A,2019-07-01,100\n", age=90)
+    newer = drop(daemon, "invoices/a.csv", HEADER + "C,A,2019-07-01,200\nC,A,2019-08-01,300\n", age=60)
+    (request,) = daemon.requests("invoice_files")
+    assert request.run_config == {"ops": {"invoices": {"config": {"files": [str(older), str(newer)]}}}}
+    assert daemon.run("invoices_job", request).success
+    assert invoiced(daemon) == {"2019-07-01": 200, "2019-08-01": 300}
+    assert daemon.skips("invoice_files").startswith("nothing new")
+
+    drop(daemon, "invoices/b.csv", HEADER + "C,A,2019-07-01,150\n", age=30)
+    (changed,) = daemon.requests("invoice_files")
+    assert changed.run_config["ops"]["invoices"]["config"]["files"] == [str(older)]
+    assert changed.run_key != request.run_key
+    assert daemon.run("invoices_job", changed).success
+    assert invoiced(daemon) == {"2019-07-01": 150, "2019-08-01": 300}
+    assert daemon.skips("invoice_files").startswith("nothing new")
+
+
+def invoiced(daemon: Daemon) -> dict[str, int]:
+    return {str(row["month"]): int(row["invoice"]) for row in rows_of(daemon.lake, "invoices")}
+
+
+def test_what_is_no_finished_file_of_invoices_is_left_alone(daemon: Daemon) -> None:
+    drop(daemon, "invoices/young.csv", HEADER, age=0)
+    drop(daemon, "invoices/.a.csv.swp", HEADER)
+    drop(daemon, "invoices/.hidden.csv", HEADER)
+    drop(daemon, "invoices/notes.txt", HEADER)
+    drop(daemon, "elsewhere.csv", HEADER)
+    (daemon.settings.inbox / "invoices" / "folder.csv").mkdir()
+    (daemon.settings.inbox / "invoices" / "gone.csv").symlink_to("nowhere.csv")
+    daemon.skips("invoice_files")
+    settled = drop(daemon, "invoices/young.csv", HEADER, age=SETTLED + 1)
+    (request,) = daemon.requests("invoice_files")
+    assert request.run_config["ops"]["invoices"]["config"]["files"] == [str(settled)]
+
+
+def test_a_file_settles_after_two_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.touch()
+    os.utime(path, (1000, 1000))
+    assert settled_files(tmp_path, "*.csv", 1001.9) == []
+    (found,) = settled_files(tmp_path, "*.csv", 1002)
+    assert found.path == path
+    assert settled_files(tmp_path / "missing", "*.csv", 1002) == []
+
+
+def test_an_older_version_that_is_put_back_is_another_change(daemon: Daemon) -> None:
+    """Its modification time came back with it, and a run key that Dagster knows starts no run."""
+    drop(daemon, "invoices/kept", HEADER + "C,A,2019-07-01,100\n", age=90)
+    kept = daemon.settings.inbox / "invoices" / "kept"
+    shutil.copy2(kept, kept.with_name("a.csv"))
+    (first,) = daemon.requests("invoice_files")
+    drop(daemon, "invoices/a.csv", HEADER + "C,A,2019-07-01,2000\n", age=60)
+    (second,) = daemon.requests("invoice_files")
+    shutil.copy2(kept, kept.with_name("a.csv"))
+    (third,) = daemon.requests("invoice_files")
+    assert len({first.run_key, second.run_key, third.run_key}) == 3
+
+
+def test_a_lost_cursor_asks_for_the_same_run_of_everything(daemon: Daemon) -> None:
+    drop(daemon, "invoices/a.csv", HEADER)
+    drop(daemon, "invoices/b.csv", HEADER)
+    drop(daemon, "chatbot/date=2019-12-16/hour=13.json", answers("S"))
+    drop(daemon, "chatbot/date=2019-12-18/hour=00.json", answers("S"))
+    for sensor in ("invoice_files", "answer_files"):
+        before = daemon.requests(sensor)
+        daemon.skips(sensor)
+        daemon.cursors.clear()
+        again = daemon.requests(sensor)
+        assert [request.run_key for request in again] == [request.run_key for request in before]
+        assert [request.run_config for request in again] == [request.run_config for request in before]
+        assert len({request.run_key for request in again}) == len(again)
+
+
+def test_hours_of_answers_come_in_one_run_as_far_as_they_follow_each_other(daemon: Daemon) -> None:
+    for day, hour in [("2019-12-16", 22), ("2019-12-16", 23), ("2019-12-17", 0), ("2019-12-17", 1), ("2019-12-17", 5)]:
+        drop(daemon, f"chatbot/date={day}/hour={hour:02}.json", answers(f"{day}-{hour}", day))
+    requests = daemon.requests("answer_files")
+    assert ranges(requests) == [("2019-12-16-22:00", "2019-12-17-01:00"), ("2019-12-17-05:00", "2019-12-17-05:00")]
+    for request in requests:
+        assert daemon.run("chatbot_answers_job", request).success
+    found = {(str(row["answer_date"]), row["hour"]): row["session"] for row in rows_of(daemon.lake, "chatbot_answers")}
+    assert found == {(day, hour): f"{day}-{hour}" for day, hour in found}
+    assert len(found) == 5
+    assert daemon.skips("answer_files") == f"nothing new in {daemon.settings.inbox / 'chatbot'}"
+
+    drop(daemon, "chatbot/date=2019-12-17/hour=05.json", answers("changed"), age=30)
+    drop(daemon, "chatbot/date=2019-12-17/hour=06.json", answers("young"), age=0)
+    again = daemon.requests("answer_files")  # its day, and no other
+    assert ranges(again) == [("2019-12-17-00:00", "2019-12-17-01:00"), ("2019-12-17-05:00", "2019-12-17-05:00")]
+    assert daemon.run("chatbot_answers_job", again[1]).success
+    assert "changed" in {row["session"] for row in rows_of(daemon.lake, "chatbot_answers")}
+    daemon.skips("answer_files")
+
+
+def test_names_that_are_no_hour_are_ignored(daemon: Daemon) -> None:
+    tomorrow = f"{NOW + timedelta(days=2):%Y-%m-%d}"
+    for name in [
+        "date=2019-12-16/hour=24.json",
+        "date=2019-12-16/hour=5.json",
+        "date=2019-12-16/hour=05.json.part",
+        "date=2019-13-01/hour=01.json",
+        "date=20191216/hour=01.json",
+        "date=2019-W51-1/hour=01.json",
+        "date=2018-12-31/hour=01.json",
+        f"date={tomorrow}/hour=01.json",
+        "date=/hour=01.json",
+        "hour=01.json",
+        "date=2019-12-16/more/hour=01.json",
+    ]:
+        drop(daemon, f"chatbot/{name}", answers("S"))
+    (daemon.settings.inbox / "chatbot/date=2019-12-16/hour=03.json").mkdir()
+    daemon.skips("answer_files")
+    drop(daemon, "chatbot/date=2019-12-16/hour=01.json", answers("S"))
+    assert ranges(daemon.requests("answer_files")) == [("2019-12-16-01:00", "2019-12-16-01:00")]
+
+
+def test_more_ranges_than_a_tick_may_request_come_with_the_next(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "_MOST_RUNS", 3)
+    wanted = [(f"2019-12-{day}", hour) for day in (16, 17, 18) for hour in (1, 3)]
+    for day, hour in wanted:
+        drop(daemon, f"chatbot/date={day}/hour={hour:02}.json", answers("S", day))
+    runs: dict[str | None, tuple[str, str]] = {}
+    for _ in range(3):
+        requests = daemon.requests("answer_files")
+        assert len(requests) <= 3
+        runs |= {request.run_key: keys for request, keys in zip(requests, ranges(requests), strict=True)}
+    assert sorted(runs.values()) == [
+        (f"{day}-{hour:02}:00",) * 2 for day, hour in wanted
+    ]  # a known run key starts none
+    daemon.skips("answer_files")
+
+
+# --- what follows from imported files ---------------------------------------------------------------------------------
+
+
+def test_imported_invoices_bring_the_averages_of_the_months_they_change(daemon: Daemon) -> None:
+    assert daemon.skips("imported_invoices") == "no invoice was imported since"
+    drop(daemon, "invoices/a.csv", HEADER + "C,A,2019-01-01,100\nC,A,2020-03-01,200\n")
+    assert daemon.run("invoices_job", daemon.requests("invoice_files")[0]).success
+    requests = daemon.requests("imported_invoices")
+    assert ranges(requests) == [("2019-02-01", "2019-07-01"), ("2020-04-01", "2020-09-01")]
+    assert daemon.skips("imported_invoices") == "no invoice was imported since"
+    assert daemon.run("invoice_averages_job", requests[0]).success
+    months = {str(row["reference_month"]) for row in rows_of(daemon.lake, "invoice_window_averages")}
+    assert months == {f"2019-{month:02}-01" for month in range(2, 8)}
+
+    drop(daemon, "invoices/b.csv", HEADER + "D,A,2019-06-01,100\n")  # a new account has its row in every month
+    assert daemon.run("invoices_job", daemon.requests("invoice_files")[0]).success
+    assert ranges(daemon.requests("imported_invoices")) == [("2019-02-01", "2019-12-01")]
+
+
+def test_imported_answers_bring_the_reports_of_their_days(daemon: Daemon) -> None:
+    assert daemon.skips("imported_answers") == "no answers were imported since"
+    for day, hour in [("2019-12-16", 13), ("2019-12-16", 14), ("2019-12-17", 0), ("2019-12-20", 1)]:
+        drop(daemon, f"chatbot/date={day}/hour={hour:02}.json", answers(f"{day}-{hour}", day))
+    for request in daemon.requests("answer_files"):
+        assert daemon.run("chatbot_answers_job", request).success
+    requests = daemon.requests("imported_answers")
+    assert ranges(requests) == [("2019-12-16", "2019-12-17"), ("2019-12-20", "2019-12-20")]
+    assert daemon.skips("imported_answers") == "no answers were imported since"
+    assert daemon.run("chatbot_reports_job", requests[0]).success
+    sessions = {row["session"] for row in rows_of(daemon.lake, "chatbot_reports")}
+    assert sessions == {"2019-12-16-13", "2019-12-16-14", "2019-12-17-0"}
+
+
+# --- late messages ----------------------------------------------------------------------------------------------------
+
+
+def test_late_messages_start_the_bills_of_exactly_the_closed_days_they_change(daemon: Daemon) -> None:
+    assert daemon.skips("late_messages") == "nothing was ingested yet"
+    for n in (2, 3, 4, 5):
+        daemon.topic.produce(sent(NOW - timedelta(days=n), message_id=f"on time {n}"))
+    daemon.ingest()
+    daemon.close(*DAYS_AGO[3:6])
+    counted = daemon.lake.table("minute_aggregates").watermark
+    assert daemon.skips("late_messages") == f"no closed day changed up to batch {counted}"
+    assert daemon.cursors["late_messages"] == str(counted)
+
+    for n in (5, 3, 2):  # the last is open
+        daemon.topic.produce(sent(NOW - timedelta(days=n), at=NOW, message_id=f"late {n}"))
+    daemon.ingest()
+    wanted = [(DAYS_AGO[5],) * 2, (DAYS_AGO[3],) * 2]
+    requests = daemon.requests("late_messages")
+    assert ranges(requests) == wanted
+    assert ranges(daemon.requests("late_messages")) == wanted, "what was asked for is not yet done"
+    assert daemon.run("daily_billing_job", requests[0]).success
+    assert ranges(daemon.requests("late_messages")) == wanted[1:]
+    assert daemon.run("daily_billing_job", requests[1]).success
+    adjusted = {
+        str(row["billing_date"]): row["notifications_delta"] for row in rows_of(daemon.lake, "billing_adjustments")
+    }
+    assert adjusted == {DAYS_AGO[5]: 1, DAYS_AGO[3]: 1}
+    nothing = f"no closed day changed up to batch {counted + 1}"
+    assert daemon.skips("late_messages") == nothing
+    assert daemon.cursors["late_messages"] == str(counted + 1)
+    daemon.cursors.clear()
+    assert daemon.skips("late_messages") == nothing
+
+
+def test_days_are_those_of_the_billing_zone(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(timezone="America/Sao_Paulo")
+    day = (NOW - timedelta(days=5)).replace(hour=12)
+    daemon.topic.produce(sent(day, message_id="on time"))
+    daemon.ingest()
+    daemon.close(f"{day:%Y-%m-%d}")
+    daemon.skips("late_messages")
+    daemon.topic.produce(sent(day.replace(hour=2) + timedelta(days=1), at=NOW, message_id="late"))
+    daemon.ingest()
+    assert ranges(daemon.requests("late_messages")) == [(f"{day:%Y-%m-%d}",) * 2]
+
+
+def test_a_closed_day_that_cannot_be_priced_is_tried_and_then_rests(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOW - timedelta(days=3)))
+    daemon.ingest()
+    daemon.close(DAYS_AGO[3])
+    daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, channel="Fax", message_id="late"))
+    daemon.ingest()
+    (request,) = daemon.requests("late_messages")
+    assert not daemon.run("daily_billing_job", request).success
+    clock.now = datetime.now(UTC)
+    assert "check every_channel_has_one_price of daily_billing failed" in daemon.skips("late_messages")
+    clock.advance(minutes=1)
+    assert ranges(daemon.requests("late_messages")) == ranges([request])
+
+
+# --- what went wrong --------------------------------------------------------------------------------------------------
+
+FAILING = {"check every_channel_has_one_price of daily_billing", "job daily_billing_job"}
+
+
+class Webhook:
+    """A server on loopback that takes what it is told, or answers with an error."""
+
+    def __init__(self) -> None:
+        webhook = self
+        self.heard: list[str] = []
+        self.status = 200
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                assert self.headers["Content-Type"] == "application/json"
+                if webhook.status == 200:
+                    webhook.heard.append(json.loads(body)["text"])
+                self.send_response(webhook.status)
+                self.send_header("Location", "/login")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/services/s3cr3t"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as webhook:
+        yield webhook
+
+
+def a_day_without_a_price(daemon: Daemon) -> None:
+    daemon.topic.produce(sent(NOW - timedelta(days=3), channel="Fax"))
+    daemon.ingest()
+    assert not daemon.bill(DAYS_AGO[3]).success
+
+
+def give_it_a_price(daemon: Daemon) -> None:
+    header = "customer_id,channel,unit_price,currency,valid_from,valid_to"
+    prices.load_prices(daemon.lake, parse_price_list(f"{header}\n,Fax,1,BRL,,".encode(), "p.csv"))
+
+
+def test_a_failure_is_told_once_and_its_end_once(
+    make_daemon: MakeDaemon, webhook: Webhook, capfd: pytest.CaptureFixture[str]
+) -> None:
+    daemon = make_daemon(webhook=webhook.address)
+    assert daemon.skips("failures") == "all checks and jobs hold"
+    a_day_without_a_price(daemon)
+    state = daemon.skips("failures")
+    assert state == f"2 fail: {', '.join(sorted(FAILING))}"
+    (told,) = webhook.heard
+    assert told.splitlines()[0] == "notif-assets"
+    assert {line.split(": ")[0] for line in told.splitlines()[1:]} == FAILING
+    assert "channel Fax has no price" in told
+    log = capfd.readouterr().err
+    assert "channel Fax has no price" in log
+
+    for _ in range(2):
+        assert daemon.skips("failures") == state
+    assert not daemon.bill(DAYS_AGO[3]).success  # another run, the same failure
+    daemon.skips("failures")
+    assert len(webhook.heard) == 1
+
+    give_it_a_price(daemon)
+    assert daemon.bill(DAYS_AGO[3], DAYS_AGO[1]).success
+    for _ in range(2):
+        assert daemon.skips("failures") == "all checks and jobs hold"
+    (_, ended) = webhook.heard
+    assert set(ended.splitlines()[1:]) == {f"{name} holds again" for name in FAILING}
+    assert "s3cr3t" not in log + capfd.readouterr().err
+
+
+def test_what_a_run_going_on_will_find_is_not_known_yet(make_daemon: MakeDaemon, webhook: Webhook) -> None:
+    """Neither a check that is only planned nor a run that somebody stopped says that anything holds again."""
+    daemon = make_daemon(webhook=webhook.address)
+    a_day_without_a_price(daemon)
+    state = daemon.skips("failures")
+    run = daemon.stuck("daily_billing_job", "STARTED")
+    check = dg.AssetCheckKey(dg.AssetKey("daily_billing"), "every_channel_has_one_price")
+    newest = daemon.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
+    assert newest.run_id == run.run_id
+    assert daemon.skips("failures") == state
+    daemon.instance.report_run_canceled(run)
+    assert daemon.skips("failures") == state
+    assert len(webhook.heard) == 1
+
+
+def test_what_a_webhook_did_not_take_is_told_again(
+    make_daemon: MakeDaemon, webhook: Webhook, capfd: pytest.CaptureFixture[str]
+) -> None:
+    daemon = make_daemon(webhook=webhook.address)
+    a_day_without_a_price(daemon)
+    for status in (500, 404, 302):  # who follows a redirect asks the new address, and tells it nothing
+        webhook.status = status
+        assert daemon.skips("failures") == f"NOTIF_WEBHOOK answered {status}"
+    assert webhook.heard == []
+    webhook.status = 200
+    daemon.skips("failures")
+    assert len(webhook.heard) == 1
+    log = capfd.readouterr().err
+    assert "channel Fax has no price" in log
+    assert "s3cr3t" not in log
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/s3cr3t",
+        "http://127.0.0.1:1/a s3cr3t",
+        "http://127.0.0.1:1/ção-s3cr3t",
+        "http://s3cr3t.invalid/",
+        "http://127.0.0.1:s3cr3t/",
+        "http://",
+    ],
+)
+def test_an_address_that_leads_nowhere_is_kept_secret(address: str) -> None:
+    settings = Settings(webhook=SecretStr(address))
+    with pytest.raises(NotTold) as caught:
+        send(settings.webhook, ["a line"])
+    assert str(caught.value).startswith("NOTIF_WEBHOOK can't be reached: ")
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+    assert "s3cr3t" not in repr(settings)
+    send(settings.webhook, [])  # nothing to tell, nobody is asked
+    send(None, ["a line"])
+
+
+def test_an_answer_that_is_no_http_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-s3cr3t\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(NotTold) as caught:
+            send(SecretStr(f"http://127.0.0.1:{server.getsockname()[1]}/"), ["a line"])
+        thread.join()
+    assert "s3cr3t" not in str(caught.value)
