@@ -70,7 +70,8 @@ def _print_ages(data: Path) -> None:
             started[record.dagster_run.run_id] = record.start_time or 0.0
 
     def at(times: dict[int, float]) -> npt.NDArray[np.float64]:
-        return np.array([times.get(number, np.nan) for number in range(last + 1)])[batch]
+        by_batch: npt.NDArray[np.float64] = np.array([times.get(number, np.nan) for number in range(last + 1)])[batch]
+        return by_batch
 
     def of_run(times: dict[str, float]) -> dict[int, float]:
         return {number: times[run] for number, run in runs.items() if run in times}

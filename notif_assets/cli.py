@@ -762,7 +762,8 @@ def check(settings: Settings) -> None:
 @main.command()
 @click.pass_obj
 def maintain(settings: Settings) -> None:
-    """Keep the lake flat: compaction of closed hours and days, vacuum, log clean-up, retention.
+    """Keep the lake flat: compaction of closed hours and days, vacuum, log clean-up, retention. Old runs leave
+    Dagster's storage too, but for the newest 1000 of each job.
 
     \b
     Example: notif-assets maintain
@@ -771,6 +772,8 @@ def maintain(settings: Settings) -> None:
 
     for line in run(_existing_lake(settings), settings, datetime.now(UTC)):
         click.echo(line)
+    with open_runs(settings) as runs:
+        click.echo(f"{runs.prune()} old runs deleted")
 
 
 @main.command()

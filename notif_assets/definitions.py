@@ -31,6 +31,7 @@ def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg
             billing.price_file,
             billing.prices,
             billing.daily_billing,
+            files.inbox,
             files.rejected_file_rows,
             invoices.invoices,
             invoices.invoice_window_averages,

@@ -41,6 +41,7 @@ _LINE_SECONDS = 10
 _START_SECONDS = 180
 _CATCH_UP_SECONDS = 240
 _STOP_SECONDS = 20
+_INTERRUPTED = 130  # as shells have it
 _SAMPLES = {
     "invoices.csv": "invoices/invoices.csv",
     "hour=13.json": "chatbot/date=2019-12-16/hour=13.json",
@@ -109,9 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
     stop = _Stop()
     try:
         return _demo(asked.seconds, asked.rate, asked.port, asked.kafka_port, asked.data.absolute(), stop)
+    except KeyboardInterrupt:  # while a run in this process has the signal for itself
+        return _INTERRUPTED
     except (DemoFailed, BrokerNotStarted) as failed:
         if stop.asked.is_set():
-            return 130
+            return _INTERRUPTED
         print(f"make demo: {failed}", file=sys.stderr)
         return 1
 
@@ -141,11 +144,12 @@ def _demo(seconds: float | None, rate: int, port: int, kafka_port: int, data: Pa
             raise DemoFailed(traffic.problem)
         if stop.asked.is_set():
             _say("\nstopping …")
-            return 130 if seconds else 0
+            return _INTERRUPTED if seconds else 0
         assert traffic.tally is not None
         produced = traffic.tally.produced
         _say(f"{produced} messages produced; catching up …")
         _wait(lambda: _ingested(settings) == produced, _CATCH_UP_SECONDS, "all messages to be counted", dagster, stop)
+        _say(_line(produced, settings))
         _wait(lambda: _samples_are_in(settings), _CATCH_UP_SECONDS, "the sample files to be imported", dagster, stop)
         days = sorted({started_on, datetime.now(UTC).date()})
         _bill(settings, days)

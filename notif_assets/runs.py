@@ -19,6 +19,7 @@ from notif_assets.definitions import build_definitions
 from notif_assets.jobs import CHECKS
 from notif_assets.partitions import range_tags
 from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, store
+from notif_assets.pruning import prune_runs
 from notif_assets.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +91,10 @@ class Runs:
             tags=tags,
             raise_on_error=False,
         )
+
+    def prune(self) -> int:
+        """Deletes old runs from Dagster's storage; gives how many."""
+        return prune_runs(self._instance)
 
     def checks_not_made(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """The checks that a run of all of them could not make, and why; one that found something was made."""

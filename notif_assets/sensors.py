@@ -159,7 +159,7 @@ def new_messages(
 
 @dg.sensor(
     job=invoices_job,
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Imports every new or changed invoices/*.csv of the inbox, once.",
 )
@@ -179,7 +179,7 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
 
 @dg.sensor(
     job=chatbot_answers_job,
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Imports the hours of every day of chatbot/date=YYYY-MM-DD/hour=HH.json whose files changed, once.",
 )
@@ -231,7 +231,7 @@ def _key(files: Iterable[Dropped]) -> str:
 
 @dg.sensor(
     job=invoice_averages_job,
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Computes the averages of every month that newly imported invoices change.",
 )
@@ -248,7 +248,7 @@ def imported_invoices(context: dg.SensorEvaluationContext, lake: dg.ResourcePara
 
 @dg.sensor(
     job=chatbot_reports_job,
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Computes the report of every day of which answers were imported.",
 )

@@ -48,7 +48,7 @@ def test_of_the_runs_that_come_every_minute_only_the_newest_are_kept(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "_CHUNK", 1)
-    runs = [daemon.run("micro_batch").run_id for _ in range(4)]
+    runs = [daemon.run("micro_batch").run_id for _ in range(3)]
     maintenance = daemon.run("hourly_maintenance").run_id
     bill = daemon.bill("2020-02-03").run_id
     going_on = daemon.stuck("micro_batch", "STARTED").run_id
@@ -57,7 +57,7 @@ def test_of_the_runs_that_come_every_minute_only_the_newest_are_kept(
     assert before["logs"] == {*runs, bill, maintenance}
     assert before["checks"] == {*runs, bill, going_on}
 
-    assert prune_runs(daemon.instance, keep=2) == 2
+    assert prune_runs(daemon.instance, keep=1) == 2
     gone = set(runs[:2])
     assert left_behind(daemon) == {place: held - gone for place, held in before.items()}
 
@@ -65,7 +65,7 @@ def test_of_the_runs_that_come_every_minute_only_the_newest_are_kept(
     newest = [record.asset_entry.last_materialization for record in records]
     assert {event.run_id for event in newest if event} == {runs[-1], bill}
     assert daemon.instance.get_materialized_partitions(dg.AssetKey("daily_billing")) == {"2020-02-03"}
-    assert prune_runs(daemon.instance, keep=2) == 0
+    assert prune_runs(daemon.instance, keep=1) == 0
 
 
 def test_jobs_of_partitioned_assets_are_never_pruned(daemon: Daemon) -> None:
@@ -183,8 +183,8 @@ def test_a_run_that_ends_while_somebody_looks_is_left_as_it_ended(
 
 @pytest.mark.timeout(300)
 def test_a_killed_ingest_blocks_nobody(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
-    deployment, truth = deploy(2, NOTIF_BATCH_MESSAGES="60", NOTIF_RUN_MESSAGES="240"), Truth()
-    truth.send(deployment, 7, 400, datetime.now(UTC) - timedelta(minutes=5))
+    deployment, truth = deploy(2, NOTIF_BATCH_MESSAGES="60"), Truth()
+    truth.send(deployment, 7, 200, datetime.now(UTC) - timedelta(minutes=5))
     assert killed(deployment, ["raw_notifications"], 2, 0, "ingest", "--until-caught-up")
     (process,) = (deployment.home / "dagster" / "processes").iterdir()
     monkeypatch.setenv("DAGSTER_HOME", str(ROOT))

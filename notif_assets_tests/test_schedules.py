@@ -79,6 +79,12 @@ def test_days_missed_while_nothing_ran_are_made_up_for_in_one_range(daemon: Daem
     assert due(daemon) == [("2020-02-06", "2020-02-06"), ("2020-02-08", "2020-02-10")]
 
 
+def test_a_day_between_one_that_is_due_and_today_is_billed_too(daemon: Daemon, clock: Time) -> None:
+    daemon.topic.produce(sent(NOON - timedelta(days=1)))
+    clock.now = datetime(2020, 2, 6, 0, 30, tzinfo=UTC)  # the 5th is over, but not its grace
+    assert due(daemon) == [("2020-02-04", "2020-02-06")]
+
+
 def test_days_are_those_of_the_billing_zone(make_daemon: MakeDaemon, clock: Time) -> None:
     daemon = make_daemon(timezone="Pacific/Kiritimati")  # 14 hours ahead
     daemon.topic.produce(sent(NOON))
@@ -147,16 +153,27 @@ def test_schedules_come_when_they_are_said_to(daemon: Daemon) -> None:
     ]
 
 
-def test_everything_runs_from_the_start(daemon: Daemon) -> None:
-    sensors = {sensor.name: sensor.default_status for sensor in daemon.repository.sensor_defs}
-    assert sensors == dict.fromkeys(
-        (
-            *("new_messages", "invoice_files", "answer_files", "imported_invoices", "imported_answers"),
-            *("late_messages", "failures"),
-        ),
-        dg.DefaultSensorStatus.RUNNING,
-    )
-    schedules = {schedule.name: schedule.default_status for schedule in daemon.repository.schedule_defs}
-    assert schedules == dict.fromkeys(
-        ("bills", "monthly_averages", "checks", "compaction", "maintenance"), dg.DefaultScheduleStatus.RUNNING
-    )
+STARTS = {
+    "new_messages": "micro_batch",
+    "invoice_files": "invoices_job",
+    "answer_files": "chatbot_answers_job",
+    "imported_invoices": "invoice_averages_job",
+    "imported_answers": "chatbot_reports_job",
+    "late_messages": "daily_billing_job",
+    "failures": None,
+    "bills": "daily_billing_job",
+    "monthly_averages": "invoice_averages_job",
+    "checks": "all_checks",
+    "compaction": "hourly_maintenance",
+    "maintenance": "daily_maintenance",
+}
+
+
+def test_what_starts_what_is_as_agreed_and_on_from_the_start(daemon: Daemon) -> None:
+    sensors, schedules = daemon.repository.sensor_defs, daemon.repository.schedule_defs
+    jobs = {sensor.name: sensor.job.name if sensor.has_jobs else None for sensor in sensors}
+    assert jobs | {schedule.name: schedule.job_name for schedule in schedules} == STARTS
+    assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
+    assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
+    by_hand = set(daemon.repository.job_names) - set(STARTS.values()) - {"__ASSET_JOB"}
+    assert by_hand == {"prices_job"}

@@ -34,7 +34,7 @@ from notif_assets.core.price_list import parse_price_list
 from notif_assets.definitions import build_definitions
 from notif_assets.files.dropped import SETTLED, settled_files
 from notif_assets.ingest import bronze
-from notif_assets.ingest.ledger import Backlog
+from notif_assets.ingest.ledger import Backlog, backlog
 from notif_assets.partitions import answer_days, invoice_months, key_ranges
 from notif_assets.processes import alive
 from notif_assets.sensors import Recent, wait_after, why_no_batch, why_wait
@@ -175,9 +175,31 @@ def test_a_topic_that_holds_less_than_was_taken_starts_a_run_which_says_so(daemo
     assert not daemon.run("micro_batch", request).success
     clock.now = datetime.now(UTC)
     assert "partition 0 ends at offset 2, though offsets up to 3 were taken" in daemon.skips("new_messages")
-    del daemon.topic.partitions[1]
-    clock.advance(seconds=60)
-    daemon.requests("new_messages")
+
+
+def test_the_backlog_is_what_the_next_plans_will_take(daemon: Daemon, clock: Time) -> None:
+    def waiting() -> Backlog:
+        return backlog(daemon.lake, daemon.topic)
+
+    daemon.topic.produce(*[sent(NOW, message_id=str(n)) for n in range(5)])
+    daemon.topic.expire(0, 2)
+    assert waiting() == Backlog(lag=3, unfinished=0, since_plan=None)  # the first plan begins where Kafka does
+    daemon.lake.claim(topic=daemon.settings.topic)
+    assert waiting() == Backlog(lag=3, unfinished=0, since_plan=None)
+    daemon.ingest()
+    clock.advance(seconds=7)
+    assert waiting() == Backlog(0, 0, timedelta(seconds=7))
+    daemon.topic.produce(sent(NOW), partition=1)
+    daemon.topic.produce(sent(NOW), sent(NOW), partition=7)  # one that appears later begins at 0
+    daemon.topic.expire(7, 1)
+    assert waiting().lag == 3
+    assert not waiting().contradicts
+    last = daemon.topic.partitions[0].pop()
+    assert waiting().contradicts
+    daemon.topic.produce(last)
+    assert not waiting().contradicts
+    del daemon.topic.partitions[0]
+    assert waiting().contradicts
 
 
 def test_an_unreachable_broker_is_named(daemon: Daemon) -> None:

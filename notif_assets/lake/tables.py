@@ -260,6 +260,12 @@ class Table:
     def _partition_values(self, file: DataFile) -> dict[str, str | None]:
         return dict(zip(self.schema.partition_by, map(str, file.partition), strict=True))
 
+    def changed_since(self, moment: datetime) -> bool:
+        """Whether a data file of the snapshot was written at `moment` or later."""
+        files = self.files()
+        written = files["modification_time"].to_pylist() if files.num_rows else []
+        return any(milliseconds >= moment.timestamp() * 1000 for milliseconds in written)
+
     def vacuum(self) -> int:
         """Deletes data files that have belonged to no snapshot for the retention time (7 days); gives how many."""
         with self._committing():

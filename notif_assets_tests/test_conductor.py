@@ -1,0 +1,351 @@
+"""The system under its real conductor: `dagster dev`, with daemon, sensors and UI, on the embedded broker.
+
+Belongs here: what happens without anybody's doing, whatever is killed or failing meanwhile; the UI's own path for
+backfills. Doesn't: when a sensor or schedule asks for a run (test_sensors.py, test_schedules.py), what a run commits.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from notif_assets.ingest.pump import committed_ends
+from notif_assets.kafka.traffic import Message
+from notif_assets.processes import PROCESS
+from notif_assets_tests.cli.deployment import Deployment, ok, until
+from notif_assets_tests.conftest import Deploy
+from notif_assets_tests.faults.truth import Truth, assert_exact
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = files("notif_assets") / "samples"
+BILL = ("daily_billing", "billing_days", "billing_adjustments")
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Conductor:
+    """`dagster dev` of a deployment, and what its instance knows."""
+
+    instance: dg.DagsterInstance
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.truth = Truth()
+        self.seed = 0
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = (deployment.home / "dagster.log").open("ab")
+        self.start()
+
+    def start(self) -> None:
+        command = ["-m", "dagster", "dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=self.deployment.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
+
+    def kill(self) -> None:
+        """Everything of it at once, as a power cut does."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def members(self) -> list[int]:
+        """The processes that work on the deployment's storage of Dagster."""
+        wanted = f"DAGSTER_STORE={self.deployment.home / 'dagster'}".encode()
+        found = []
+        for process in Path("/proc").iterdir():
+            try:
+                if process.name.isdigit() and wanted in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return found
+
+    def send(self, count: int = 300, start: datetime | None = None) -> None:
+        self.seed += 1
+        self.truth.send(self.deployment, self.seed, count, start or datetime.now(UTC) - timedelta(seconds=1))
+
+    def send_one(self, channel: str, event: datetime) -> None:
+        """A message of a customer of its own."""
+        self.seed += 1
+        text = {
+            "customer_id": 9_000_000 + self.seed,
+            "message_id": f"one-{self.seed}",
+            "customer_name": "Acme",
+            "channel": channel,
+            "payload": "Olá",
+            "event_datetime": event.isoformat(timespec="milliseconds"),
+        }
+        value = json.dumps(text, ensure_ascii=False).encode()
+        message = Message(9_000_000 + self.seed, value, int(time.time() * 1000))
+        self.truth.note([message])
+        self.truth.tally.produced += 1
+        self.truth.tally.accepted += 1
+        self.deployment.send([message])
+
+    def until_counted(self) -> None:
+        def counted() -> bool:
+            time.sleep(0.3)
+            with self.deployment.lake as lake:
+                return lake.exists() and sum(committed_ends(lake).values()) >= self.truth.produced
+
+        until(counted, "counting all messages")
+
+    def runs(self, job: str, *statuses: dg.DagsterRunStatus) -> list[dg.RunRecord]:
+        filters = dg.RunsFilter(job_name=job, statuses=list(statuses) or None)
+        return list(self.instance.get_run_records(filters))
+
+    def run(self, run_id: str) -> dg.DagsterRun:
+        """The run as it is now."""
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run
+
+    def until_run(self, job: str, status: dg.DagsterRunStatus, already: int = 0) -> dg.RunRecord:
+        """The newest run of the job in this status, once there is one more than `already`."""
+
+        def come() -> dg.RunRecord | None:
+            time.sleep(0.1)
+            records = self.runs(job, status)
+            return records[0] if len(records) > already else None
+
+        record: dg.RunRecord = until(come, f"a run of {job} that is {status.value}")
+        return record
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            told: dict[str, Any] = json.load(answer)
+        assert "errors" not in told, told
+        return told["data"]  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(30)
+        with suppress(ProcessLookupError):
+            self.kill()
+        self.log.close()
+
+
+class Webhook(HTTPServer):
+    """What somebody is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        told = self.told
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def conductor(deploy: Deploy, webhook: Webhook) -> Iterator[Conductor]:
+    deployment = deploy(
+        4,
+        NOTIF_RUN_EVERY="1s",
+        NOTIF_GRACE="1s",
+        NOTIF_WEBHOOK=f"http://127.0.0.1:{webhook.server_port}/hook",
+        NOTIF_BATCH_MESSAGES="100",
+    )
+    ok(deployment.call("import-prices", ROOT / "notif_assets" / "samples" / "prices-demo.csv"))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DAGSTER_HOME", str(ROOT))
+    patch.setenv("DAGSTER_STORE", str(deployment.home / "dagster"))
+    running = Conductor(deployment)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            running.instance = instance
+            yield running
+    finally:
+        running.close()
+        patch.undo()
+
+
+def test_messages_are_counted_without_anybody_s_doing_and_files_are_taken_once(conductor: Conductor) -> None:
+    inbox = conductor.deployment.home / "data" / "inbox"
+    dropped = {
+        "invoices/invoices.csv": "invoices.csv",
+        "chatbot/date=2019-12-16/hour=13.json": "hour=13.json",
+        "chatbot/date=2019-12-16/hour=14.json": "hour=14.json",
+    }
+    for place, sample in dropped.items():
+        (inbox / place).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / place).write_bytes((SAMPLES / sample).read_bytes())
+    conductor.send(500)
+    conductor.until_counted()
+    assert_exact(conductor.deployment, conductor.truth)
+    conductor.until_run("invoice_averages_job", dg.DagsterRunStatus.SUCCESS)
+    conductor.until_run("chatbot_reports_job", dg.DagsterRunStatus.SUCCESS)
+    assert len(conductor.deployment.rows("invoices")) == 15
+    assert {row["flow"] for row in conductor.deployment.rows("chatbot_reports")} == {"F1000", "F2000"}
+
+    with (inbox / "invoices/invoices.csv").open("a") as invoices:
+        invoices.write("\nC3000,A3100,2020-01-01,10.00\n")
+    conductor.until_run("invoices_job", dg.DagsterRunStatus.SUCCESS, already=1)
+    assert len(conductor.deployment.rows("invoices")) == 16
+    assert [len(conductor.runs(job)) for job in ("invoices_job", "chatbot_answers_job")] == [2, 1]
+
+
+def test_a_manual_materialization_in_the_middle_does_no_harm(conductor: Conductor) -> None:
+    conductor.send(600)
+    ok(conductor.deployment.run("ingest", "--until-caught-up"))
+    conductor.send(300)
+    conductor.until_counted()
+    assert_exact(conductor.deployment, conductor.truth)
+
+
+def test_a_killed_run_is_followed_by_one_that_goes_on(conductor: Conductor) -> None:
+    failed = len(conductor.runs("micro_batch", dg.DagsterRunStatus.FAILURE))
+    conductor.send(2000)
+    run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
+    until(lambda: _kill(conductor, run.run_id), "the death of its process")
+    conductor.until_run("micro_batch", dg.DagsterRunStatus.FAILURE, already=failed)
+    conductor.until_counted()  # after a minute of rest
+    assert_exact(conductor.deployment, conductor.truth)
+
+
+def _kill(conductor: Conductor, run_id: str) -> bool:
+    for entry in conductor.instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        for part in entry.message.split():
+            if part.rstrip(").").isdigit() and int(part.rstrip(").")) in conductor.members():
+                os.kill(int(part.rstrip(").")), signal.SIGKILL)
+                return True
+    return False
+
+
+def test_after_a_power_cut_in_the_middle_of_a_run_it_goes_on_by_itself(conductor: Conductor) -> None:
+    conductor.send(2000)
+    run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
+    until(lambda: PROCESS in conductor.run(run.run_id).tags, "its first step")
+    conductor.kill()
+    conductor.start()
+    conductor.until_counted()
+    assert conductor.run(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert_exact(conductor.deployment, conductor.truth)
+
+
+def test_a_late_message_of_a_closed_day_becomes_an_adjustment(conductor: Conductor) -> None:
+    yesterday = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=1)
+    conductor.send_one("Whatsapp", yesterday)
+    conductor.until_counted()
+    ok(conductor.deployment.run("close-day", f"{yesterday:%Y-%m-%d}"))
+    conductor.send_one("Whatsapp", yesterday)
+    adjustment = until(lambda: conductor.deployment.rows("billing_adjustments"), "the adjustment")[0]
+    assert (adjustment["billing_date"], adjustment["notifications_delta"]) == (yesterday.date(), 1)
+
+
+def test_a_backfill_of_the_ui_is_one_run_and_every_day_has_its_numbers(conductor: Conductor) -> None:
+    days = [f"{datetime.now(UTC) - timedelta(days=back):%Y-%m-%d}" for back in (4, 3, 2)]
+    before = {record.dagster_run.run_id for record in conductor.runs("__ASSET_JOB")}
+    answer = conductor.graphql(
+        "mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) "
+        "{ __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
+        p={"assetSelection": [{"path": [name]} for name in BILL], "partitionNames": days},
+    )["launchPartitionBackfill"]
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+
+    def ended() -> list[dg.DagsterRun]:
+        time.sleep(0.3)
+        runs = conductor.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": answer["backfillId"]}))
+        return [run for run in runs if run.is_finished]
+
+    (run,) = until(ended, "the backfill")
+    assert run.run_id not in before
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    numbers = {}
+    for record in conductor.instance.fetch_materializations(dg.AssetKey("daily_billing"), limit=50).records:
+        event = record.asset_materialization
+        if event is not None and record.run_id == run.run_id:
+            numbers[event.partition] = event.metadata["dagster/partition_row_count"].value
+    assert set(numbers) == set(days)
+    for day, lines in numbers.items():
+        assert lines == sum(str(row["billing_date"]) == day for row in conductor.deployment.rows("daily_billing"))
+
+
+def test_a_failing_gate_stops_what_comes_after_and_somebody_is_told(conductor: Conductor, webhook: Webhook) -> None:
+    today = datetime.now(UTC)
+    conductor.send_one("Fax", today)  # has no price
+    conductor.until_counted()
+    closed = len(conductor.deployment.rows("billing_days"))
+    answer = conductor.deployment.run("import-prices", ROOT / "notif_assets" / "samples" / "prices.csv")
+    assert answer.code == 0 or "Fax" in answer.err
+    tags = {"dagster/asset_partition_range_start": f"{today:%Y-%m-%d}"}
+    tags["dagster/asset_partition_range_end"] = tags["dagster/asset_partition_range_start"]
+    shutil.rmtree(conductor.deployment.home / "data" / "reports", ignore_errors=True)
+    _launch(conductor, "daily_billing_job", tags)
+    conductor.until_run("daily_billing_job", dg.DagsterRunStatus.FAILURE)
+    until(lambda: any("every_channel_has_one_price" in text for text in webhook.told), "the message to the webhook")
+    assert any("Fax" in text for text in webhook.told)
+    assert len(conductor.deployment.rows("billing_days")) == closed
+
+
+def _launch(conductor: Conductor, job: str, tags: dict[str, str]) -> None:
+    answer = conductor.graphql(
+        "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) "
+        "{ __typename ... on PythonError { message } } }",
+        p={
+            "selector": {
+                "repositoryLocationName": "notif_assets",
+                "repositoryName": "__repository__",
+                "jobName": job,
+            },
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        },
+    )["launchRun"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+
+
+def test_never_were_two_micro_batches_at_once(conductor: Conductor) -> None:
+    spans = sorted(
+        (record.start_time, record.end_time or time.time())
+        for record in conductor.runs("micro_batch")
+        if record.start_time and "notif_assets/lag" in record.dagster_run.tags  # those of the sensor
+    )
+    assert len(spans) > 5
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
