@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo test check bench soak ui lock clean
+.PHONY: install demo test check bench bench-freshness soak ui lock clean
 
 install: .venv/installed
 
@@ -21,7 +21,7 @@ demo: install
 		$(if $(PORT),--port $(PORT)) $(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
 
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check .
@@ -32,6 +32,9 @@ check: install
 
 bench: install
 	$(BIN)/python -m bench
+
+bench-freshness: install
+	$(BIN)/python -m bench.freshness
 
 soak: install
 	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s

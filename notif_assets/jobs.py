@@ -20,6 +20,7 @@ BILLING = dg.AssetSelection.assets("daily_billing", "billing_days", "billing_adj
 
 # After a power cut the run stays STARTED with its slot until this fails it; without it nothing would resume.
 _BOUNDED = {"dagster/max_runtime": "600"}
+_BOUNDED_OF_A_YEAR = {"dagster/max_runtime": "7200"}  # one run may import a year of hourly files
 
 micro_batch = dg.define_asset_job(
     "micro_batch",
@@ -38,13 +39,13 @@ daily_billing_job = dg.define_asset_job(
 prices_job = dg.define_asset_job("prices_job", dg.AssetSelection.assets("prices"), tags=_BOUNDED)
 invoices_job = dg.define_asset_job("invoices_job", dg.AssetSelection.assets("invoices"), tags=_BOUNDED)
 invoice_averages_job = dg.define_asset_job(
-    "invoice_averages_job", dg.AssetSelection.assets("invoice_window_averages"), tags=_BOUNDED
+    "invoice_averages_job", dg.AssetSelection.assets("invoice_window_averages"), tags=_BOUNDED_OF_A_YEAR
 )
 chatbot_answers_job = dg.define_asset_job(
-    "chatbot_answers_job", dg.AssetSelection.assets("chatbot_answers"), tags=_BOUNDED
+    "chatbot_answers_job", dg.AssetSelection.assets("chatbot_answers"), tags=_BOUNDED_OF_A_YEAR
 )
 chatbot_reports_job = dg.define_asset_job(
-    "chatbot_reports_job", dg.AssetSelection.assets("chatbot_reports"), tags=_BOUNDED
+    "chatbot_reports_job", dg.AssetSelection.assets("chatbot_reports"), tags=_BOUNDED_OF_A_YEAR
 )
 CHECKS = [
     *notifications.CHECKS,

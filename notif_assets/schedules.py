@@ -50,12 +50,26 @@ def monthly_averages(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(tags=range_tags(keys))
 
 
-checks = dg.ScheduleDefinition(name="checks", job=all_checks, cron_schedule="20 * * * *", default_status=_RUNNING)
+checks = dg.ScheduleDefinition(
+    name="checks",
+    job=all_checks,
+    cron_schedule="20 * * * *",
+    default_status=_RUNNING,
+    description="Every asset check that looks at what is in the lake.",
+)
 compaction = dg.ScheduleDefinition(
-    name="compaction", job=hourly_maintenance, cron_schedule="35 0-3,5-23 * * *", default_status=_RUNNING
+    name="compaction",
+    job=hourly_maintenance,
+    cron_schedule="35 0-3,5-23 * * *",
+    default_status=_RUNNING,
+    description="Small files of quiet hours and days become few.",
 )
 maintenance = dg.ScheduleDefinition(
-    name="maintenance", job=daily_maintenance, cron_schedule="35 4 * * *", default_status=_RUNNING
+    name="maintenance",
+    job=daily_maintenance,
+    cron_schedule="35 4 * * *",
+    default_status=_RUNNING,
+    description="Retention, compaction, vacuum, log clean-up, old runs.",
 )
 
 SCHEDULES = [bills, monthly_averages, checks, compaction, maintenance]

@@ -14,12 +14,21 @@ from notif_assets_tests.daemon import ROOT, Daemon
 
 _numbers = itertools.count()
 
+# Files are dealt to the workers in this order: one that takes minutes must not be the last one begun.
+_LONGEST = ("test_conductor.py", "test_killed_ingest.py", "test_demo.py", "test_killed_close.py", "test_races.py")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The rounds of the tests that kill processes."""
     parser.addoption(
         "--soak", type=int, default=0, metavar="N", help="kill `ingest` N times, and `close-day` N // 2 times"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    rank = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture

@@ -307,6 +307,27 @@ def test_a_backfill_of_the_ui_is_one_run_and_every_day_has_its_numbers(conductor
         assert lines == sum(str(row["billing_date"]) == day for row in conductor.deployment.rows("daily_billing"))
 
 
+def test_a_range_of_days_on_dagster_s_command_line_is_one_run(conductor: Conductor) -> None:
+    days = [f"{datetime.now(UTC) - timedelta(days=back):%Y-%m-%d}" for back in (7, 6, 5)]
+    before = {record.dagster_run.run_id for record in conductor.runs("__ASSET_JOB")}
+    command = ["-m", "dagster", "asset", "materialize", "-m", "notif_assets.definitions"]
+    command += ["--select", ",".join(BILL), "--partition-range", f"{days[0]}...{days[-1]}"]
+    run = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=conductor.deployment.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    (new,) = [r for r in conductor.runs("__ASSET_JOB") if r.dagster_run.run_id not in before]
+    assert new.dagster_run.status == dg.DagsterRunStatus.SUCCESS
+    events = conductor.instance.fetch_materializations(dg.AssetKey("billing_days"), limit=50).records
+    assert {e.partition_key for e in events if e.run_id == new.dagster_run.run_id} == set(days)
+
+
 def test_a_failing_gate_stops_what_comes_after_and_somebody_is_told(conductor: Conductor, webhook: Webhook) -> None:
     today = datetime.now(UTC)
     conductor.send_one("Fax", today)  # has no price

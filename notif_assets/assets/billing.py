@@ -5,7 +5,7 @@ Doesn't: what a bill is and when a day may close (billing/), when it is run (sch
 """
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from notif_assets.partitions import billing_days as billing_days_of
 from notif_assets.settings import Settings
 
 POOL = "billing"
+BILLED_EVERY = timedelta(hours=1)
+"""How often the schedule closes what may close: a day open for less is not late."""
 TABLES = ("daily_billing", "billing_days", "billing_adjustments")
 GATES = {
     "published_bill_holds": "The deployed code gives the document's bill: 25000 WhatsApp notifications, R$ 1000,00.",
@@ -187,11 +189,13 @@ def closed_days_equal_their_recount(
     return findings_result(bill.closed_days_that_differ(lake, settings), "daily_billing, billing_adjustments")
 
 
-@dg.asset_check(asset="billing_days", description="Every day whose end plus NOTIF_GRACE is counted past, is closed.")
+@dg.asset_check(
+    asset="billing_days", description="Every day whose end plus NOTIF_GRACE is counted past by an hour, is closed."
+)
 def every_closed_day_is_present(
     lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    days = truth.open_days_that_should_be_closed(lake, settings)
+    days = truth.open_days_that_should_be_closed(lake, settings, since=BILLED_EVERY)
     return dg.AssetCheckResult(
         passed=not days,
         severity=dg.AssetCheckSeverity.WARN,

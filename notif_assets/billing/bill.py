@@ -6,7 +6,7 @@ of commits that a killed run can't spoil. Doesn't: the arithmetic (sql/), where 
 
 import io
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ Data: 2020-02-03
 """The user's document, "Relatório de Cobrança"."""
 
 _CENT = Decimal("0.01")
+_LATELY = timedelta(hours=6)
 
 
 class NotClosable(Exception):  # noqa: N818 - an answer: not yet
@@ -296,12 +297,14 @@ def _due(lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: 
 def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tuple[list[date], int]:
     """The closed days whose bill lacks an adjustment, among those that batches after `after` changed; nothing is
     written. Also the batch up to which that is the whole answer. A day that can't be priced counts: closing it says so.
+    Days closed lately are looked at whatever changed: who closed them may have been killed before the adjustments.
     """
     aggregates = lake.table("minute_aggregates")
-    closed = {row["billing_date"] for row in lake.rows(lake.table("billing_days").scan()).to_pylist()}
+    closed = {row["billing_date"]: row["closed_at"] for row in lake.rows(lake.table("billing_days").scan()).to_pylist()}
+    lately = {day for day, moment in closed.items() if moment > datetime.now(UTC) - _LATELY}
     changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
-    days = {day_of(minute, settings.zone) for minute in changed.to_pylist()}
-    return [day for day in sorted(days & closed) if _is_due(lake, settings, day)], aggregates.watermark
+    days = {day_of(minute, settings.zone) for minute in changed.to_pylist()} | lately
+    return [day for day in sorted(days & closed.keys()) if _is_due(lake, settings, day)], aggregates.watermark
 
 
 def _is_due(lake: Lake, settings: Settings, day: date) -> bool:

@@ -135,16 +135,16 @@ def behind_by(lake: Lake, now: datetime) -> timedelta | None:
     return None if until is None else now - until
 
 
-def open_days_that_should_be_closed(lake: Lake, settings: Settings) -> list[date]:
-    """Days since the first message whose end plus NOTIF_GRACE is counted past, and that are not closed."""
+def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
+    """Days since the first message whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed."""
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
     days = days_with_messages(lake.table("notifications"), settings)
     if until is None or not days:
         return []
     closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
-    last = (until - settings.grace).astimezone(settings.zone).date()
+    past = until - settings.grace - since
     return [
         day
-        for day in days_between(days[0], last)
-        if day not in closed and day_bounds(day, settings.zone)[1] + settings.grace <= until
+        for day in days_between(days[0], past.astimezone(settings.zone).date())
+        if day not in closed and day_bounds(day, settings.zone)[1] <= past
     ]

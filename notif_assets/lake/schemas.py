@@ -315,7 +315,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("loaded_at", TIMESTAMP, "when the file was imported"),
             ),
             statistics=("loaded_at",),
-            group="invoices",
+            group="files",
         ),
         Schema(
             "invoice_window_averages",
