@@ -300,10 +300,13 @@ class Table:
         if partitions is not None:
             keep = [row in partitions for row in zip(*values.values(), strict=True)] if by else keep
         for column, (low, high) in bounds.items():
-            if f"min.{column}" not in actions.column_names:
+            if column in by:
+                edges: tuple[Any, Any] = (values[column], values[column])
+            elif f"min.{column}" in actions.column_names:
+                edges = (actions[f"min.{column}"].to_pylist(), actions[f"max.{column}"].to_pylist())
+            else:
                 continue
-            ranges = zip(actions[f"min.{column}"].to_pylist(), actions[f"max.{column}"].to_pylist(), strict=True)
-            for i, (smallest, largest) in enumerate(ranges):
+            for i, (smallest, largest) in enumerate(zip(*edges, strict=True)):
                 if isinstance(largest, datetime):
                     largest += _STATISTICS_PRECISION
                 if smallest is not None and (

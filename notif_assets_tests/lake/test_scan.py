@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
@@ -142,3 +143,44 @@ def test_a_lake_is_used_by_threads_and_after_close(lake: Lake) -> None:
     assert len(rows_of(lake, "notifications")) == 1
     streamed = lake.stream("message_counts", {"notifications": lake.table("notifications").scan()})
     assert [batch.to_pylist() for batch in streamed] == [[{"customer_id": 1, "channel": "SMS", "notifications": 1}]]
+
+
+def test_a_bound_on_a_partition_column_skips_the_files_of_other_partitions(lake: Lake) -> None:
+    table = lake.table("notifications")
+    days = [NOON + timedelta(days=n) for n in range(5)]
+    rows = [notification(day, 1, offset, 1) for offset, day in enumerate(days)]
+    table.append(pa.Table.from_pylist(rows, schema=SCHEMA), 1)
+    assert len(table.scan(event_date=(days[1].date(), days[3].date())).files) == 2
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.lists(row, max_size=4), min_size=1, max_size=4),
+    st.lists(st.integers(0, 4), max_size=3),
+    st.booleans(),
+)
+def test_a_scan_of_files_that_may_hold_a_value_has_every_row_with_it(
+    files: list[list[tuple[datetime, int]]], customers: list[int], elsewhere: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder))
+        rows: list[dict[str, Any]] = []
+        table = lake.table("notifications")
+        for batch, contents in enumerate(files, 1):
+            new = [notification(event, customer, len(rows) + n, batch) for n, (event, customer) in enumerate(contents)]
+            rows += new
+            table.append(pa.Table.from_pylist(new, schema=SCHEMA), batch)
+        wanted: dict[tuple[Any, ...], np.ndarray[Any, np.dtype[np.int64]]] = {
+            (r["event_date"], r["event_hour"]): np.array(customers, np.int64) for r in rows
+        }
+        if elsewhere:
+            wanted = {(date(2020, 1, 1), 0): np.array(customers, np.int64)}
+        scan = table.scan_holding("customer_id", wanted)
+        held = lake.rows(scan).to_pylist()
+        places = {(r["event_date"], r["event_hour"]) for r in held}
+        assert places <= wanted.keys()
+        expected = [r for r in rows if (r["event_date"], r["event_hour"]) in wanted and r["customer_id"] in customers]
+        offsets = {r["kafka_offset"] for r in held}
+        assert offsets.issuperset(r["kafka_offset"] for r in expected)
+        if not customers:
+            assert not scan.files
