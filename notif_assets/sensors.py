@@ -170,9 +170,14 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
     new = [file for file in found if known.get(file.path.name) != file.version]
     if not new:
         return dg.SensorResult(skip_reason=f"nothing new in {folder}")
-    config = {"ops": {"invoices": {"config": {"files": [str(file.path) for file in new]}}}}
     return dg.SensorResult(
-        [dg.RunRequest(run_key=_key(new), run_config=config)],
+        # A run for each, oldest first: a file that is refused must not keep another one out.
+        [
+            dg.RunRequest(
+                run_key=_key([file]), run_config={"ops": {"invoices": {"config": {"files": [str(file.path)]}}}}
+            )
+            for file in new
+        ],
         cursor=json.dumps({file.path.name: file.version for file in found}),
     )
 

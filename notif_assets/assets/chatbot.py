@@ -64,16 +64,25 @@ def chatbot_answers(
         raise dg.Failure(
             f"Nothing was imported. {len(missing)} missing, the first is {missing[0]}", allow_retries=False
         )
+    refused: list[str] = []
+    imported: list[str] = []
     for day, of_day in groupby(sorted(hours), key=datetime.date):
-        _import_day(context, lake, day, {hour.hour: (hours[hour], paths[hour]) for hour in of_day})
+        of_hours = {hour.hour: (hours[hour], paths[hour]) for hour in of_day}
+        try:
+            _import_day(context, lake, day, of_hours)
+            imported += [key for key, _ in of_hours.values()]
+        except FileRefused as error:  # the other days don't have to wait for this one
+            refused.append(f"Nothing of {day} was imported. {error}")
+    if refused:
+        for key in imported:
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
+        raise dg.Failure(" ".join(refused), allow_retries=False)
     return dg.MaterializeResult()
 
 
 def _import_day(context: dg.AssetExecutionContext, lake: Lake, day: date, hours: dict[int, tuple[str, Path]]) -> None:
-    try:
-        imported = import_hours(lake, day, {hour: path for hour, (_, path) in hours.items()})
-    except FileRefused as refused:
-        raise dg.Failure(f"Nothing of {day} was imported. {refused}", allow_retries=False) from None
+    """Imports some hours of a day. Raises FileRefused."""
+    imported = import_hours(lake, day, {hour: path for hour, (_, path) in hours.items()})
     report_set_aside(context, lake, imported)
     for hour, (key, _) in hours.items():
         answers = pc.sum(pc.equal(imported.rows["hour"], hour)).as_py() or 0
