@@ -301,19 +301,37 @@ def test_an_invoice_file_is_imported_once_and_again_when_it_changes(daemon: Daem
     assert daemon.skips("invoice_files") == f"nothing new in {daemon.settings.inbox / 'invoices'}"
     older = drop(daemon, "invoices/b.csv", HEADER + "C,A,2019-07-01,100\n", age=90)
     newer = drop(daemon, "invoices/a.csv", HEADER + "C,A,2019-07-01,200\nC,A,2019-08-01,300\n", age=60)
-    (request,) = daemon.requests("invoice_files")
-    assert request.run_config == {"ops": {"invoices": {"config": {"files": [str(older), str(newer)]}}}}
-    assert daemon.run("invoices_job", request).success
+    requests = daemon.requests("invoice_files")
+    assert [request.run_config for request in requests] == [
+        {"ops": {"invoices": {"config": {"files": [str(path)]}}}} for path in (older, newer)
+    ]
+    assert all(daemon.run("invoices_job", request).success for request in requests)
     assert invoiced(daemon) == {"2019-07-01": 200, "2019-08-01": 300}
     assert daemon.skips("invoice_files").startswith("nothing new")
 
     drop(daemon, "invoices/b.csv", HEADER + "C,A,2019-07-01,150\n", age=30)
     (changed,) = daemon.requests("invoice_files")
     assert changed.run_config["ops"]["invoices"]["config"]["files"] == [str(older)]
-    assert changed.run_key != request.run_key
+    assert changed.run_key not in {request.run_key for request in requests}
     assert daemon.run("invoices_job", changed).success
     assert invoiced(daemon) == {"2019-07-01": 150, "2019-08-01": 300}
     assert daemon.skips("invoice_files").startswith("nothing new")
+
+
+def test_a_file_that_is_refused_keeps_no_other_one_out(daemon: Daemon) -> None:
+    drop(daemon, "invoices/a.csv", "no,such,columns\n1,2,3\n", age=90)
+    drop(daemon, "invoices/b.csv", HEADER + "C,A,2019-07-01,100\n")
+    refused, taken = (daemon.run("invoices_job", request) for request in daemon.requests("invoice_files"))
+    assert (refused.success, taken.success) == (False, True)
+    assert invoiced(daemon) == {"2019-07-01": 100}
+
+    drop(daemon, "chatbot/date=2019-12-16/hour=23.json", "no JSON")
+    drop(daemon, "chatbot/date=2019-12-17/hour=00.json", answers("S", "2019-12-17"))
+    (request,) = daemon.requests("answer_files")
+    run = daemon.run("chatbot_answers_job", request)
+    assert not run.success
+    assert {str(row["answer_date"]) for row in rows_of(daemon.lake, "chatbot_answers")} == {"2019-12-17"}
+    assert ranges(daemon.requests("imported_answers")) == [("2019-12-17", "2019-12-17")]
 
 
 def invoiced(daemon: Daemon) -> dict[str, int]:
