@@ -269,6 +269,18 @@ def test_after_a_power_cut_in_the_middle_of_a_run_it_goes_on_by_itself(conductor
     assert_exact(conductor.deployment, conductor.truth)
 
 
+def test_a_full_queue_is_worked_off_and_messages_come_first(conductor: Conductor) -> None:
+    for _ in range(9):
+        _launch(conductor, "all_checks", {})
+    conductor.send(300)
+    conductor.until_counted()
+    assert_exact(conductor.deployment, conductor.truth)
+    until(lambda: len(conductor.runs("all_checks", dg.DagsterRunStatus.SUCCESS)) >= 9, "the end of the queue")
+    counted = conductor.runs("micro_batch", dg.DagsterRunStatus.SUCCESS)[0]
+    last = max(record.start_time or 0 for record in conductor.runs("all_checks"))
+    assert (counted.start_time or last) < last
+
+
 def test_a_late_message_of_a_closed_day_becomes_an_adjustment(conductor: Conductor) -> None:
     yesterday = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=1)
     conductor.send_one("Whatsapp", yesterday)
