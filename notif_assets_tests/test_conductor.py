@@ -22,6 +22,7 @@ from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import dagster as dg
 import pytest
@@ -141,8 +142,11 @@ class Conductor:
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            told: dict[str, Any] = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                told: dict[str, Any] = json.load(answer)
+        except HTTPError as error:
+            raise AssertionError(error.read().decode()[:4000]) from error
         assert "errors" not in told, told
         return told["data"]  # type: ignore[no-any-return]
 
