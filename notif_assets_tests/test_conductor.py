@@ -136,7 +136,17 @@ class Conductor:
         record: dg.RunRecord = until(come, f"a run of {job} that is {status.value}")
         return record
 
+    def answers(self) -> bool:
+        """Whether the UI is up: it comes some seconds after the start."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/server_info", timeout=5):
+                return True
+        except OSError:
+            time.sleep(0.3)
+            return False
+
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        until(self.answers, "the start of the UI")
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(),
