@@ -44,7 +44,7 @@ ui: install
 
 # The lock names no index, and holds for every platform and every Python from 3.11 on.
 lock:
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --python-version 3.11 \
 		--all-extras --group dev pyproject.toml -o requirements.lock
 
 clean:

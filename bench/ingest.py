@@ -15,8 +15,9 @@ from typing import Self, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, gold, silver
-from notif_assets.kafka.client import KafkaClient, LogBounds, Ranges, TopicOffsets, open_client
+from notif_assets.kafka.client import KafkaClient, Ranges, TopicOffsets, open_client
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -38,9 +39,7 @@ class Stored:
     def offsets(self) -> TopicOffsets:
         """As many offsets in each partition as messages were dealt to it."""
         whole, rest = divmod(self._records, self._partitions)
-        return TopicOffsets(
-            "notifications", None, {p: LogBounds(0, whole + (p < rest)) for p in range(self._partitions)}
-        )
+        return TopicOffsets("notifications", None, {p: Log(0, whole + (p < rest)) for p in range(self._partitions)})
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         """Offset n of every partition lies together, so equal ranges are one stretch of the file."""

@@ -235,7 +235,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
 
     lake = _lake(settings)
     with open_client(settings) as client:
-        goal = {p: bounds.log_end for p, bounds in client.offsets().partitions.items()}
+        goal = {p: bounds.end for p, bounds in client.offsets().partitions.items()}
     begin = committed_ends(lake) if settings.lake.is_dir() else {}
 
     def missing() -> int:

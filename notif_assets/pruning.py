@@ -6,6 +6,7 @@ Belongs here: which runs may go, and all that a run leaves behind. Doesn't: the 
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
@@ -17,14 +18,13 @@ UNPARTITIONED = ("micro_batch", "all_checks", "hourly_maintenance", "daily_maint
 would look as if it had never been computed."""
 
 _CHUNK = 200
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP) -> int:
     """Deletes the ended runs of UNPARTITIONED jobs but the newest `keep` of each; gives how many."""
     deleted = 0
     for job in UNPARTITIONED:
-        filters = dg.RunsFilter(job_name=job, statuses=_ENDED)
+        filters = dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES)
         newest = instance.get_run_records(filters, limit=keep)
         if len(newest) < keep:
             continue

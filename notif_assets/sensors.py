@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
 from notif_assets.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
 from notif_assets.billing.bill import days_with_adjustments_due
@@ -43,9 +43,9 @@ from notif_assets.settings import Settings
 IMPATIENT = {"kafka_timeout": 3.0}
 """The settings of a client for looking: a tick does not wait for Kafka, ten seconds later comes the next one."""
 
+_RUNNING = dg.DefaultSensorStatus.RUNNING
 _LONGEST_WAIT = 15  # minutes
 _GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
 _MOST_EVENTS = 10_000  # a year of hours in one tick
 
@@ -70,7 +70,7 @@ def recent_runs(instance: dg.DagsterInstance, job: str) -> Recent:
     if going_on and "DAGSTER_STORE" in os.environ and end_runs_of_the_dead(instance, store()):
         return recent_runs(instance, job)
     failures = []
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=6):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES), limit=6):
         if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
             break
         failures.append(record)
@@ -131,7 +131,7 @@ def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
 @dg.sensor(
     job=micro_batch,
     minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Starts a micro-batch when Kafka holds messages that no batch took, one run at a time.",
 )
 def new_messages(
@@ -160,7 +160,7 @@ def new_messages(
 @dg.sensor(
     job=invoices_job,
     minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Imports every new or changed invoices/*.csv of the inbox, once.",
 )
 def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
@@ -185,7 +185,7 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
 @dg.sensor(
     job=chatbot_answers_job,
     minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Imports the hours of every day of chatbot/date=YYYY-MM-DD/hour=HH.json whose files changed, once.",
 )
 def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
@@ -237,7 +237,7 @@ def _key(files: Iterable[Dropped]) -> str:
 @dg.sensor(
     job=invoice_averages_job,
     minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Computes the averages of every month that newly imported invoices change.",
 )
 def imported_invoices(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
@@ -254,7 +254,7 @@ def imported_invoices(context: dg.SensorEvaluationContext, lake: dg.ResourcePara
 @dg.sensor(
     job=chatbot_reports_job,
     minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Computes the report of every day of which answers were imported.",
 )
 def imported_answers(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -293,7 +293,7 @@ def _runs_of(ranges: list[dg.PartitionKeyRange], cursor: str | None, nothing: st
 @dg.sensor(
     job=daily_billing_job,
     minimum_interval_seconds=60,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Writes the adjustments of closed days for which messages came late.",
 )
 def late_messages(
@@ -320,7 +320,7 @@ def late_messages(
 
 @dg.sensor(
     minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=_RUNNING,
     description="Tells the log, and NOTIF_WEBHOOK if it is set, which checks and runs fail, and when they hold again.",
 )
 def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:

@@ -19,8 +19,9 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
+from notif_assets.core.offsets import Log
 from notif_assets.ingest import ledger
-from notif_assets.kafka.client import LogBounds, Ranges, TopicOffsets, check_ranges, record_batch
+from notif_assets.kafka.client import Ranges, TopicOffsets, check_ranges, record_batch
 from notif_assets.lake import Lake, Table
 
 Row = dict[str, Any]
@@ -100,7 +101,7 @@ class MemoryLog:
 
     def offsets(self) -> TopicOffsets:
         """The bounds now."""
-        bounds = {p: LogBounds(self.starts[p], len(records)) for p, records in self.partitions.items()}
+        bounds = {p: Log(self.starts[p], len(records)) for p, records in self.partitions.items()}
         return TopicOffsets("notifications", self.topic_id, bounds)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,10 @@ class PlanRefused(Exception):  # noqa: N818 - an answer to the person who must d
 
 @dataclass(frozen=True)
 class Log:
-    """What Kafka holds of one partition: offsets from `start` to before `end` (the last stable offset)."""
+    """What Kafka holds of one partition: offsets from `start` to before `end`.
+
+    The end is the last stable offset, before which no transaction is open.
+    """
 
     start: int
     end: int

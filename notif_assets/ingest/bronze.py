@@ -95,7 +95,7 @@ def _without_losses(
 
 def _losses(client: KafkaClient, wanted: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
     partitions = client.offsets().partitions
-    found = {p: lost(start, end, partitions[p].log_start) for p, (start, end) in wanted.items() if p in partitions}
+    found = {p: lost(start, end, partitions[p].start) for p, (start, end) in wanted.items() if p in partitions}
     return {p: loss for p, loss in found.items() if loss}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from notif_assets.core.offsets import Log, PlanRefused, next_offsets, ranges
+from notif_assets.core.offsets import PlanRefused, next_offsets, ranges
 from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
 from notif_assets.settings import Settings
@@ -83,8 +83,8 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
                     f"topic {settings.topic} is not the one that batch {ledger.watermark} read: it was deleted and "
                     "made anew; ingest the new one into a lake of its own (NOTIF_LAKE)"
                 )
-        logs = {p: Log(bounds.log_start, bounds.log_end) for p, bounds in offsets.partitions.items()}
-        first = next_offsets({row["kafka_partition"]: row["end_offset"] for row in last}, logs)
+        logs = offsets.partitions
+        first = next_offsets(_taken(last), logs)
         planned = ranges(first, logs, _limit(lake, settings))
         nothing_new = all(start == end for start, end in planned.values())
         if nothing_new and not even_if_quiet and last and now - last[0]["planned_at"] < QUIET:
@@ -129,15 +129,16 @@ class Backlog:
 def backlog(lake: Lake, client: KafkaClient) -> Backlog:
     """Compares Kafka with the ledger, and the ledger with the panel; writes nothing. Raises KafkaError, LakeError."""
     if not lake.exists():  # to open its tables would make them
-        return Backlog(sum(log.log_end - log.log_start for log in client.offsets().partitions.values()), 0, None)
+        return Backlog(sum(log.end - log.start for log in client.offsets().partitions.values()), 0, None)
     ledger = lake.table("ingest_batches")
     last = _last_rows(lake, ledger)
-    taken = {row["kafka_partition"]: row["end_offset"] for row in last}
-    logs = client.offsets().partitions
-    new = {p: log.log_end - taken.get(p, 0 if taken else log.log_start) for p, log in logs.items()}
-    gone = taken.keys() - logs.keys()
+    logs = client.offsets().partitions  # after the ledger, or what another run takes meanwhile would seem lost
+    try:
+        lag = sum(logs[partition].end - start for partition, start in next_offsets(_taken(last), logs).items())
+    except PlanRefused:
+        lag = -1
     return Backlog(
-        lag=-1 if gone or any(n < 0 for n in new.values()) else sum(new.values()),
+        lag=lag,
         unfinished=ledger.watermark - lake.table("customer_panel").watermark,
         since_plan=datetime.now(UTC) - last[0]["planned_at"] if last else None,
     )
@@ -192,6 +193,10 @@ def deduplicated_through(lake: Lake, before_batch: int | None = None) -> date | 
     batches = lake.table("ingest_batches").scan(batch=(None, before_batch))
     answer: date | None = lake.select("deduplicated_through", {"batches": batches})["deduplicated_through"][0].as_py()
     return answer
+
+
+def _taken(last: list[dict[str, Any]]) -> dict[int, int]:
+    return {row["kafka_partition"]: row["end_offset"] for row in last}
 
 
 def _last_rows(lake: Lake, ledger: Table) -> list[dict[str, Any]]:

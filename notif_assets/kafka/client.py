@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from notif_assets.core.offsets import Log
 from notif_assets.settings import Settings
 
 SCHEMA = pa.schema(
@@ -37,21 +38,12 @@ Ranges = Mapping[int, tuple[int, int]]  # partition → [start, end)
 
 
 @dataclass(frozen=True)
-class LogBounds:
-    """A partition holds the offsets log_start ≤ offset < log_end; log_end is the last stable offset, before which no
-    transaction is open."""
-
-    log_start: int
-    log_end: int
-
-
-@dataclass(frozen=True)
 class TopicOffsets:
-    """The bounds of every partition. topic_id changes when a topic is deleted and created again; None: not known."""
+    """What every partition holds. topic_id changes when a topic is deleted and created again; None: not known."""
 
     topic: str
     topic_id: str | None
-    partitions: dict[int, LogBounds]
+    partitions: dict[int, Log]
 
 
 class KafkaClient(Protocol):
@@ -181,15 +173,15 @@ def check_ranges(ranges: Ranges, offsets: TopicOffsets) -> dict[int, tuple[int, 
     """The ranges that hold anything. Raises OffsetsDeleted, RangeBeyondEnd, ValueError for an end before its start."""
     wanted = {}
     for partition, (start, end) in ranges.items():
-        bounds = offsets.partitions.get(partition, LogBounds(0, 0))
+        log = offsets.partitions.get(partition, Log(0, 0))
         if end < start or start < 0:
             raise ValueError(f"not a range of offsets: [{start}, {end}) of partition {partition}")
         if start == end:
             continue
-        if start < bounds.log_start:
-            raise OffsetsDeleted(partition, start, bounds.log_start)
-        if end > bounds.log_end:
-            raise RangeBeyondEnd(partition, end, bounds.log_end)
+        if start < log.start:
+            raise OffsetsDeleted(partition, start, log.start)
+        if end > log.end:
+            raise RangeBeyondEnd(partition, end, log.end)
         wanted[partition] = (start, end)
     return wanted
 

@@ -17,10 +17,10 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka import Message as _Message
 from confluent_kafka.admin import AdminClient
 
+from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
     KafkaError,
     KafkaUnavailable,
-    LogBounds,
     Progress,
     PropertyRefused,
     Ranges,
@@ -91,7 +91,7 @@ class ConfluentClient:
             bounds = {}
             for partition in sorted(topic.partitions):
                 left = max(0.1, deadline - time.monotonic())
-                bounds[partition] = LogBounds(
+                bounds[partition] = Log(
                     *self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=left)
                 )
             return TopicOffsets(self._topic, self._topic_id(cluster, deadline), bounds)

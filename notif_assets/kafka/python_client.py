@@ -17,10 +17,10 @@ from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
 from kafka.protocol.consumer import IsolationLevel
 
+from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
     KafkaError,
     KafkaUnavailable,
-    LogBounds,
     Progress,
     PropertyRefused,
     Ranges,
@@ -91,7 +91,7 @@ class PythonClient:
             )
         except kafka_errors.KafkaError as error:
             raise self._translated(error) from None
-        bounds = {at.partition: LogBounds(starts[at].offset, ends[at].offset) for at in sorted(starts)}
+        bounds = {at.partition: Log(starts[at].offset, ends[at].offset) for at in sorted(starts)}
         return TopicOffsets(self._topic, _topic_id(topic.get("topic_id")), bounds)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:

@@ -291,38 +291,26 @@ class Table:
 
         Files whose statistics exclude a bound are not read.
         """
-        actions = pa.table(self._delta.get_add_actions(flatten=True))
-        keep = [True] * actions.num_rows
+        files = self.files()
+        if not files.num_rows:
+            return self.scan_files([], **bounds)
+        keep = [True] * files.num_rows
         by = self.schema.partition_by
-        values = (
-            {c: tuple(actions[f"partition.{c}"].to_pylist()) for c in by} if actions.num_rows else dict.fromkeys(by, ())
-        )
-        if partitions is not None:
-            keep = [row in partitions for row in zip(*values.values(), strict=True)] if by else keep
+        if partitions is not None and by:
+            keep = [partition in partitions for partition in self._partitions(files)]
         for column, (low, high) in bounds.items():
-            if column in by:
-                edges: tuple[Any, Any] = (values[column], values[column])
-            elif f"min.{column}" in actions.column_names:
-                edges = (actions[f"min.{column}"].to_pylist(), actions[f"max.{column}"].to_pylist())
-            else:
+            edges = [f"partition.{column}"] * 2 if column in by else [f"min.{column}", f"max.{column}"]
+            if edges[0] not in files.column_names:
                 continue
-            for i, (smallest, largest) in enumerate(zip(*edges, strict=True)):
+            ranges = zip(*(files[edge].to_pylist() for edge in edges), strict=True)
+            for i, (smallest, largest) in enumerate(ranges):
                 if isinstance(largest, datetime):
                     largest += _STATISTICS_PRECISION
                 if smallest is not None and (
                     (low is not None and largest < low) or (high is not None and smallest >= high)
                 ):
                     keep[i] = False
-        names = actions["path"].to_pylist() if actions.num_rows else []
-        counts = actions["num_records"].to_pylist() if actions.num_rows else []
-        kept = [i for i, wanted in enumerate(keep) if wanted]
-        return Scan(
-            self.schema,
-            tuple(str(self.path / names[i]) for i in kept),
-            {c: tuple(values[c][i] for i in kept) for c in by},
-            bounds,
-            sum(counts[i] for i in kept),
-        )
+        return self._scan_of(files, keep, bounds)
 
     def scan_holding(self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]]) -> Scan:
         """The rows of the partitions `wanted` in files that may hold one of the values given for their partition.
@@ -333,14 +321,25 @@ class Table:
         if not files.num_rows:
             return self.scan_files([])
         sought = {partition: np.unique(values) for partition, values in wanted.items()}
-        partitions = zip(*(files[f"partition.{name}"].to_pylist() for name in self.schema.partition_by), strict=True)
         lows, highs = (files[f"{bound}.{column}"].to_pylist() for bound in ("min", "max"))
-        kept = [
-            at
-            for at, (partition, low, high) in enumerate(zip(partitions, lows, highs, strict=True))
-            if partition in sought and (low is None or _any_between(sought[partition], low, high))
+        keep = [
+            partition in sought and (low is None or _any_between(sought[partition], low, high))
+            for partition, low, high in zip(self._partitions(files), lows, highs, strict=True)
         ]
-        return self.scan_files(_data_files(self.schema, files.take(pa.array(kept, pa.int64()))))
+        return self._scan_of(files, keep, {})
+
+    def _partitions(self, files: pa.Table) -> Iterator[tuple[Value, ...]]:
+        return zip(*(files[f"partition.{column}"].to_pylist() for column in self.schema.partition_by), strict=True)
+
+    def _scan_of(self, files: pa.Table, keep: list[bool], bounds: Mapping[str, Bounds]) -> Scan:
+        kept = files.filter(pa.array(keep))
+        return Scan(
+            self.schema,
+            tuple(str(self.path / name) for name in kept["path"].to_pylist()),
+            {column: tuple(kept[f"partition.{column}"].to_pylist()) for column in self.schema.partition_by},
+            bounds,
+            sum(kept["num_records"].to_pylist()),
+        )
 
     def scan_files(self, files: Collection[DataFile], **bounds: Bounds) -> Scan:
         """The rows of these files, which need not be in the snapshot; bounds as in scan."""
@@ -354,7 +353,16 @@ class Table:
 
     def data_files(self) -> list[DataFile]:
         """The data files of the snapshot, each with what the Delta log says of it."""
-        return _data_files(self.schema, self.files())
+        return [
+            DataFile(
+                path=row["path"],
+                partition=tuple(row[f"partition.{column}"] for column in self.schema.partition_by),
+                rows=row["num_records"],
+                size=row["size_bytes"],
+                statistics=_statistics(row),
+            )
+            for row in self.files().to_pylist()
+        ]
 
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
@@ -368,19 +376,6 @@ def literal(value: Value) -> str:
     if isinstance(value, date | str):
         return "'" + str(value).replace("'", "''") + "'"
     return str(value)
-
-
-def _data_files(schema: Schema, files: pa.Table) -> list[DataFile]:
-    return [
-        DataFile(
-            path=row["path"],
-            partition=tuple(row[f"partition.{column}"] for column in schema.partition_by),
-            rows=row["num_records"],
-            size=row["size_bytes"],
-            statistics=_statistics(row),
-        )
-        for row in files.to_pylist()
-    ]
 
 
 def _any_between(values: npt.NDArray[np.int64], low: int, high: int) -> bool:

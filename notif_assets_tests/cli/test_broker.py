@@ -57,4 +57,4 @@ def test_produce_says_what_arrived(deployment: Deployment) -> None:
     produced, accepted, duplicates, broken = map(int, numbers.groups())
     assert produced == 2000 == accepted + duplicates + broken
     with open_client(Settings(kafka_bootstrap=deployment.bootstrap, topic=deployment.topic)) as client:
-        assert sum(bounds.log_end for bounds in client.offsets().partitions.values()) == produced
+        assert sum(bounds.end for bounds in client.offsets().partitions.values()) == produced

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
+from notif_assets.core.offsets import Log
 from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.client import (
     MAX_BYTES,
     MAX_ROWS,
     SCHEMA,
     KafkaUnavailable,
-    LogBounds,
     OffsetsDeleted,
     PropertyRefused,
     RangeBeyondEnd,
@@ -59,10 +59,10 @@ def positions(rows: pa.Table) -> dict[int, list[int]]:
 def test_offsets_before_and_after_producing(fresh_topic: FreshTopic) -> None:
     settings = fresh_topic(3)
     with open_client(settings) as client:
-        assert client.offsets().partitions == {p: LogBounds(0, 0) for p in range(3)}
+        assert client.offsets().partitions == {p: Log(0, 0) for p in range(3)}
         send(settings, *numbered(0, 5), *numbered(2, 1))
         assert client.offsets().topic == settings.topic
-        assert client.offsets().partitions == {0: LogBounds(0, 5), 1: LogBounds(0, 0), 2: LogBounds(0, 1)}
+        assert client.offsets().partitions == {0: Log(0, 5), 1: Log(0, 0), 2: Log(0, 1)}
 
 
 def test_reads_exactly_the_ranges_in_order(fresh_topic: FreshTopic) -> None:
@@ -126,8 +126,8 @@ def test_batches_stay_near_their_size(fresh_topic: FreshTopic) -> None:
     send(settings, *({"partition": 0, "value": bytes(800_000)} for _ in range(6)))
     with open_client(settings) as client:
         bounds = client.offsets().partitions[0]
-        batches = list(client.read({0: (bounds.log_start, bounds.log_end)}))
-    assert sum(batch.num_rows for batch in batches) == bounds.log_end - bounds.log_start
+        batches = list(client.read({0: (bounds.start, bounds.end)}))
+    assert sum(batch.num_rows for batch in batches) == bounds.end - bounds.start
     assert max(batch.nbytes for batch in batches) < 2 * MAX_BYTES
 
 
@@ -137,11 +137,11 @@ def test_offsets_that_kafka_deleted_are_an_error(fresh_topic: FreshTopic) -> Non
         send(settings, {"partition": 0, "value": os.urandom(900_000)})
     with open_client(settings) as client:
         bounds = client.offsets().partitions[0]
-        assert bounds.log_start > 0
-        with pytest.raises(OffsetsDeleted, match=f"deleted offsets 0 to {bounds.log_start - 1} of partition 0"):
-            next(client.read({0: (0, bounds.log_end)}))
-        kept = client.read({0: (bounds.log_start, bounds.log_end)})
-        assert sum(batch.num_rows for batch in kept) == bounds.log_end - bounds.log_start
+        assert bounds.start > 0
+        with pytest.raises(OffsetsDeleted, match=f"deleted offsets 0 to {bounds.start - 1} of partition 0"):
+            next(client.read({0: (0, bounds.end)}))
+        kept = client.read({0: (bounds.start, bounds.end)})
+        assert sum(batch.num_rows for batch in kept) == bounds.end - bounds.start
 
 
 @pytest.mark.parametrize("ranges", [{0: (0, 6)}, {0: (0, 5), 7: (0, 1)}])
@@ -184,7 +184,7 @@ def test_a_broker_that_dies_while_reading_fails_in_time(kafka_client: ClientName
             offsets = client.offsets()
             broker.close()
             with pytest.raises(KafkaUnavailable):
-                list(client.read({0: (0, offsets.partitions[0].log_end)}))
+                list(client.read({0: (0, offsets.partitions[0].end)}))
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_produced_is_what_arrives(fresh_topic: Callable[[int], Settings]) -> Non
     assert heard[-1] == tally.produced == 4000
     with open_client(settings) as client:
         bounds = client.offsets().partitions
-        batches = list(client.read({p: (b.log_start, b.log_end) for p, b in bounds.items()}))
+        batches = list(client.read({p: (b.start, b.end) for p, b in bounds.items()}))
     rows = [row for batch in batches for row in batch.to_pylist()]
     rejected, duplicates, accepted, dates, _ = recount([row["value"] for row in rows])
     assert (len(rows), rejected, duplicates) == (4000, tally.broken.total(), tally.duplicates)

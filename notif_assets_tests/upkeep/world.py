@@ -10,9 +10,10 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, pump
 from notif_assets.ingest.ledger import plan_move
-from notif_assets.kafka.client import SCHEMA, LogBounds, Ranges, TopicOffsets
+from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
 from notif_assets.upkeep.content import Content, content
@@ -40,7 +41,7 @@ class MemoryLog:
         self.records[partition].append((at, key, value))
 
     def offsets(self) -> TopicOffsets:
-        return TopicOffsets("notifications", None, {p: LogBounds(0, len(r)) for p, r in self.records.items()})
+        return TopicOffsets("notifications", None, {p: Log(0, len(r)) for p, r in self.records.items()})
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         for partition, (start, end) in ranges.items():
