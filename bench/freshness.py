@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from notif_assets.lake import Lake
+from notif_assets_tests.cli.deployment import processes_of
 
 _SAMPLE_SECONDS = 2.0
 _ROOT = Path(__file__).resolve().parents[1]
@@ -45,9 +47,9 @@ def main() -> None:
         if demo.returncode:
             sys.exit("the demo failed")
         _print_ages(data)
-        memory = np.array([sample for sample in used if sample[1]])
-        print(f"\nmemory of all Dagster processes (PSS): median {np.median(memory[:, 0]) / 2**20:.0f} MiB, ", end="")
-        print(f"most {memory[:, 0].max() / 2**20:.0f} MiB; between runs {memory[:, 0].min() / 2**20:.0f} MiB")
+        memory = np.array([sample for sample in used if sample]) / 2**20
+        told = f"median {np.median(memory):.0f} MiB, most {memory.max():.0f} MiB"
+        print(f"\nmemory of all Dagster processes (PSS): {told}")
 
 
 def _print_ages(data: Path) -> None:
@@ -105,23 +107,14 @@ def _commit_times(table: Path) -> Iterator[tuple[int, float]]:
             yield watermark, moment / 1000
 
 
-def _memory(store: Path) -> tuple[int, int]:
-    """Bytes (shared pages counted once) and number of the processes that work on this storage of Dagster."""
-    wanted = f"DAGSTER_STORE={store}".encode()
-    total = count = 0
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if wanted not in (process / "environ").read_bytes().split(b"\0"):
-                continue
-            for line in (process / "smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-                    count += 1
-        except OSError:
-            continue
-    return total, count
+def _memory(store: Path) -> int:
+    """Bytes of the processes that work on this storage of Dagster, shared pages counted once; 0 without any."""
+    total = 0
+    for process in processes_of(store):
+        with suppress(OSError):
+            told = Path(f"/proc/{process}/smaps_rollup").read_text()
+            total += 1024 * sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+    return total
 
 
 if __name__ == "__main__":

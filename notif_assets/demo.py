@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,9 +28,14 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from notif_assets import queries
+from notif_assets.billing.prices import price_list, prices_in_force
+from notif_assets.cli import open_runs
+from notif_assets.ingest.pump import committed_ends
 from notif_assets.kafka.broker import LOOPBACK, BrokerNotStarted, EmbeddedBroker
 from notif_assets.kafka.client import KafkaError
 from notif_assets.kafka.traffic import Tally, produce
+from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
 RATE = 1157
@@ -214,8 +220,6 @@ def _prepare(data: Path, kafka_port: int) -> Settings:
 
 
 def _load_prices(settings: Settings) -> None:
-    from notif_assets.cli import open_runs
-
     with open_runs(settings) as runs, as_file(files("notif_assets") / "samples" / "prices-demo.csv") as prices:
         runs.run("prices_job", {"prices": {"file": str(prices)}})
 
@@ -258,10 +262,14 @@ def _wait(
     while not condition():
         if stop.asked.wait(1):
             raise DemoFailed("stopped")
-        if dagster.poll() is not None:
-            raise DemoFailed(f"Dagster ended by itself (exit code {dagster.returncode}): see its log")
+        _require_alive(dagster)
         if time.monotonic() > deadline:
             raise DemoFailed(f"waited {seconds:g} s for {what}: see the log of Dagster")
+
+
+def _require_alive(dagster: "subprocess.Popen[bytes]") -> None:
+    if dagster.poll() is not None:
+        raise DemoFailed(f"Dagster ended by itself (exit code {dagster.returncode}): see its log")
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
@@ -269,26 +277,15 @@ def _wait(
 
 def _watch(traffic: _Traffic, settings: Settings, dagster: "subprocess.Popen[bytes]", stop: _Stop) -> None:
     """A line every ten seconds, until the traffic ends or somebody stops it."""
-    while not stop.asked.is_set() and dagster.poll() is None:
-        if traffic.ended.wait(0) or _either(traffic.ended, stop.asked, _LINE_SECONDS):
-            break
-        _say(_line(traffic.produced, settings))
-    if dagster.poll() is not None:
-        raise DemoFailed(f"Dagster ended by itself (exit code {dagster.returncode}): see its log")
-
-
-def _either(one: threading.Event, other: threading.Event, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if one.is_set() or other.wait(0.2):
-            return True
-    return False
+    next_line = time.monotonic() + _LINE_SECONDS
+    while not traffic.ended.wait(0.2) and not stop.asked.is_set():
+        _require_alive(dagster)
+        if time.monotonic() >= next_line:
+            _say(_line(traffic.produced, settings))
+            next_line += _LINE_SECONDS
 
 
 def _line(produced: int, settings: Settings) -> str:
-    from notif_assets import queries
-    from notif_assets.lake import Lake
-
     ingested = _ingested(settings) or 0
     with Lake(settings.lake) as lake:
         rows = queries.panel(lake, None, None).to_pylist()
@@ -315,9 +312,6 @@ def _say(text: str) -> None:
 
 def _ingested(settings: Settings) -> int | None:
     """Offsets that every table up to the panel holds; None before the first batch."""
-    from notif_assets.ingest.pump import committed_ends
-    from notif_assets.lake import Lake
-
     with Lake(settings.lake) as lake:
         if not lake.exists() or not lake.table("customer_panel").watermark:
             return None
@@ -325,14 +319,12 @@ def _ingested(settings: Settings) -> int | None:
 
 
 def _samples_are_in(settings: Settings) -> bool:
-    from notif_assets.lake import Lake
-
     with Lake(settings.lake) as lake:
         return all(lake.table(name).scan().rows_at_most for name in ("invoice_window_averages", "chatbot_reports"))
 
 
 def _bill(settings: Settings, days: list[date]) -> None:
-    from notif_assets.cli import open_runs
+    # Not at the top: `open_runs` keeps Dagster from warning of itself when it is first imported.
     from notif_assets.partitions import billing_days, key_ranges
     from notif_assets.runs import RunFailed
 
@@ -346,11 +338,6 @@ def _bill(settings: Settings, days: list[date]) -> None:
 
 def _reconcile(settings: Settings, tally: Tally, days: list[date]) -> bool:
     """Prints what the generator sent beside what the tables hold; True if all of it is equal."""
-    from collections import Counter
-
-    from notif_assets.billing.prices import price_list, prices_in_force
-    from notif_assets.lake import Lake
-
     with Lake(settings.lake) as lake:
         counted = lake.select("message_counts", {"notifications": lake.table("notifications").scan()}).to_pylist()
         accepted = {(row["customer_id"], row["channel"]): row["notifications"] for row in counted}

@@ -6,9 +6,7 @@ backfills. Doesn't: when a sensor or schedule asks for a run (test_sensors.py, t
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,7 +28,7 @@ import pytest
 from notif_assets.ingest.pump import committed_ends
 from notif_assets.kafka.traffic import Message
 from notif_assets.processes import PROCESS
-from notif_assets_tests.cli.deployment import Deployment, ok, until
+from notif_assets_tests.cli.deployment import Deployment, a_free_port, ok, processes_of, until
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.truth import Truth, assert_exact
 
@@ -50,9 +48,7 @@ class Conductor:
         self.deployment = deployment
         self.truth = Truth()
         self.seed = 0
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = a_free_port()
         self.log = (deployment.home / "dagster.log").open("ab")
         self.start()
 
@@ -72,18 +68,6 @@ class Conductor:
         """Everything of it at once, as a power cut does."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-    def members(self) -> list[int]:
-        """The processes that work on the deployment's storage of Dagster."""
-        wanted = f"DAGSTER_STORE={self.deployment.home / 'dagster'}".encode()
-        found = []
-        for process in Path("/proc").iterdir():
-            try:
-                if process.name.isdigit() and wanted in (process / "environ").read_bytes().split(b"\0"):
-                    found.append(int(process.name))
-            except OSError:
-                continue
-        return found
 
     def send(self, count: int = 300, start: datetime | None = None) -> None:
         self.seed += 1
@@ -264,9 +248,10 @@ def test_a_killed_run_is_followed_by_one_that_goes_on(conductor: Conductor) -> N
 
 
 def _kill(conductor: Conductor, run_id: str) -> bool:
+    working = processes_of(conductor.deployment.home / "dagster")
     for entry in conductor.instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         for part in entry.message.split():
-            if part.rstrip(").").isdigit() and int(part.rstrip(").")) in conductor.members():
+            if part.rstrip(").").isdigit() and int(part.rstrip(").")) in working:
                 os.kill(int(part.rstrip(").")), signal.SIGKILL)
                 return True
     return False
@@ -363,7 +348,6 @@ def test_a_failing_gate_stops_what_comes_after_and_somebody_is_told(conductor: C
     assert answer.code == 0 or "Fax" in answer.err
     tags = {"dagster/asset_partition_range_start": f"{today:%Y-%m-%d}"}
     tags["dagster/asset_partition_range_end"] = tags["dagster/asset_partition_range_start"]
-    shutil.rmtree(conductor.deployment.home / "data" / "reports", ignore_errors=True)
     _launch(conductor, "daily_billing_job", tags)
     conductor.until_run("daily_billing_job", dg.DagsterRunStatus.FAILURE)
     until(lambda: any("every_channel_has_one_price" in text for text in webhook.told), "the message to the webhook")

@@ -14,18 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from notif_assets_tests.cli.deployment import until
+from notif_assets_tests.cli.deployment import a_free_port, processes_of, until
 
 ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def a_free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Demo:
@@ -56,15 +49,7 @@ class Demo:
 
     def left(self) -> list[int]:
         """The processes that it started and that still run."""
-        wanted = f"DAGSTER_STORE={self.data / 'dagster'}".encode()
-        found = []
-        for process in Path("/proc").iterdir():
-            try:
-                if process.name.isdigit() and wanted in (process / "environ").read_bytes().split(b"\0"):
-                    found.append(int(process.name))
-            except OSError:
-                continue
-        return found
+        return processes_of(self.data / "dagster")
 
     def assert_nothing_left(self) -> None:
         assert self.left() == []

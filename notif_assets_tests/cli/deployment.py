@@ -7,6 +7,7 @@ is in the folder afterwards. Doesn't: what a single command should print.
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -178,6 +179,25 @@ def until(condition: Any, what: str, seconds: float = 300.0) -> Any:
             return answer
         time.sleep(0.003)
     raise AssertionError(f"{what} did not happen within {seconds:g} s")
+
+
+def a_free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def processes_of(store: Path) -> list[int]:
+    """The processes that work on this storage of Dagster."""
+    wanted = f"DAGSTER_STORE={store}".encode()
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # it ended, or is somebody else's
+            if process.name.isdigit() and wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
 
 
 def parquet(data: bytes) -> pa.Table:
