@@ -44,7 +44,7 @@ IMPATIENT = {"kafka_timeout": 3.0}
 """The settings of a client for looking: a tick does not wait for Kafka, ten seconds later comes the next one."""
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
-_LONGEST_WAIT = 15  # minutes
+_LONGEST_WAIT = 15  # times NOTIF_RETRY_AFTER
 _GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
 _MOST_EVENTS = 10_000  # a year of hours in one tick
@@ -82,21 +82,22 @@ def recent_runs(instance: dg.DagsterInstance, job: str) -> Recent:
     )
 
 
-def wait_after(failures: int) -> timedelta:
-    """How long a job rests after so many failed runs in a row: 1, 2, 4, 8, then always 15 minutes.
+def wait_after(failures: int, retry_after: timedelta) -> timedelta:
+    """How long a job rests after so many failed runs in a row: NOTIF_RETRY_AFTER, twice, 4, 8, then always 15 times it.
 
-    >>> [wait_after(n) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
+    >>> [wait_after(n, timedelta(minutes=1)) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
     [1, 2, 4, 8, 15, 15]
     """
-    return timedelta(minutes=min(2 ** (failures - 1), _LONGEST_WAIT))
+    times: int = min(2 ** (failures - 1), _LONGEST_WAIT)
+    return times * retry_after
 
 
-def why_wait(recent: Recent, now: datetime) -> str | None:
+def why_wait(recent: Recent, now: datetime, retry_after: timedelta) -> str | None:
     """Why the job must not be started now, as a sentence for people; None if it may."""
     if recent.in_progress:
         return f"run {recent.in_progress[:8]} is in progress"
     if recent.failures and recent.failed_at is not None:
-        until = recent.failed_at + wait_after(recent.failures)
+        until = recent.failed_at + wait_after(recent.failures, retry_after)
         if now < until:
             runs = "1 run" if recent.failures == 1 else f"{recent.failures} runs in a row"
             return f"{runs} failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, or by hand"
@@ -140,7 +141,7 @@ def new_messages(
     settings: dg.ResourceParam[Settings],
     impatient_kafka: dg.ResourceParam[OpenClient],
 ) -> dg.SensorResult:
-    wait = why_wait(recent_runs(context.instance, micro_batch.name), datetime.now(UTC))
+    wait = why_wait(recent_runs(context.instance, micro_batch.name), datetime.now(UTC), settings.retry_after)
     if wait:
         return dg.SensorResult(skip_reason=wait)
     try:
@@ -299,7 +300,7 @@ def _runs_of(ranges: list[dg.PartitionKeyRange], cursor: str | None, nothing: st
 def late_messages(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), datetime.now(UTC))
+    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), datetime.now(UTC), settings.retry_after)
     if wait:
         return dg.SensorResult(skip_reason=wait)
     if not lake.exists():

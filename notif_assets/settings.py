@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         timedelta(seconds=12),
         description="How often a micro-batch run starts while it keeps up; shorter is fresher and costs CPU.",
     )
+    retry_after: Duration = Field(
+        timedelta(minutes=1),
+        description="How long a sensor waits after a failed run; then twice, 4, 8 and at most 15 times that.",
+    )
     max_message_bytes: int = Field(16 * 2**20, ge=1, description="A longer value is rejected as oversized.")
     max_event_age: Duration = Field(
         timedelta(days=400), description="How long before its Kafka timestamp an event may lie."

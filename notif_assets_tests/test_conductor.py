@@ -186,6 +186,7 @@ def conductor(deploy: Deploy, webhook: Webhook) -> Iterator[Conductor]:
     deployment = deploy(
         4,
         NOTIF_RUN_EVERY="1s",
+        NOTIF_RETRY_AFTER="5s",
         NOTIF_GRACE="1s",
         NOTIF_WEBHOOK=f"http://127.0.0.1:{webhook.server_port}/hook",
         NOTIF_BATCH_MESSAGES="100",
@@ -243,7 +244,7 @@ def test_a_killed_run_is_followed_by_one_that_goes_on(conductor: Conductor) -> N
     run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
     until(lambda: _kill(conductor, run.run_id), "the death of its process")
     conductor.until_run("micro_batch", dg.DagsterRunStatus.FAILURE, already=failed)
-    conductor.until_counted()  # after a minute of rest
+    conductor.until_counted()
     assert_exact(conductor.deployment, conductor.truth)
 
 

@@ -55,11 +55,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
 # --- whether to start a run now ---------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 60), st.integers(0, 3600))
-def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_minutes(failed: int, seconds: int) -> None:
-    rest = wait_after(failed)
-    assert rest == timedelta(minutes=[1, 2, 4, 8, 15][min(failed, 5) - 1])
-    reason = why_wait(Recent(failures=failed, failed_at=NOW, reason="r"), NOW + timedelta(seconds=seconds))
+@given(st.integers(1, 60), st.integers(0, 3600), st.integers(1, 120))
+def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_times(
+    failed: int, seconds: int, first: int
+) -> None:
+    retry_after = timedelta(seconds=first)
+    rest = wait_after(failed, retry_after)
+    assert rest == timedelta(seconds=first * [1, 2, 4, 8, 15][min(failed, 5) - 1])
+    recent = Recent(failures=failed, failed_at=NOW, reason="r")
+    reason = why_wait(recent, NOW + timedelta(seconds=seconds), retry_after)
     assert (reason is None) == (timedelta(seconds=seconds) >= rest)
     if reason:
         assert f"{NOW + rest:%H:%M:%S}" in reason
@@ -67,9 +71,10 @@ def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_minutes(f
 
 
 def test_a_run_in_progress_goes_before_every_other_reason() -> None:
-    assert why_wait(Recent(), NOW) is None
+    a_minute = timedelta(minutes=1)
+    assert why_wait(Recent(), NOW, a_minute) is None
     recent = Recent(in_progress="0123456789abcdef", failures=3, failed_at=NOW, reason="r")
-    assert why_wait(recent, NOW + timedelta(days=1)) == "run 01234567 is in progress"
+    assert why_wait(recent, NOW + timedelta(days=1), a_minute) == "run 01234567 is in progress"
 
 
 @pytest.mark.parametrize(
