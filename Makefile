@@ -20,8 +20,9 @@ demo: install
 	$(BIN)/python -m notif_assets.demo $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) \
 		$(if $(PORT),--port $(PORT)) $(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
 
+# Twice as many workers as the cores of a small machine: the longest tests mostly wait for a daemon.
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check .

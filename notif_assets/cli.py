@@ -541,7 +541,7 @@ def report_panel(
     from notif_assets.reports import write_panel
 
     with _unknown():
-        rows = queries.panel(_existing_lake(settings), customer, channel)
+        rows = queries.panel(_existing_lake(settings), queries.today(settings), customer, channel)
     _write(out, partial(write_panel, rows, format=format))
 
 

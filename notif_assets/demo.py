@@ -288,7 +288,7 @@ def _watch(traffic: _Traffic, settings: Settings, dagster: "subprocess.Popen[byt
 def _line(produced: int, settings: Settings) -> str:
     ingested = _ingested(settings) or 0
     with Lake(settings.lake) as lake:
-        rows = queries.panel(lake, None, None).to_pylist()
+        rows = queries.panel(lake, queries.today(settings)).to_pylist()
     by_customer: dict[tuple[int, str], int] = {}
     for row in rows:
         customer = (row["customer_id"], row["customer_name"])

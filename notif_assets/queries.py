@@ -4,17 +4,22 @@ Belongs here: which rows a report holds for a customer, a channel, a period. Doe
 files (cli.py), pages (panel/).
 """
 
-from collections.abc import Iterator
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing import bill
-from notif_assets.billing.published import bill_of
-from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.core.days import day_of, days_between
+from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
+
+_SLICE = 20_000  # messages sorted at once
+_DAY = timedelta(days=1)
+_OPEN_DAYS = timedelta(days=1)  # before today: yesterday, until it closes
 
 
 class Unknown(Exception):  # noqa: N818 - an answer
@@ -23,8 +28,11 @@ class Unknown(Exception):  # noqa: N818 - an answer
 
 def customer_names(lake: Lake, customer_id: int | None = None) -> dict[int, str]:
     """The newest name of each known customer, or of one. Raises Unknown for one that never had a message."""
-    rows = lake.rows(lake.table("customer_panel").scan())
-    names = dict(zip(rows["customer_id"].to_pylist(), rows["customer_name"].to_pylist(), strict=True))
+    return _names(lake.rows(lake.table("customer_panel").scan()), customer_id)
+
+
+def _names(panel_rows: pa.Table, customer_id: int | None) -> dict[int, str]:
+    names = dict(zip(panel_rows["customer_id"].to_pylist(), panel_rows["customer_name"].to_pylist(), strict=True))
     if customer_id is None:
         return names
     if customer_id not in names:
@@ -32,13 +40,23 @@ def customer_names(lake: Lake, customer_id: int | None = None) -> dict[int, str]
     return {customer_id: names[customer_id]}
 
 
-def panel(lake: Lake, customer_id: int | None = None, channel: str | None = None) -> pa.Table:
-    """The panel's rows, of one customer and one channel if asked; a known customer has at least one row."""
-    known = customer_names(lake, customer_id)
-    rows = lake.rows(lake.table("customer_panel").scan())
-    rows = _of(rows, customer_id, channel)
+def today(settings: Settings, now: datetime | None = None) -> date:
+    """The billing day it is."""
+    return day_of(now or datetime.now(UTC), settings.zone)
+
+
+def panel(lake: Lake, day: date, customer_id: int | None = None, channel: str | None = None) -> pa.Table:
+    """The panel's rows on `day`, today; of one customer and one channel if asked. A known customer has at least one.
+
+    Until the day's first commit the table still holds the counts of a day before: then nothing of `day` is counted, and
+    updated_at says so.
+    """
+    whole = lake.rows(lake.table("customer_panel").scan())
+    known = _names(whole, customer_id)
+    if whole.num_rows and whole["billing_date"][0].as_py() < day:
+        whole = _replaced(whole, billing_date=day, notifications=0)
+    rows = _of(whole, customer_id, channel)
     if not rows.num_rows and customer_id is not None:
-        whole = lake.rows(lake.table("customer_panel").scan())
         empty = {
             "billing_date": whole["billing_date"][0].as_py(),
             "customer_id": customer_id,
@@ -51,6 +69,12 @@ def panel(lake: Lake, customer_id: int | None = None, channel: str | None = None
     return rows
 
 
+def minutes(lake: Lake, customer_id: int, start: datetime, end: datetime, channel: str | None = None) -> pa.Table:
+    """The customer's notifications per minute (of its beginning, UTC) and channel, start <= minute < end, in order."""
+    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=(start, end))
+    return lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
+
+
 def detailed(
     lake: Lake,
     customer_id: int | None = None,
@@ -60,13 +84,58 @@ def detailed(
 ) -> tuple[Iterator[pa.RecordBatch], dict[int, str]]:
     """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names."""
     names = customer_names(lake, customer_id)
-    only = (None, None) if customer_id is None else (customer_id, customer_id + 1)
-    messages = lake.table("notifications").scan(customer_id=only, event_datetime=(start, end))
-    return lake.stream("detailed", {"notifications": messages}, channel=channel), names
+    messages = lake.table("notifications")
+    if customer_id is None:
+        scan = messages.scan(event_datetime=(start, end))
+        return lake.stream("detailed", {"notifications": scan}, channel=channel), names
+    return _in_slices(lake, messages, customer_id, channel, start, end), names
+
+
+def _in_slices(
+    lake: Lake, messages: Table, customer_id: int, channel: str | None, start: datetime | None, end: datetime | None
+) -> Iterator[pa.RecordBatch]:
+    """One customer's messages, sorted a few thousand at a time: the first come at once, and memory stays flat.
+
+    The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
+    """
+    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=(start, end))
+    per_minute = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
+    edges, held = [start], 0
+    for minute, count in zip(per_minute["minute"].to_pylist(), per_minute["notifications"].to_pylist(), strict=True):
+        if held and held + count > _SLICE and minute != edges[-1]:
+            edges.append(minute)
+            held = 0
+        held += count
+    for low, high in pairwise([*edges, end]):
+        scan = messages.scan(customer_id=only(customer_id), event_datetime=(low, high))
+        yield from lake.stream("detailed", {"notifications": scan}, rows=_SLICE, channel=channel)
+
+
+def page(
+    lake: Lake,
+    customer_id: int,
+    channel: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    after: tuple[datetime, str] | None,
+    rows: int,
+) -> pa.Table:
+    """The next `rows` messages of a customer, as `detailed` has them, behind the event and message id `after`."""
+    low = after[0] if after else start
+    messages = lake.table("notifications").scan(customer_id=only(customer_id), event_datetime=(low, end))
+    moment, message_id = after or (None, None)
+    return lake.select(
+        "detailed_page",
+        {"notifications": messages},
+        channel=channel,
+        after_event=moment,
+        after_message_id=message_id,
+        most=rows,
+    )
 
 
 def bills(
-    lake: Lake, settings: Settings, days: list[date], customer_id: int | None = None, channel: str | None = None
+    lake: Lake, settings: Settings, days: Sequence[date], customer_id: int | None = None, channel: str | None = None
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
 
@@ -74,27 +143,52 @@ def bills(
     can't be priced.
     """
     known = customer_names(lake, customer_id)
-    lines, adjustments = [_nullable("daily_billing").empty_table()], [_nullable("billing_adjustments").empty_table()]
-    for day in days:
-        if bill.is_closed(lake, day):
-            day_lines, day_adjustments = bill_of(lake, day)
-            adjustments.append(_of(day_adjustments, customer_id, channel).cast(adjustments[0].schema))
-        else:
-            day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report")
-        day_lines = _of(day_lines.select(lines[0].schema.names), customer_id, channel)
-        if not day_lines.num_rows and customer_id is not None:
-            nothing = {
-                "billing_date": day,
-                "customer_id": customer_id,
-                "customer_name": known[customer_id],
-                "notifications": 0,
-                "amount": Decimal(0),
-                "currency": "BRL",
-                "status": "final" if bill.is_closed(lake, day) else "provisional",
-            }
-            day_lines = pa.Table.from_pylist([nothing], schema=lines[0].schema)
-        lines.append(day_lines.cast(lines[0].schema))
-    return pa.concat_tables(lines), pa.concat_tables(adjustments)
+    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist()).intersection(days)
+    partitions = {(day,) for day in closed}
+    written, adjustments = (
+        _of(lake.rows(lake.table(name).scan(partitions, customer_id=only(customer_id))), None, channel).cast(
+            _nullable(name)
+        )
+        for name in ("daily_billing", "billing_adjustments")
+    )
+    lines = [written]
+    for day in (day for day in days if day not in closed):
+        day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
+        lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
+    if customer_id is not None:
+        there = {day for table in lines for day in table["billing_date"].to_pylist()}
+        nothing = {
+            "customer_id": customer_id,
+            "customer_name": known[customer_id],
+            "notifications": 0,
+            "amount": Decimal(0),
+            "currency": "BRL",
+        }
+        lines += [
+            pa.Table.from_pylist(
+                [{**nothing, "billing_date": day, "status": "final" if day in closed else "provisional"}],
+                schema=written.schema,
+            )
+            for day in days
+            if day not in there
+        ]
+    return pa.concat_tables(lines), adjustments
+
+
+def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
+    """The newest days that have a bill on `day`, newest first: those that are closed, and the open ones after them."""
+    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+    first_open = max((d for d in closed if d <= day), default=date.min) + _DAY
+    open_days = days_between(max(first_open, day - _OPEN_DAYS), day)
+    return sorted(closed | set(open_days), reverse=True)[:most]
+
+
+def _replaced(rows: pa.Table, **values: object) -> pa.Table:
+    for name, value in values.items():
+        at = rows.schema.get_field_index(name)
+        field = rows.schema.field(at)
+        rows = rows.set_column(at, field, pa.repeat(pa.scalar(value, field.type), rows.num_rows))
+    return rows
 
 
 def _of(rows: pa.Table, customer_id: int | None, channel: str | None) -> pa.Table:

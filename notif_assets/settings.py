@@ -104,6 +104,26 @@ class Settings(BaseSettings):
         None, description="An http(s) address that is told what fails, as Slack, Teams and Mattermost take it."
     )
 
+    panel_key: SecretStr | None = Field(
+        None,
+        description="Signs the panel's tokens: a secret of 32 bytes or more, or a public key in PEM, which verifies "
+        "what a platform signed with its private half; unset: a secret that is made once, in NOTIF_DATA/panel.key.",
+    )
+    panel_old_key: SecretStr | None = Field(
+        None, description="The key before it, whose tokens are still good while keys are changed."
+    )
+    panel_url: str = Field("http://127.0.0.1:8000", description="Where people reach the panel; links begin with it.")
+    panel_memory: str = Field("200MB", description="Memory of the panel's DuckDB; it spills to disk past it.")
+    panel_exports: int = Field(10, ge=1, description="Exports that one token may begin in a minute.")
+    dagster_url: str = Field("http://127.0.0.1:3000", description="The Dagster UI that the operator's page links to.")
+
+    @field_validator("panel_url", "dagster_url")
+    @classmethod
+    def _base_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("want an address that begins with http:// or https://")
+        return value.rstrip("/")
+
     @field_validator("webhook")
     @classmethod
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:

@@ -270,12 +270,12 @@ def test_after_a_power_cut_in_the_middle_of_a_run_it_goes_on_by_itself(conductor
 
 
 def test_a_full_queue_is_worked_off_and_messages_come_first(conductor: Conductor) -> None:
-    for _ in range(9):
+    for _ in range(6):
         _launch(conductor, "all_checks", {})
     conductor.send(300)
     conductor.until_counted()
     assert_exact(conductor.deployment, conductor.truth)
-    until(lambda: len(conductor.runs("all_checks", dg.DagsterRunStatus.SUCCESS)) >= 9, "the end of the queue")
+    until(lambda: len(conductor.runs("all_checks", dg.DagsterRunStatus.SUCCESS)) >= 6, "the end of the queue")
     counted = conductor.runs("micro_batch", dg.DagsterRunStatus.SUCCESS)[0]
     last = max(record.start_time or 0 for record in conductor.runs("all_checks"))
     assert (counted.start_time or last) < last

@@ -18,7 +18,7 @@ from notif_assets.ingest.ledger import complete_until, deduplicated_through, pla
 from notif_assets.ingest.pump import execute_planned
 from notif_assets.ingest.truth import offsets_taken_once, repeated_messages
 from notif_assets.kafka.client import KafkaClient
-from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, only, until_committed
 from notif_assets.reports import write_billing
 from notif_assets.settings import Settings
 
@@ -127,13 +127,14 @@ def is_closed(lake: Lake, day: date) -> bool:
     return bool(_rows_of(lake, lake.table("billing_days"), day))
 
 
-def lines_of(lake: Lake, settings: Settings, day: date, status: Status, run_id: str) -> tuple[pa.Table, int]:
-    """The day's lines as they would be billed now, and the batch up to which they count; nothing is written.
-
-    Raises BillRefused for a channel without exactly one price.
+def lines_of(
+    lake: Lake, settings: Settings, day: date, status: Status, run_id: str, customer_id: int | None = None
+) -> tuple[pa.Table, int]:
+    """The day's lines, or those of one customer, as they would be billed now, and the batch up to which they count;
+    nothing is written. Raises BillRefused for a channel without exactly one price.
     """
     version, listed = prices_in_force(lake)
-    counts, through = _recount(lake, settings, day)
+    counts, through = _recount(lake, settings, day, customer_id)
     prices = _refuse_unpriced(lake, day, counts, version, listed)
     return _lines(lake, counts, prices, day, version, status, through, run_id), through
 
@@ -326,11 +327,12 @@ def _readmitted(lake: Lake, settings: Settings, day: date, counted: int) -> pa.T
     )
 
 
-def _recount(lake: Lake, settings: Settings, day: date) -> tuple[pa.Table, int]:
+def _recount(lake: Lake, settings: Settings, day: date, customer_id: int | None = None) -> tuple[pa.Table, int]:
     """The day counted anew from minute_aggregates, and the batch up to which that counts."""
     aggregates = lake.table("minute_aggregates")
     start, end = day_bounds(day, settings.zone)
-    return lake.select("day_counts", {"minutes": aggregates.scan(minute=(start, end))}), aggregates.watermark
+    minutes = aggregates.scan(minute=(start, end), customer_id=only(customer_id))
+    return lake.select("day_counts", {"minutes": minutes}), aggregates.watermark
 
 
 def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, listed: pa.Table) -> pa.Table:

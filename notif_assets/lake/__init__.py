@@ -2,7 +2,7 @@
 
 from notif_assets.lake.lake import Lake, duckdb_config, until_committed
 from notif_assets.lake.schemas import SCHEMAS, Schema
-from notif_assets.lake.tables import LakeError, LostRace, Scan, Table, literal
+from notif_assets.lake.tables import LakeError, LostRace, Scan, Table, literal, only
 
 __all__ = [
     "SCHEMAS",
@@ -14,5 +14,6 @@ __all__ = [
     "Table",
     "duckdb_config",
     "literal",
+    "only",
     "until_committed",
 ]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -97,6 +98,7 @@ class Table:
         """Opens the table, or creates it empty. Raises LakeError if another tool gave it features we don't write."""
         self.schema = schema
         self.path = root / schema.name
+        self._files: tuple[int, pa.Table] | None = None  # of one version: a lake of months has thousands of files
         if _MISREAD & set(str(self.path.absolute())):
             raise LakeError(f"the lake {root} can't be used: choose a NOTIF_LAKE without {' '.join(sorted(_MISREAD))}")
         try:
@@ -145,6 +147,11 @@ class Table:
     def version(self) -> int:
         """The Delta version of the snapshot."""
         return self._delta.version()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the log has a newer version than the snapshot; costs microseconds."""
+        return (self.path / "_delta_log" / f"{self.version + 1:020}.json").exists()
 
     @property
     def watermark(self) -> int:
@@ -294,22 +301,20 @@ class Table:
         files = self.files()
         if not files.num_rows:
             return self.scan_files([], **bounds)
-        keep = [True] * files.num_rows
+        keep = pa.repeat(True, files.num_rows)
         by = self.schema.partition_by
         if partitions is not None and by:
-            keep = [partition in partitions for partition in self._partitions(files)]
+            keep = pa.array([partition in partitions for partition in self._partitions(files)])
         for column, (low, high) in bounds.items():
             edges = [f"partition.{column}"] * 2 if column in by else [f"min.{column}", f"max.{column}"]
             if edges[0] not in files.column_names:
                 continue
-            ranges = zip(*(files[edge].to_pylist() for edge in edges), strict=True)
-            for i, (smallest, largest) in enumerate(ranges):
-                if isinstance(largest, datetime):
-                    largest += _STATISTICS_PRECISION
-                if smallest is not None and (
-                    (low is not None and largest < low) or (high is not None and smallest >= high)
-                ):
-                    keep[i] = False
+            smallest, largest = (files[edge] for edge in edges)
+            if low is not None:
+                reach = low - _STATISTICS_PRECISION if isinstance(low, datetime) else low
+                keep = pc.and_(keep, pc.fill_null(pc.greater_equal(largest, pa.scalar(reach, largest.type)), True))
+            if high is not None:
+                keep = pc.and_(keep, pc.fill_null(pc.less(smallest, pa.scalar(high, smallest.type)), True))
         return self._scan_of(files, keep, bounds)
 
     def scan_holding(self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]]) -> Scan:
@@ -322,17 +327,19 @@ class Table:
             return self.scan_files([])
         sought = {partition: np.unique(values) for partition, values in wanted.items()}
         lows, highs = (files[f"{bound}.{column}"].to_pylist() for bound in ("min", "max"))
-        keep = [
-            partition in sought and (low is None or _any_between(sought[partition], low, high))
-            for partition, low, high in zip(self._partitions(files), lows, highs, strict=True)
-        ]
+        keep = pa.array(
+            [
+                partition in sought and (low is None or _any_between(sought[partition], low, high))
+                for partition, low, high in zip(self._partitions(files), lows, highs, strict=True)
+            ]
+        )
         return self._scan_of(files, keep, {})
 
     def _partitions(self, files: pa.Table) -> Iterator[tuple[Value, ...]]:
         return zip(*(files[f"partition.{column}"].to_pylist() for column in self.schema.partition_by), strict=True)
 
-    def _scan_of(self, files: pa.Table, keep: list[bool], bounds: Mapping[str, Bounds]) -> Scan:
-        kept = files.filter(pa.array(keep))
+    def _scan_of(self, files: pa.Table, keep: pa.Array, bounds: Mapping[str, Bounds]) -> Scan:
+        kept = files.filter(keep)
         return Scan(
             self.schema,
             tuple(str(self.path / name) for name in kept["path"].to_pylist()),
@@ -366,7 +373,14 @@ class Table:
 
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
-        return pa.table(self._delta.get_add_actions(flatten=True))
+        if self._files is None or self._files[0] != self.version:
+            self._files = self.version, pa.table(self._delta.get_add_actions(flatten=True))
+        return self._files[1]
+
+
+def only(value: int | None) -> Bounds:
+    """The bounds of a scan that hold one value; None: every value."""
+    return (None, None) if value is None else (value, value + 1)
 
 
 def literal(value: Value) -> str:

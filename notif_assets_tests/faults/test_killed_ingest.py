@@ -25,7 +25,7 @@ FLOW = (
     "customer_panel",
 )
 _SMALL = {"NOTIF_BATCH_MESSAGES": "60", "NOTIF_RUN_MESSAGES": "240"}  # many commits, several runs a process
-_COMMITS = 30  # about as many as the traffic between two kills causes
+_COMMITS = 20  # about as many as the traffic between two kills causes
 _LEVEL = "no table behind another"
 
 
@@ -42,7 +42,7 @@ def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     landed: Counter[str] = Counter()
     kills = finished = 0
     while kills < rounds:
-        truth.send(deployment, seed + kills + finished + 1, 400, start)
+        truth.send(deployment, seed + kills + finished + 1, 250, start)
         where = _killed_at_work(deployment, chance.randint(1, _COMMITS), chance.uniform(0, 0.2))
         if where is None:
             finished += 1

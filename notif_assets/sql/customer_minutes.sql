@@ -1,0 +1,6 @@
+-- One customer's notifications per minute and channel.
+-- Input: minutes (minute_aggregates of the customer and the period asked).
+select minute, channel, notifications
+from minutes
+where $channel is null or channel = $channel
+order by minute, channel
