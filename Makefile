@@ -15,10 +15,11 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-# The whole system with live traffic; FOR=90 ends by itself and reconciles. RATE, PORT and KAFKA_PORT as well.
+# The whole system with live traffic; FOR=90 ends by itself and reconciles. RATE, PORT, PANEL_PORT, KAFKA_PORT as well.
 demo: install
 	$(BIN)/python -m notif_assets.demo $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) \
-		$(if $(PORT),--port $(PORT)) $(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
+		$(if $(PORT),--port $(PORT)) $(if $(PANEL_PORT),--panel-port $(PANEL_PORT)) \
+		$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
 
 # Twice as many workers as the cores of a small machine: the longest tests mostly wait for a daemon.
 test: install

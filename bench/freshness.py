@@ -38,7 +38,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="notif-assets-freshness-") as folder:
         data = Path(folder) / "demo"
         command = [sys.executable, "-m", "notif_assets.demo", "--for", str(arguments.minutes * 60)]
-        command += ["--rate", str(arguments.rate), "--data", str(data), "--port", "3999", "--kafka-port", "9999"]
+        command += [
+            "--rate",
+            str(arguments.rate),
+            "--data",
+            str(data),
+            "--port",
+            "3999",
+            "--panel-port",
+            "8999",
+            "--kafka-port",
+            "9999",
+        ]
         used = []
         with subprocess.Popen(command, cwd=_ROOT) as demo:
             while demo.poll() is None:

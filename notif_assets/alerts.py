@@ -12,7 +12,10 @@ from typing import Any
 from urllib.error import HTTPError
 
 import dagster as dg
+import sqlalchemy as db
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from pydantic import SecretStr
 
 _SECONDS = 5.0
@@ -43,6 +46,18 @@ def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckK
             name = f"check {key.name} of {key.asset_key.to_user_string()}"
             failing[name] = f"{found.description or 'see its page'} (run {record.run_id[:8]})"
     return failing
+
+
+def known_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckKey]:
+    """Every check that was ever made, for who has no definitions at hand."""
+    events = instance.event_log_storage
+    if not isinstance(events, SqlEventLogStorage):
+        return []
+    made = AssetCheckExecutionsTable.c
+    with events.index_connection() as connection:
+        found = connection.execute(db.select(made.asset_key, made.check_name).distinct()).fetchall()
+    keys = ((dg.AssetKey.from_db_string(asset), name) for asset, name in found)
+    return [dg.AssetCheckKey(asset, name) for asset, name in keys if asset is not None]
 
 
 def failing_jobs(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dict[str, str]:

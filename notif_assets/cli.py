@@ -714,6 +714,62 @@ def _unknown() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
+# --- the panel --------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every one.")
+@click.pass_obj
+def panel(settings: Settings, port: int, host: str) -> None:
+    """Serve the panel: customers' pages, the operator's page, and the API under /api/v1. Ctrl-C ends it.
+
+    It only reads the lake. Who may see what is said by tokens; `notif-assets token` mints them.
+
+    \b
+    Example: notif-assets panel --port 8000
+    """
+    from notif_assets.panel.app import serve
+    from notif_assets.processes import use_our_dagster
+
+    use_our_dagster(settings)
+    with _panel_keys():
+        serve(settings, host, port, lambda: click.echo(f"panel at http://{host}:{port}; Ctrl-C ends it"))
+
+
+@main.command()
+@click.option("--customer", type=click.IntRange(1, 2**63 - 1), help="For this customer (id).")
+@click.option("--operator", is_flag=True, help="For an operator, who sees every customer.")
+@click.option(
+    "--days", default=30.0, show_default=True, type=click.FloatRange(0, 3650, min_open=True), help="How long."
+)
+@click.option("--link", is_flag=True, help="The address that takes the token, instead of the token alone.")
+@click.pass_obj
+def token(settings: Settings, customer: int | None, operator: bool, days: float, link: bool) -> None:
+    """Mint a token for the panel: whoever has it sees that customer's numbers, or everybody's, until it expires.
+
+    \b
+    Example: notif-assets token --customer 7494212 --days 30 --link
+    """
+    from notif_assets.panel.tokens import Keys
+
+    if operator == (customer is not None):
+        raise click.UsageError("say for whom: --customer ID or --operator")
+    with _panel_keys():
+        minted = Keys.of(settings).mint(customer, timedelta(days=days))
+    click.echo(f"{settings.panel_url}/entrar?t={minted}" if link else minted)
+
+
+@contextmanager
+def _panel_keys() -> Iterator[None]:
+    from notif_assets.panel.tokens import KeyRefused
+
+    try:
+        yield
+    except KeyRefused as error:
+        raise click.ClickException(str(error)) from None
+
+
 # --- upkeep -----------------------------------------------------------------------------------------------------------
 
 

@@ -34,8 +34,9 @@ from notif_assets.cli import open_runs
 from notif_assets.ingest.pump import committed_ends
 from notif_assets.kafka.broker import LOOPBACK, BrokerNotStarted, EmbeddedBroker
 from notif_assets.kafka.client import KafkaError
-from notif_assets.kafka.traffic import Tally, produce
+from notif_assets.kafka.traffic import ACME, Tally, produce
 from notif_assets.lake import Lake
+from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 
 RATE = 1157
@@ -43,6 +44,7 @@ RATE = 1157
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ENDLESS = timedelta(days=365)
+_LINKS_LAST = timedelta(days=1)
 _LINE_SECONDS = 10
 _START_SECONDS = 180
 _CATCH_UP_SECONDS = 240
@@ -57,6 +59,15 @@ _SAMPLES = {
 
 class DemoFailed(Exception):  # noqa: N818 - one line for whoever typed the command
     """The demo can't go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class _Ports:
+    """Of the Dagster UI, the panel and the broker."""
+
+    dagster: int
+    panel: int
+    kafka: int
 
 
 class _Stop:
@@ -110,12 +121,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--for", dest="seconds", type=float, help="seconds of traffic, then reconcile and end")
     parser.add_argument("--rate", type=int, default=RATE, help="messages a second")
     parser.add_argument("--port", type=int, default=3000, help="port of the Dagster UI")
+    parser.add_argument("--panel-port", type=int, default=8000, help="port of the panel")
     parser.add_argument("--kafka-port", type=int, default=9092, help="port of the broker")
     parser.add_argument("--data", type=Path, default=Path("data") / "demo", help="folder, emptied at every start")
     asked = parser.parse_args(arguments)
     stop = _Stop()
     try:
-        return _demo(asked.seconds, asked.rate, asked.port, asked.kafka_port, asked.data.absolute(), stop)
+        ports = _Ports(asked.port, asked.panel_port, asked.kafka_port)
+        return _demo(asked.seconds, asked.rate, ports, asked.data.absolute(), stop)
     except KeyboardInterrupt:  # while a run in this process has the signal for itself
         return _INTERRUPTED
     except (DemoFailed, BrokerNotStarted) as failed:
@@ -125,18 +138,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _demo(seconds: float | None, rate: int, port: int, kafka_port: int, data: Path, stop: _Stop) -> int:
+def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: _Stop) -> int:
     with ExitStack() as opened:
         opened.enter_context(_alone(data))
-        _require_free(port, "PORT")
-        _require_free(kafka_port, "KAFKA_PORT")
-        settings = _prepare(data, kafka_port)
-        broker = opened.enter_context(EmbeddedBroker(kafka_port, settings.topic))
+        _require_free(ports.dagster, "PORT")
+        _require_free(ports.panel, "PANEL_PORT")
+        _require_free(ports.kafka, "KAFKA_PORT")
+        settings = _prepare(data, ports)
+        broker = opened.enter_context(EmbeddedBroker(ports.kafka, settings.topic))
         _say(f"starting Dagster …  (its log: {data / 'dagster.log'})")
         _load_prices(settings)
-        dagster = opened.enter_context(_dagster(data, port, stop))
-        _wait(lambda: _ingested(settings) is not None, _START_SECONDS, "the first run of the sensor", dagster, stop)
-        _say(f"Dagster UI      http://{LOOPBACK}:{port}   (assets, runs, checks, sensors and schedules)")
+        parts = opened.enter_context(_parts(data, ports, stop))
+        _wait(lambda: _ingested(settings) is not None, _START_SECONDS, "the first run of the sensor", parts, stop)
+        keys = Keys.of(settings)
+        for name, customer_id in (("Acme, a customer", ACME), ("the operator", None)):
+            _say(f"panel           {settings.panel_url}/entrar?t={keys.mint(customer_id, _LINKS_LAST)}   ({name})")
+        _say(f"Dagster UI      {settings.dagster_url}   (assets, runs, checks, sensors and schedules)")
         _say(f"Kafka           {broker.bootstrap}, topic {settings.topic}, {rate} messages a second")
         _say(f"lake            {settings.lake}   (Delta tables: DuckDB, pandas, Spark)")
         _say(f"inbox           {settings.inbox}   (drop invoices/*.csv or chatbot/date=…/hour=….json)")
@@ -145,7 +162,7 @@ def _demo(seconds: float | None, rate: int, port: int, kafka_port: int, data: Pa
         thread = traffic.start(stop.asked)
         opened.callback(thread.join, _STOP_SECONDS)
         started_on = datetime.now(UTC).date()
-        _watch(traffic, settings, dagster, stop)
+        _watch(traffic, settings, parts, stop)
         if traffic.problem:
             raise DemoFailed(traffic.problem)
         if stop.asked.is_set():
@@ -154,9 +171,9 @@ def _demo(seconds: float | None, rate: int, port: int, kafka_port: int, data: Pa
         assert traffic.tally is not None
         produced = traffic.tally.produced
         _say(f"{produced} messages produced; catching up …")
-        _wait(lambda: _ingested(settings) == produced, _CATCH_UP_SECONDS, "all messages to be counted", dagster, stop)
+        _wait(lambda: _ingested(settings) == produced, _CATCH_UP_SECONDS, "all messages to be counted", parts, stop)
         _say(_line(produced, settings))
-        _wait(lambda: _samples_are_in(settings), _CATCH_UP_SECONDS, "the sample files to be imported", dagster, stop)
+        _wait(lambda: _samples_are_in(settings), _CATCH_UP_SECONDS, "the sample files to be imported", parts, stop)
         days = sorted({started_on, datetime.now(UTC).date()})
         _bill(settings, days)
         return 0 if _reconcile(settings, traffic.tally, days) else 1
@@ -187,12 +204,12 @@ def _require_free(port: int, variable: str) -> None:
             ) from None
 
 
-def _prepare(data: Path, kafka_port: int) -> Settings:
+def _prepare(data: Path, ports: _Ports) -> Settings:
     """An empty folder with the samples in its inbox; sets this process's environment, which Dagster's inherit.
 
     Nothing of whoever types the command is used or touched: no setting of theirs, no lake, no Dagster storage.
     """
-    ours = ("lake", "inbox", "reports", "dagster", "dagster.log")
+    ours = ("lake", "inbox", "reports", "dagster", "dagster.log", "panel.log", "panel.key")
     if any(entry.name not in ours for entry in data.iterdir()):
         raise DemoFailed(f"{data} holds something else than a demo: choose another folder")
     for name in ours:
@@ -205,7 +222,9 @@ def _prepare(data: Path, kafka_port: int) -> Settings:
         "NOTIF_LAKE": str(data / "lake"),
         "NOTIF_INBOX": str(data / "inbox"),
         "NOTIF_REPORTS": str(data / "reports"),
-        "NOTIF_KAFKA_BOOTSTRAP": f"{LOOPBACK}:{kafka_port}",
+        "NOTIF_KAFKA_BOOTSTRAP": f"{LOOPBACK}:{ports.kafka}",
+        "NOTIF_PANEL_URL": f"http://{LOOPBACK}:{ports.panel}",
+        "NOTIF_DAGSTER_URL": f"http://{LOOPBACK}:{ports.dagster}",
         "NOTIF_TOPIC": "notifications",
         "NOTIF_TIMEZONE": "UTC",  # the generator counts by UTC date
         "DAGSTER_HOME": str(_ROOT),
@@ -224,16 +243,29 @@ def _load_prices(settings: Settings) -> None:
         runs.run("prices_job", {"prices": {"file": str(prices)}})
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A process of the demo, by the name that people know it by."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+
+
 @contextmanager
-def _dagster(data: Path, port: int, stop: _Stop) -> Iterator["subprocess.Popen[bytes]"]:
-    """`dagster dev`: the UI, the daemon with its sensors and schedules, and the code they load."""
-    command = ["-m", "dagster", "dev", "-w", "workspace.yaml", "--host", LOOPBACK, "--port", str(port)]
-    with (data / "dagster.log").open("wb") as log:
-        process = _start(command, log)
-        try:
-            yield process
-        finally:
-            _end(process, stop)
+def _parts(data: Path, ports: _Ports, stop: _Stop) -> Iterator[list[_Part]]:
+    """`dagster dev` (the UI, the daemon with its sensors and schedules, and the code they load), and the panel."""
+    commands = {
+        "dagster": ["dagster", "dev", "-w", "workspace.yaml", "--host", LOOPBACK, "--port", str(ports.dagster)],
+        "panel": ["notif_assets.cli", "panel", "--port", str(ports.panel)],
+    }
+    with ExitStack() as opened:
+        parts = []
+        for name, (module, *arguments) in commands.items():
+            log = opened.enter_context((data / f"{name}.log").open("wb"))
+            part = _Part(name, _start(["-m", module, *arguments], log))
+            opened.callback(_end, part.process, stop)
+            parts.append(part)
+        yield parts
 
 
 def _start(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -255,31 +287,31 @@ def _end(process: "subprocess.Popen[bytes]", stop: _Stop) -> None:
     process.wait()
 
 
-def _wait(
-    condition: Callable[[], bool], seconds: float, what: str, dagster: "subprocess.Popen[bytes]", stop: _Stop
-) -> None:
+def _wait(condition: Callable[[], bool], seconds: float, what: str, parts: list[_Part], stop: _Stop) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if stop.asked.wait(1):
             raise DemoFailed("stopped")
-        _require_alive(dagster)
+        _require_alive(parts)
         if time.monotonic() > deadline:
             raise DemoFailed(f"waited {seconds:g} s for {what}: see the log of Dagster")
 
 
-def _require_alive(dagster: "subprocess.Popen[bytes]") -> None:
-    if dagster.poll() is not None:
-        raise DemoFailed(f"Dagster ended by itself (exit code {dagster.returncode}): see its log")
+def _require_alive(parts: list[_Part]) -> None:
+    for part in parts:
+        code = part.process.poll()
+        if code is not None:
+            raise DemoFailed(f"{part.name} ended by itself (exit code {code}): see {part.name}.log")
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
-def _watch(traffic: _Traffic, settings: Settings, dagster: "subprocess.Popen[bytes]", stop: _Stop) -> None:
+def _watch(traffic: _Traffic, settings: Settings, parts: list[_Part], stop: _Stop) -> None:
     """A line every ten seconds, until the traffic ends or somebody stops it."""
     next_line = time.monotonic() + _LINE_SECONDS
     while not traffic.ended.wait(0.2) and not stop.asked.is_set():
-        _require_alive(dagster)
+        _require_alive(parts)
         if time.monotonic() >= next_line:
             _say(_line(traffic.produced, settings))
             next_line += _LINE_SECONDS

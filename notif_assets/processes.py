@@ -18,8 +18,19 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
+from notif_assets.settings import Settings
+
+_ROOT = Path(__file__).resolve().parents[1]
+
 PROCESS = "notif_assets/process"
 """The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
+
+
+def use_our_dagster(settings: Settings) -> None:
+    """Names the Dagster instance in this process's environment, unless it is named there already."""
+    if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
+        os.environ["DAGSTER_HOME"] = str(_ROOT)
+    os.environ.setdefault("DAGSTER_STORE", str(settings.data.absolute() / "dagster"))
 
 
 def store() -> Path:

@@ -5,7 +5,8 @@ files (cli.py), pages (panel/).
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from notif_assets.billing import bill
 from notif_assets.core.days import day_of, days_between
+from notif_assets.ingest.ledger import read_batch
 from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
 
@@ -181,6 +183,40 @@ def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
     first_open = max((d for d in closed if d <= day), default=date.min) + _DAY
     open_days = days_between(max(first_open, day - _OPEN_DAYS), day)
     return sorted(closed | set(open_days), reverse=True)[:most]
+
+
+@dataclass(frozen=True)
+class IngestState:
+    """The newest batch: when it was planned, and how many offsets Kafka held beyond it then."""
+
+    batch: int
+    planned_at: datetime
+    lag: int
+
+
+def ingest_state(lake: Lake) -> IngestState | None:
+    """How far ingestion is; None before the first batch."""
+    ledger = lake.table("ingest_batches")
+    if not ledger.watermark:
+        return None
+    newest = read_batch(lake, ledger, ledger.watermark)
+    return IngestState(newest.number, newest.planned_at, newest.lag)
+
+
+def rejected_by_reason(lake: Lake, since: date) -> dict[str, int]:
+    """Messages rejected since the beginning of a UTC day, the most frequent reason first."""
+    rejected = lake.table("rejected_notifications").scan(ingest_date=(since, None))
+    rows = lake.select("rejected_counts", {"rejected": rejected})
+    return dict(zip(rows["reason"].to_pylist(), rows["messages"].to_pylist(), strict=True))
+
+
+def hourly_totals(lake: Lake, since: datetime) -> dict[datetime, int]:
+    """All customers' notifications per hour since then."""
+    rows = lake.select("hour_counts", {"minutes": lake.table("minute_aggregates").scan(minute=(since, None))})
+    return {
+        datetime.combine(row["event_date"], time(row["event_hour"]), UTC): row["notifications"]
+        for row in rows.to_pylist()
+    }
 
 
 def _replaced(rows: pa.Table, **values: object) -> pa.Table:

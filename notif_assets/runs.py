@@ -18,11 +18,10 @@ import dagster as dg
 from notif_assets.definitions import build_definitions
 from notif_assets.jobs import CHECKS
 from notif_assets.partitions import range_tags
-from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, store
+from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, store, use_our_dagster
 from notif_assets.pruning import prune_runs
 from notif_assets.settings import Settings
 
-_ROOT = Path(__file__).resolve().parents[1]
 _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -44,9 +43,7 @@ class Runs:
         self._tags = {"dagster/max_retries": "0"}
 
     def __enter__(self) -> Self:
-        if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
-            os.environ["DAGSTER_HOME"] = str(_ROOT)
-        os.environ.setdefault("DAGSTER_STORE", str(self._settings.data.absolute() / "dagster"))
+        use_our_dagster(self._settings)
         recorded = "DAGSTER_HOME" in os.environ
         with _alone(store()) if recorded else nullcontext():
             instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from hypothesis import settings
 
 from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.lake import Lake
@@ -13,6 +14,10 @@ from notif_assets_tests.cli.deployment import Deployment
 from notif_assets_tests.daemon import ROOT, Daemon
 
 _numbers = itertools.count()
+
+# How long an example takes says more of what else runs on the machine.
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 
 # Files are dealt to the workers in this order: one that takes minutes must not be the last one begun.
 _LONGEST = ("test_conductor.py", "test_killed_ingest.py", "test_demo.py", "test_killed_close.py", "test_races.py")

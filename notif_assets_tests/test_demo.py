@@ -4,6 +4,7 @@ Belongs here: the demo as a process of its own. Doesn't: what its parts do.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from notif_assets.kafka.traffic import ACME
 from notif_assets_tests.cli.deployment import a_free_port, processes_of, until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +29,7 @@ class Demo:
 
     def __init__(self, home: Path, *options: str) -> None:
         self.data = home / "demo"
-        self.ports = (a_free_port(), a_free_port())
+        self.ports = (a_free_port(), a_free_port(), a_free_port())
         self.output = home / "output.txt"
         self.options = options
 
@@ -34,6 +37,7 @@ class Demo:
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
         command = [sys.executable, "-m", "notif_assets.demo", "--data", str(self.data), *self.options]
         command += ["--port", str(self.ports[0]), "--kafka-port", str(self.ports[1])]
+        command += ["--panel-port", str(self.ports[2])]
         with self.output.open("wb") as output:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
         try:
@@ -74,6 +78,9 @@ def test_two_ctrl_c_end_all_that_it_started(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
     with demo.running() as process:
         until(lambda: "produced" in demo.said or process.poll() is not None, "the first line")
+        links = re.findall(r"http://\S+/entrar\?t=\S+", demo.said)
+        pages = [httpx.Client(follow_redirects=True).get(link) for link in links]
+        assert [(page.status_code, page.url.path) for page in pages] == [(200, f"/clientes/{ACME}"), (200, "/operador")]
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, demo.said
@@ -91,7 +98,7 @@ def test_ctrl_c_while_it_starts_ends_it_too(tmp_path: Path) -> None:
     demo.assert_nothing_left()
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_busy_port_is_named_and_nothing_is_started(tmp_path: Path, which: int) -> None:
     demo = Demo(tmp_path)
     with socket.socket() as busy:
@@ -100,7 +107,7 @@ def test_a_busy_port_is_named_and_nothing_is_started(tmp_path: Path, which: int)
         with demo.running() as process:
             assert process.wait(60) == 1
     assert f"port {demo.ports[which]} is taken" in demo.said
-    assert f"{('PORT', 'KAFKA_PORT')[which]}=" in demo.said
+    assert f"{('PORT', 'KAFKA_PORT', 'PANEL_PORT')[which]}=" in demo.said
     assert not (demo.data / "lake").exists()
 
 

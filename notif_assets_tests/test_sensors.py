@@ -116,7 +116,7 @@ def test_each_failure_is_told_when_it_begins_and_when_it_ends(told: dict[str, st
 
 
 @given(st.sets(st.dates(date(2018, 12, 28), date(2019, 3, 5))))
-@effort(max_examples=50, deadline=None)
+@effort(max_examples=50)
 def test_ranges_hold_exactly_the_partitions_asked_for_and_are_the_fewest(days: set[date]) -> None:
     existing = sorted(str(day) for day in days if day >= date(2019, 1, 1))
     found = key_ranges(answer_days, map(str, days))

@@ -22,6 +22,9 @@ DUPLICATES = 0.01
 LATE = 0.002
 BROKEN = 0.001
 
+ACME = 7494212
+"""The document's customer, the one with the most messages."""
+
 CHANNELS = ("Whatsapp", "SMS", "Email", "Push", "Telegram")
 _CHANNEL_WEIGHTS = (80, 9, 6, 3, 2)
 _ZIPF = 1.1
@@ -74,7 +77,7 @@ def messages(seed: int, customers: int, start: datetime, rate: float, tally: Tal
     """Messages without end, `rate` a second from `start` (with an offset) on; counted into `tally` as they are taken.
 
     The same arguments give the same messages. Customers follow a Zipf distribution; the first is the document's
-    Acme, 7494212. Of all messages about 1 % are sent again within the next thousands, the same bytes; 2 in 1,000 are
+    Acme. Of all messages about 1 % are sent again within the next thousands, the same bytes; 2 in 1,000 are
     late by seconds to 40 days; 1 in 1,000 is broken in one of BROKEN_KINDS.
     """
     if start.tzinfo is None or rate <= 0 or customers < 1:
@@ -150,7 +153,7 @@ class _Clock:
 
 def _customers(number: int, random: Random) -> tuple[list[int], list[str]]:
     """Ids and, for each, how its messages begin: one id, one name."""
-    ids = [7494212, *random.sample(range(1_000_000, 7_000_000), number - 1)]
+    ids = [ACME, *random.sample(range(1_000_000, 7_000_000), number - 1)]
     names = ["Acme", *(f"{_COMPANIES[id % len(_COMPANIES)]} {id % 1000}" for id in ids[1:])]
     return ids, [
         f'{{"customer_id":{id},"customer_name":"{name}","message_id":"' for id, name in zip(ids, names, strict=True)

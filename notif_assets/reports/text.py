@@ -57,7 +57,21 @@ def money(amount: Decimal, currency: str) -> str:
     >>> money(Decimal("1000.00"), "BRL")
     'R$ 1000,00'
     """
-    return f"{'R$' if currency == 'BRL' else visible(currency)} {brazilian(amount).replace('.', '')}"
+    return f"{_symbol(currency)} {brazilian(amount).replace('.', '')}"
+
+
+def unit_price(price: Decimal, currency: str) -> str:
+    """A price with the decimals that it needs, two at least.
+
+    >>> unit_price(Decimal("0.040000"), "BRL"), unit_price(Decimal("0.005000"), "BRL")
+    ('R$ 0,04', 'R$ 0,005')
+    """
+    whole, _, decimals = f"{price.normalize():f}".partition(".")
+    return f"{_symbol(currency)} {whole},{decimals.ljust(2, '0')}"
+
+
+def _symbol(currency: str) -> str:
+    return "R$" if currency == "BRL" else visible(currency)
 
 
 def panel(rows: Iterable[_Row]) -> Iterator[str]:

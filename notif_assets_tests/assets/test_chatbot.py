@@ -365,7 +365,7 @@ def expected_columns(keys: Sequence[str]) -> list[str]:
     return [renamed.get(key, key) for key in keys]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(imports, hours, hours, st.sampled_from([None, "C2"]))
 def test_any_answers_against_plain_python(
     files: list[tuple[Hour, list[dict[str, Any]]]], first: Hour, last: Hour, customer: str | None

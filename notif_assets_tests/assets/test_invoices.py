@@ -361,7 +361,7 @@ def quoted(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"'
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(rows, min_size=1, max_size=3), min_size=1, max_size=3))
 def test_any_imports_in_any_order_last_file_wins(imports: list[list[History]]) -> None:
     held: dict[tuple[tuple[str, str], date], list[Decimal]] = {}

@@ -359,7 +359,7 @@ counts = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 10**9)), min_size=
 unit_prices = st.integers(0, 10**9).map(lambda n: Decimal(n).scaleb(-6))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(counts, unit_prices)
 def test_amounts_are_exact_whatever_the_price(counted: list[tuple[int, int]], price: Decimal) -> None:
     with Lake(Path("nowhere")) as lake:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,13 +73,22 @@ class Deployment:
 
     def start(self, *arguments: object, **changes: str) -> "subprocess.Popen[bytes]":
         """The command in a process of its own, going on."""
+        return self._start(arguments, changes, subprocess.PIPE)
+
+    def start_logged(self, log: IO[bytes], *arguments: object, **changes: str) -> "subprocess.Popen[bytes]":
+        """As start, and what it prints goes to a file: of a process that prints for as long as it lives."""
+        return self._start(arguments, changes, log)
+
+    def _start(
+        self, arguments: tuple[object, ...], changes: dict[str, str], output: IO[bytes] | int
+    ) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             cwd=self.home,
             env=self.environment(**changes),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
         )
 
     def run(self, *arguments: object, **changes: str) -> Answer:

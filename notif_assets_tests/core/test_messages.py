@@ -337,7 +337,7 @@ def documents(draw: st.DrawFn) -> bytes:
 values = st.one_of(documents(), documents(), st.binary(max_size=40), st.none())
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(values)
 def test_the_verdict_is_that_of_a_plain_reading_of_the_rules(value: bytes | None) -> None:
     (row,) = judged([value])
@@ -350,7 +350,7 @@ def test_the_verdict_is_that_of_a_plain_reading_of_the_rules(value: bytes | None
         assert {name: row[name] for name in expected} == expected
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.lists(values, min_size=1, max_size=12), st.data())
 def test_the_verdict_is_the_same_alone_and_in_any_batch(batch: list[bytes | None], data: st.DataObject) -> None:
     alone = [judged([value])[0] | {"place": place} for place, value in enumerate(batch)]
@@ -365,7 +365,7 @@ def test_the_verdict_is_the_same_alone_and_in_any_batch(batch: list[bytes | None
         assert rows == alone
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.binary(max_size=200))
 @example(b'"' * 101)
 @example(b"[" * 101 + b'"\\')

@@ -296,9 +296,7 @@ def run(zone: str, what: list[tuple[str, object]], late: list[object], again: bo
         world.assert_gold_can_be_rebuilt()
 
 
-RUNS = settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
+RUNS = settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 
 @RUNS

@@ -48,7 +48,7 @@ bound = st.none() | instants
 batch_bound = st.none() | st.integers(0, 5)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(row, max_size=4), min_size=1, max_size=4), st.data())
 def test_bounds_and_partitions_are_a_plain_filter(files: list[list[tuple[datetime, int]]], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +153,7 @@ def test_a_bound_on_a_partition_column_skips_the_files_of_other_partitions(lake:
     assert len(table.scan(event_date=(days[1].date(), days[3].date())).files) == 2
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(row, max_size=4), min_size=1, max_size=4),
     st.lists(st.integers(0, 4), max_size=3),

@@ -1,0 +1,146 @@
+"""Who may see what, and what every answer carries.
+
+Belongs here: where a request carries its token, whose rows it may ask for, limits, headers, the log of requests.
+Doesn't: what makes a token good (tokens.py), what is shown (api.py, pages.py).
+
+A customer who asks for another customer gets the answer that an unknown customer gets, whether that one exists or not.
+"""
+
+import logging
+import time
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from notif_assets.panel.metrics import REQUESTS, SECONDS
+from notif_assets.panel.snapshot import Customer, Panel
+from notif_assets.panel.tokens import Keys, TokenRefused, Viewer
+
+COOKIE = "notif_panel"
+_log = logging.getLogger("notif_assets.panel")
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_SECURE = {"Strict-Transport-Security": "max-age=31536000"}
+
+
+class Refused(Exception):  # noqa: N818 - an answer
+    """A request that is not answered: the status, and a sentence that tells nothing about what exists."""
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+
+def panel_of(request: Request) -> Panel:
+    """The application's view of the lake."""
+    panel: Panel = request.app.state.panel
+    return panel
+
+
+def viewer_of(request: Request) -> Viewer:
+    """Who asks, by the header `Authorization: Bearer …`, else by the cookie. Raises Refused (401)."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        token = request.cookies.get(COOKIE, "")
+    keys: Keys = request.app.state.keys
+    try:
+        viewer = request.state.viewer = keys.viewer(token.strip())
+        return viewer
+    except TokenRefused:
+        raise Refused(401, "a valid token is needed", **{"WWW-Authenticate": "Bearer"}) from None
+
+
+AnyViewer = Annotated[Viewer, Depends(viewer_of)]
+OfPanel = Annotated[Panel, Depends(panel_of)]
+
+
+def operator(viewer: AnyViewer) -> Viewer:
+    """An operator. Raises Refused: 401, 403."""
+    if not viewer.is_operator:
+        raise Refused(403, "this is for operators")
+    return viewer
+
+
+Operator = Annotated[Viewer, Depends(operator)]
+
+
+def customer(
+    customer_id: Annotated[int, Path(ge=1, le=2**63 - 1, description="The customer's id.")],
+    viewer: AnyViewer,
+    panel: OfPanel,
+) -> Customer:
+    """The customer of the path, if the viewer may see it and it is known. Raises Refused: 401, 404."""
+    found = panel.overview.customers.get(customer_id)
+    if viewer.customer_id not in (None, customer_id) or (found is None and viewer.is_operator):
+        raise Refused(404, "no such customer")
+    # A customer whose first message is still to come has a page too: its own.
+    return found or Customer(customer_id, "", ())
+
+
+OfCustomer = Annotated[Customer, Depends(customer)]
+
+
+class ExportLimit:
+    """How many exports a token may begin in a minute."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limit = RateLimitItemPerMinute(per_minute)
+
+    def take(self, viewer: Viewer) -> None:
+        """Counts one. Raises Refused (429)."""
+        if not self._limiter.hit(self._limit, viewer.token):
+            raise Refused(429, "too many exports in a minute", **{"Retry-After": "60"})
+
+
+class Answers:
+    """Around the whole application: the headers of every answer, a line in the log, and the metrics.
+
+    The log has method, path without the query, status and time; a token is never in it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in (HEADERS | (_SECURE if scope["scheme"] == "https" else {})).items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "unknown")
+            REQUESTS.labels(scope["method"], route, status).inc()
+            SECONDS.labels(route).observe(seconds)
+            path = scope["path"].encode("unicode_escape").decode()[:200]
+            _log.info("%s %s %s %.0f ms", scope["method"], path, status, seconds * 1000)

@@ -1,0 +1,346 @@
+"""/api/v1: the numbers of the pages for programs.
+
+Belongs here: the shape of requests and answers. Doesn't: which rows (queries.py), who may ask (access.py).
+Moments are ISO 8601 in UTC; money and prices are decimal strings.
+"""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from notif_assets import queries
+from notif_assets.core.days import days_between
+from notif_assets.panel.access import ExportLimit, OfCustomer, OfPanel, Operator, Refused
+from notif_assets.panel.export import Download, name_of
+from notif_assets.panel.snapshot import Customer, Overview, Panel
+from notif_assets.reports import Format, write_detailed
+
+_MOST_DAYS = 92
+_MOST_MINUTES = timedelta(days=2)
+_PER_PAGE = 500
+_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    title: str
+    status: int
+    detail: str
+
+
+class ChannelCount(BaseModel):
+    """A customer's messages of one channel on the day."""
+
+    channel: str
+    notifications: int
+    last_event: datetime | None
+
+
+class PanelAnswer(BaseModel):
+    """A customer's panel: all messages up to `updated_at` are counted in it."""
+
+    customer_id: int
+    customer_name: str
+    date: date
+    notifications: int = Field(description="Of all channels.")
+    channels: list[ChannelCount]
+    updated_at: datetime | None
+    table_version: int = Field(description="The version of customer_panel that the numbers are from.")
+
+
+class CustomersAnswer(BaseModel):
+    """A page of the customers."""
+
+    customers: list[PanelAnswer]
+    total: int
+    page: int
+
+
+class MinuteCount(BaseModel):
+    """The messages of one channel in the minute that begins then."""
+
+    minute: datetime
+    channel: str
+    notifications: int
+
+
+class MinutesAnswer(BaseModel):
+    """Minutes without messages are not listed."""
+
+    minutes: list[MinuteCount]
+
+
+class Line(BaseModel):
+    """A line of a bill."""
+
+    date: date
+    channel: str | None
+    notifications: int
+    unit_price: Decimal | None
+    amount: Decimal
+    currency: str
+    status: Literal["provisional", "final"]
+
+
+class Adjustment(BaseModel):
+    """A correction of a closed day."""
+
+    date: date
+    channel: str
+    notifications_delta: int
+    amount_delta: Decimal
+    reason: str
+    created_at: datetime
+
+
+class BillsAnswer(BaseModel):
+    """Lines and adjustments; together they are what is billed."""
+
+    lines: list[Line]
+    adjustments: list[Adjustment]
+    total: Decimal
+
+
+class MessageItem(BaseModel):
+    """One notification."""
+
+    message_id: str
+    channel: str
+    payload: str
+    event_datetime: datetime
+
+
+class MessagesAnswer(BaseModel):
+    """A page of messages in order; `next` continues it, null at the end."""
+
+    messages: list[MessageItem]
+    next: str | None
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    meaning = {400: "A wrong parameter", 401: "No valid token", 403: "Not for you", 404: "Not found", 409: "Not yet"}
+    meaning |= {422: "A wrong parameter", 429: "Too many exports", 503: "The lake can't be read now"}
+    return {status: {"description": meaning[status], "content": content} for status in statuses}
+
+
+router = APIRouter(prefix="/api/v1", responses=_problems(400, 401, 404, 422, 503))
+
+Start = Annotated[AwareDatetime | None, Query(alias="from", description="First moment, with an offset.")]
+End = Annotated[AwareDatetime | None, Query(alias="to", description="The moment after the last, with an offset.")]
+OfChannel = Annotated[str | None, Query(max_length=4096, description="Only this channel.")]
+
+
+@router.get("/customers", responses=_problems(403))
+def customers(
+    panel: OfPanel,
+    _viewer: Operator,
+    q: Annotated[str, Query(max_length=200, description="Part of a name, or an id.")] = "",
+    sort: Literal["name", "id", "notifications", "last_event"] = "notifications",
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> CustomersAnswer:
+    """All customers, for operators: those that match `q`, 50 a page."""
+    overview = panel.overview
+    found = search(overview, q, sort)
+    shown = found[(page - 1) * 50 : page * 50]
+    return CustomersAnswer(customers=[answer_of(overview, one) for one in shown], total=len(found), page=page)
+
+
+@router.get("/customers/{customer_id}/panel", response_model=PanelAnswer, responses={304: {"description": "As before"}})
+def customer_panel(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
+    """The day so far."""
+    overview = panel.overview
+    return unless_known(
+        request,
+        etag(customer, overview.version, overview.day),
+        lambda: answer_of(overview, customer).model_dump_json().encode(),
+        "application/json",
+    )
+
+
+@router.get("/customers/{customer_id}/minutes")
+def minutes(
+    panel: OfPanel, customer: OfCustomer, start: Start = None, end: End = None, channel: OfChannel = None
+) -> MinutesAnswer:
+    """Notifications per minute and channel, by default of the last hour; of at most two days."""
+    last = _within(end) or panel.clock()
+    first = _within(start) or max(last - timedelta(hours=1), _EARLIEST)
+    if not timedelta(0) <= last - first <= _MOST_MINUTES:
+        raise Refused(400, "from must come before to, by two days at most")
+    rows = queries.minutes(panel.lake, customer.customer_id, first, last, channel).to_pylist()
+    return MinutesAnswer(minutes=[MinuteCount(**row) for row in rows])
+
+
+@router.get("/customers/{customer_id}/bills", responses=_problems(409))
+def bills(
+    panel: OfPanel,
+    customer: OfCustomer,
+    start: Annotated[date | None, Query(alias="from", description="First day.")] = None,
+    end: Annotated[date | None, Query(alias="to", description="Last day, included.")] = None,
+) -> BillsAnswer:
+    """The bills of some days, by default of the month so far; days that are open are provisional."""
+    last = end or panel.today
+    first = start or last.replace(day=1)
+    if not (date(1970, 1, 2) <= first <= last <= panel.today and (last - first).days < _MOST_DAYS):
+        raise Refused(400, f"from must not come after to, to not after today, and {_MOST_DAYS} days are the most")
+    return bills_of(panel, customer, list(days_between(first, last)))
+
+
+@router.get("/customers/{customer_id}/messages")
+def messages(
+    panel: OfPanel,
+    customer: OfCustomer,
+    start: Start = None,
+    end: End = None,
+    channel: OfChannel = None,
+    limit: Annotated[int, Query(ge=1, le=_PER_PAGE)] = 100,
+    cursor: Annotated[str | None, Query(max_length=16_384, description="`next` of the page before.")] = None,
+) -> MessagesAnswer:
+    """The detailed report, a page at a time."""
+    after = _position(cursor) if cursor else None
+    rows = queries.page(
+        panel.lake, customer.customer_id, channel, _within(start), _within(end), after, limit
+    ).to_pylist()
+    fields = ("message_id", "channel", "payload", "event_datetime")
+    more = _cursor(rows[-1]["event_datetime"], rows[-1]["message_id"]) if len(rows) == limit else None
+    return MessagesAnswer(messages=[MessageItem(**{name: row[name] for name in fields}) for row in rows], next=more)
+
+
+@router.get(
+    "/customers/{customer_id}/messages/export",
+    response_class=Response,
+    responses=_problems(429)
+    | {200: {"description": "The report", "content": {kind: {} for kind in ("text/csv", "text/plain", "*/*")}}},
+)
+def export(
+    request: Request,
+    panel: OfPanel,
+    customer: OfCustomer,
+    start: Start = None,
+    end: End = None,
+    channel: OfChannel = None,
+    format: Format = "csv",
+) -> Response:
+    """The whole detailed report of a period as a file, streamed."""
+    limit: ExportLimit = request.app.state.export_limit
+    limit.take(request.state.viewer)
+    return download(panel, customer, _within(start), _within(end), channel, format)
+
+
+def download(
+    panel: Panel, customer: Customer, start: datetime | None, end: datetime | None, channel: str | None, format: Format
+) -> Download:
+    """The detailed report as a file."""
+    try:
+        batches, names = queries.detailed(panel.lake, customer.customer_id, channel, start, end)
+    except queries.Unknown:
+        batches, names = iter(()), {}
+    write = partial(write_detailed, batches, format=format, names=names)
+    return Download(name_of(customer, start, end), format, write)
+
+
+def answer_of(overview: Overview, customer: Customer) -> PanelAnswer:
+    """A customer's panel."""
+    return PanelAnswer(
+        customer_id=customer.customer_id,
+        customer_name=customer.name,
+        date=overview.day,
+        notifications=customer.notifications,
+        channels=[
+            ChannelCount(channel=one.name, notifications=one.notifications, last_event=one.last_event)
+            for one in customer.channels
+        ],
+        updated_at=overview.updated_at,
+        table_version=overview.version,
+    )
+
+
+def bills_of(panel: Panel, customer: Customer, days: list[date]) -> BillsAnswer:
+    """The bills of these days. Raises BillRefused for an open day that can't be priced."""
+    try:
+        lines, adjustments = queries.bills(panel.lake, panel.settings, days, customer.customer_id)
+    except queries.Unknown:
+        return BillsAnswer(lines=[], adjustments=[], total=Decimal("0.00"))
+    of_day = sorted(lines.to_pylist(), key=lambda row: (row["billing_date"], row["channel"] or ""))
+    of_adjustment = sorted(adjustments.to_pylist(), key=lambda row: (row["billing_date"], row["created_at"]))
+    total = sum((row["amount"] for row in of_day), Decimal("0.00"))
+    return BillsAnswer(
+        lines=[
+            Line(date=row["billing_date"], **{k: row[k] for k in Line.model_fields if k != "date"}) for row in of_day
+        ],
+        adjustments=[
+            Adjustment(date=row["billing_date"], **{k: row[k] for k in Adjustment.model_fields if k != "date"})
+            for row in of_adjustment
+        ],
+        total=sum((row["amount_delta"] for row in of_adjustment), total),
+    )
+
+
+def search(overview: Overview, text: str, sort: str) -> list[Customer]:
+    """The customers whose name holds `text`, whatever its case, or whose id begins with it; sorted."""
+    wanted = text.strip().casefold()
+    found = [
+        one
+        for one in overview.customers.values()
+        if not wanted or wanted in one.name.casefold() or str(one.customer_id).startswith(wanted)
+    ]
+    never = datetime.min.replace(tzinfo=UTC)
+    orders: dict[str, Any] = {
+        "name": lambda one: (one.name.casefold(), one.customer_id),
+        "id": lambda one: one.customer_id,
+        "notifications": lambda one: (-one.notifications, one.customer_id),
+        "last_event": lambda one: (datetime.max.replace(tzinfo=UTC) - (one.last_event or never), one.customer_id),
+    }
+    return sorted(found, key=orders[sort])
+
+
+def etag(customer: Customer, *state: object) -> str:
+    """A name for what is shown of a customer in this state; of another customer it is another one."""
+    return f'"{hashlib.sha256(repr((customer.customer_id, *state)).encode()).hexdigest()[:24]}"'
+
+
+def unless_known(request: Request, tag: str, body: Any, kind: str) -> Response:
+    """304 if the client has this state already; else what `body()` gives."""
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie, Accept-Language"}
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if tag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body(), media_type=kind, headers=headers)
+
+
+def _within(moment: datetime | None) -> datetime | None:
+    """The moment in UTC. Raises Refused for one that no message can have."""
+    if moment is None:
+        return None
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise Refused(400, "no message is from then") from None
+    if not _EARLIEST <= moment <= _LATEST:
+        raise Refused(400, "no message is from then")
+    return moment
+
+
+def _cursor(moment: datetime, message_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([moment.isoformat(), message_id]).encode()).decode()
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    """The event and message id of a cursor; whose messages are asked for is never in it."""
+    try:
+        moment, message_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        position = datetime.fromisoformat(moment)
+        if not isinstance(message_id, str) or position.tzinfo is None:
+            raise ValueError(cursor)
+        message_id.encode()
+    except (ValueError, TypeError, AttributeError):
+        raise Refused(400, "not a cursor: take `next` of the page before") from None
+    return _within(position) or position, message_id

@@ -1,0 +1,139 @@
+"""A report as a download that is written while it is read.
+
+Belongs here: bringing what a writer of reports/ writes to a client, no faster than that one reads. Doesn't: rows and
+layouts.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import BinaryIO, cast
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectSendStream
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from notif_assets.panel.metrics import EXPORTED, EXPORTS
+from notif_assets.panel.snapshot import Customer
+from notif_assets.reports import Format
+
+_SUFFIX: dict[Format, str] = {"text": "txt", "csv": "csv", "json": "json", "parquet": "parquet"}
+_TYPE: dict[Format, str] = {
+    "text": "text/plain; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+}
+_AT_ONCE = 24
+
+
+class _Gone(Exception):  # noqa: N818 - no error: nobody listens any more
+    """The client went away."""
+
+
+class _Out:
+    """The file that a writer writes to, in its thread; each piece waits until the one before it is on its way."""
+
+    def __init__(self, stream: MemoryObjectSendStream[bytes]) -> None:
+        self._stream = stream
+        self._at = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        data = bytes(data)
+        try:
+            anyio.from_thread.run(self._stream.send, data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise _Gone from None
+        self._at += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+
+class Download(Response):
+    """What `write` writes, streamed from a thread. A client that goes away ends the writing.
+
+    If writing fails midway the connection breaks: a part must not look like the whole.
+    """
+
+    def __init__(self, name: str, format: Format, write: Callable[[BinaryIO], None]) -> None:
+        self.status_code = 200
+        self.background = None
+        self._write = write
+        self.init_headers(
+            {
+                "Content-Type": _TYPE[format],
+                "Content-Disposition": f'attachment; filename="{name}.{_SUFFIX[format]}"',
+                "X-Accel-Buffering": "no",  # or a proxy would hold it until it is whole
+            }
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        limiter = scope["app"].state.export_threads
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        outgoing, incoming = anyio.create_memory_object_stream[bytes](1)
+
+        def work() -> None:
+            with suppress(_Gone):
+                self._write(cast("BinaryIO", _Out(outgoing)))
+
+        async def produce() -> None:
+            async with outgoing:
+                await anyio.to_thread.run_sync(work, limiter=limiter)
+
+        async def watch(scope: anyio.CancelScope) -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            scope.cancel()
+
+        with EXPORTS.track_inprogress():
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch, group.cancel_scope)
+                group.start_soon(produce)
+                async with incoming:
+                    async for piece in incoming:
+                        EXPORTED.inc(len(piece))
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                group.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+
+def threads() -> anyio.CapacityLimiter:
+    """How many exports are written at once; further ones wait."""
+    return anyio.CapacityLimiter(_AT_ONCE)
+
+
+def name_of(customer: Customer, start: datetime | None, end: datetime | None) -> str:
+    """A file's name without anything in it that came from the topic."""
+    period = [f"{moment.astimezone(UTC):%Y%m%dT%H%M}" for moment in (start, end) if moment]
+    return "-".join(["notificacoes", str(customer.customer_id), *period])
+
+
+def wants_html(request: Request) -> bool:
+    """Whether a browser asks for a page, rather than a program for data."""
+    return not request.url.path.startswith(("/api/", "/metrics", "/healthz", "/readyz"))

@@ -1,0 +1,343 @@
+"""The pages: a customer's, the operator's, and the door that takes a token once.
+
+Belongs here: what a page is made of. Doesn't: numbers (queries.py, api.py), who may see them (access.py), words in
+other languages (texts.py).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from notif_assets import queries
+from notif_assets.billing.bill import BillRefused
+from notif_assets.core.days import day_bounds, day_start
+from notif_assets.panel import dagster_state
+from notif_assets.panel.access import COOKIE, AnyViewer, ExportLimit, OfCustomer, OfPanel, Operator, Refused
+from notif_assets.panel.api import Adjustment, Line, bills_of, download, etag, search, unless_known
+from notif_assets.panel.charts import Chart, chart
+from notif_assets.panel.snapshot import Customer, Panel
+from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
+from notif_assets.panel.texts import Language, ago, clock, language_of, translations
+from notif_assets.panel.tokens import Keys, TokenRefused
+from notif_assets.reports import Format
+from notif_assets.reports.text import money, unit_price, visible
+
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_PER_PAGE = 50
+_YEAR_SECONDS = 365 * 86_400
+
+router = APIRouter(include_in_schema=False)
+
+
+@cache
+def _templates(language: Language) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("notif_assets.panel"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    environment.filters |= {"visible": visible, "iso": _iso, "money": money, "price": unit_price}
+    environment.globals |= {"language": language}
+    return environment
+
+
+def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """A page in the reader's language."""
+    values |= {"viewer": getattr(request.state, "viewer", None), "here": request.url.path}
+    page = _templates(language_of(request)).get_template(template).render(**values)
+    return HTMLResponse(page, status, {"Vary": "Cookie, Accept-Language"})
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(microsecond=0).isoformat()
+
+
+# --- coming and going -------------------------------------------------------------------------------------------------
+
+
+@router.get("/entrar")
+def enter(request: Request, t: str = "") -> Response:
+    """Takes a token once: from here on it is in a cookie, and in no address."""
+    keys: Keys = request.app.state.keys
+    try:
+        viewer = keys.viewer(t)
+    except TokenRefused:
+        raise Refused(401, "a valid token is needed") from None
+    response = RedirectResponse("/", 303)
+    left = max(1, int((viewer.expires - datetime.now(UTC)).total_seconds()))
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, t, max_age=left, httponly=True, samesite="lax", secure=secure)
+    return response
+
+
+@router.post("/sair")
+def leave() -> Response:
+    """Forgets the token."""
+    response = RedirectResponse("/", 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+    return response
+
+
+@router.get("/idioma/{language}")
+def switch_language(language: Language, volta: str = "/") -> Response:
+    """Keeps the language that somebody chose, and goes back to the page."""
+    ours = volta.startswith("/") and not volta.startswith(("//", "/\\"))
+    response = RedirectResponse(volta if ours else "/", 303)
+    response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_SECONDS, samesite="lax", httponly=True)
+    return response
+
+
+@router.get("/")
+def home(viewer: AnyViewer) -> Response:
+    """Everybody's own page."""
+    return RedirectResponse("/operador" if viewer.is_operator else f"/clientes/{viewer.customer_id}", 303)
+
+
+# --- a customer's page ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Today:
+    """A channel today, and yesterday up to the same time."""
+
+    channel: str
+    today: int
+    yesterday: int
+
+
+@dataclass(frozen=True)
+class DayBill:
+    """A day's bill: its lines, its adjustments, and both together."""
+
+    day: date
+    status: str
+    lines: list[Line]
+    adjustments: list[Adjustment]
+
+    @property
+    def notifications(self) -> int:
+        """Of all lines."""
+        return sum(line.notifications for line in self.lines)
+
+    @property
+    def currency(self) -> str:
+        """That of the lines."""
+        return self.lines[0].currency if self.lines else "BRL"
+
+    @property
+    def amount(self) -> Decimal:
+        """Of the lines."""
+        return sum((line.amount for line in self.lines), Decimal(0))
+
+    @property
+    def adjusted(self) -> Decimal:
+        """Of the adjustments."""
+        return sum((one.amount_delta for one in self.adjustments), Decimal(0))
+
+
+@router.get("/clientes/{customer_id}")
+def customer_page(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
+    """The customer's page, whole."""
+    return render(request, "customer.html", **_customer(request, panel, customer), today=panel.today)
+
+
+@router.get("/clientes/{customer_id}/agora")
+def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
+    """The part of the page that changes by itself; 304 while nothing changed."""
+    overview, now = panel.overview, panel.clock()
+    versions = [
+        panel.lake.table(name).version for name in ("minute_aggregates", "daily_billing", "billing_adjustments")
+    ]
+    tag = etag(
+        customer,
+        overview.version,
+        overview.is_late(now),
+        versions,
+        f"{now:%Y-%m-%dT%H:%M}",
+        language_of(request),
+    )
+    return unless_known(
+        request,
+        tag,
+        lambda: render(request, "_now.html", **_customer(request, panel, customer)).body,
+        "text/html; charset=utf-8",
+    )
+
+
+def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, Any]:
+    overview, now, zone = panel.overview, panel.clock(), panel.settings.zone
+    minute = now.replace(second=0, microsecond=0)
+    yesterday = day_start(overview.day - _DAY, zone)
+    hour = minute.replace(minute=0)
+    since = min(yesterday, hour - 47 * _HOUR)
+    counted = queries.minutes(panel.lake, customer.customer_id, since, now)
+    series = _Series(counted, since)
+    until = min(overview.updated_at or now, now)
+    bills, unpriced = _bills(panel, customer)
+    month = [bill for bill in bills if (bill.day.year, bill.day.month) == (overview.day.year, overview.day.month)]
+    language = language_of(request)
+    return {
+        "customer": customer,
+        "whatsapp": next((one.notifications for one in customer.channels if one.name == "Whatsapp"), 0),
+        "overview": overview,
+        "late": overview.is_late(now),
+        "until": clock(until, zone, now),
+        "ago": ago(now - until, language),
+        "channels": _compared(customer, series, overview.day, until, zone),
+        "minutes": series.chart(minute - 59 * _MINUTE, _MINUTE, 60, zone),
+        "hours": series.chart(hour - 47 * _HOUR, _HOUR, 48, zone),
+        "bills": bills,
+        "unpriced": unpriced,
+        "month": month,
+        "month_total": sum((bill.amount + bill.adjusted for bill in month), Decimal(0)),
+        "month_notifications": sum(bill.notifications for bill in month),
+        "zone": str(zone),
+    }
+
+
+class _Series:
+    """A customer's minutes since a moment."""
+
+    def __init__(self, rows: pa.Table, since: datetime) -> None:
+        self._since = since
+        moments = rows["minute"].cast(pa.int64()).to_numpy() // 60_000_000
+        self._at = moments - int(since.timestamp()) // 60
+        self._channels = np.array(rows["channel"].to_pylist(), dtype=object)
+        self._counts = rows["notifications"].to_numpy()
+
+    def _minutes(self, moment: datetime) -> int:
+        return int((moment - self._since).total_seconds() // 60)
+
+    def count(self, start: datetime, end: datetime) -> dict[str, int]:
+        """Messages per channel in [start, end), whole minutes."""
+        inside = (self._at >= self._minutes(start)) & (self._at < self._minutes(end))
+        names = self._channels[inside]
+        return {name: int(self._counts[inside][names == name].sum()) for name in dict.fromkeys(names)}
+
+    def chart(self, start: datetime, step: timedelta, number: int, zone: ZoneInfo) -> Chart:
+        """All channels' messages, a bar for each step."""
+        wide = step // _MINUTE
+        place = (self._at - self._minutes(start)) // wide
+        inside = (place >= 0) & (place < number)
+        sums = np.bincount(place[inside].astype(np.int64), self._counts[inside], number)
+        moments = [(start + at * step).astimezone(zone) for at in range(number)]
+        form = "%H:%M" if step == _MINUTE else "%d/%m %H:%M"
+        return chart([(f"{moment:{form}}", int(count)) for moment, count in zip(moments, sums, strict=True)])
+
+
+def _compared(customer: Customer, series: _Series, day: date, until: datetime, zone: ZoneInfo) -> list[Today]:
+    start, (before, _) = day_start(day, zone), day_bounds(day - _DAY, zone)
+    earlier = series.count(before, before + max(until - start, timedelta(0)))
+    names = dict.fromkeys(["Whatsapp", *(one.name for one in customer.channels), *earlier])
+    counts = {one.name: one.notifications for one in customer.channels}
+    return [Today(name, counts.get(name, 0), earlier.get(name, 0)) for name in names]
+
+
+def _bills(panel: Panel, customer: Customer) -> tuple[list[DayBill], bool]:
+    """The last 31 bills, newest first, and whether open days are missing for want of a price."""
+    days = queries.billed_days(panel.lake, panel.today)
+    try:
+        answer, unpriced = bills_of(panel, customer, days), False
+    except BillRefused:
+        closed = set(panel.lake.rows(panel.lake.table("billing_days").scan())["billing_date"].to_pylist())
+        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed]), True
+    adjustments: dict[date, list[Adjustment]] = {}
+    for one in answer.adjustments:
+        adjustments.setdefault(one.date, []).append(one)
+    bills = []
+    for day, group in groupby(answer.lines, attrgetter("date")):
+        lines = list(group)
+        bills.append(DayBill(day, lines[0].status, lines, adjustments.get(day, [])))
+    return bills[::-1], unpriced
+
+
+@router.get("/clientes/{customer_id}/relatorio")
+def report(
+    request: Request,
+    panel: OfPanel,
+    customer: OfCustomer,
+    viewer: AnyViewer,
+    de: date,
+    ate: date,
+    canal: Annotated[str, Query(max_length=4096)] = "",
+    formato: Format = "csv",
+) -> Response:
+    """The detailed report of some days of NOTIF_TIMEZONE, for the form of the page."""
+    if not date(1970, 1, 2) <= de <= ate <= date(9998, 12, 30):
+        raise Refused(400, "the first day must not come after the last")
+    limit: ExportLimit = request.app.state.export_limit
+    limit.take(viewer)
+    zone = panel.settings.zone
+    return download(panel, customer, day_start(de, zone), day_start(ate + _DAY, zone), canal or None, formato)
+
+
+# --- the operator's page ----------------------------------------------------------------------------------------------
+
+
+@router.get("/operador")
+def operator_page(
+    request: Request,
+    panel: OfPanel,
+    _viewer: Operator,
+    q: Annotated[str, Query(max_length=200)] = "",
+    ordem: Literal["name", "id", "notifications", "last_event"] = "notifications",
+    pagina: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """All customers, and how the system is."""
+    overview, now = panel.overview, panel.clock()
+    found = search(overview, q, ordem)
+    pages = max(1, -(-len(found) // _PER_PAGE))
+    page = min(pagina, pages)
+
+    def address(**changes: object) -> str:
+        return "/operador?" + urlencode({"q": q, "ordem": ordem, "pagina": page} | changes)
+
+    totals: dict[str, int] = {}
+    for customer in overview.customers.values():
+        for channel in customer.channels:
+            totals[channel.name] = totals.get(channel.name, 0) + channel.notifications
+    since = now.replace(minute=0, second=0, microsecond=0) - 47 * _HOUR
+    return render(
+        request,
+        "operator.html",
+        overview=overview,
+        found=found,
+        shown=found[(page - 1) * _PER_PAGE : page * _PER_PAGE],
+        page=page,
+        pages=pages,
+        q=q,
+        order=ordem,
+        address=address,
+        totals=sorted(totals.items(), key=lambda entry: -entry[1]),
+        hours=_hours(panel, since),
+        state=queries.ingest_state(panel.lake),
+        rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),
+        dagster=dagster_state.state(),
+        dagster_url=panel.settings.dagster_url,
+        late=overview.is_late(now),
+        until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",
+        ago=ago(now - (overview.updated_at or now), language_of(request)),
+    )
+
+
+def _hours(panel: Panel, since: datetime) -> Chart:
+    counts = queries.hourly_totals(panel.lake, since)
+    hours = [since + at * _HOUR for at in range(48)]
+    zone = panel.settings.zone
+    return chart([(f"{hour.astimezone(zone):%d/%m %H:%M}", counts.get(hour, 0)) for hour in hours])

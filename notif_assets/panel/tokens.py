@@ -1,0 +1,141 @@
+"""Who somebody is: signed tokens, minted here or by a platform that has the key.
+
+Belongs here: keys, claims, what makes a token good. Doesn't: where a request carries it (access.py).
+
+A token is a JWT (RFC 7519): `aud` notif-assets-panel, `exp`, and `role`: `operator`, or `customer` with an integer
+`customer_id`. A secret signs and verifies (HS256); a public key only verifies what its private half signed elsewhere.
+Two keys may be valid at once, so that one can be replaced without anybody's link breaking.
+"""
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from notif_assets.settings import Settings
+
+AUDIENCE = "notif-assets-panel"
+_SHORTEST_SECRET = 32  # bytes, as RFC 7518 asks of HS256
+_LARGEST_ID = 2**63 - 1
+
+
+class KeyRefused(Exception):  # noqa: N818 - one line for whoever set it
+    """The key can't be used; the message says why and what to do."""
+
+
+class TokenRefused(Exception):  # noqa: N818 - an answer
+    """No token of ours, or one that has expired. Nobody is told which."""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who asks: a customer, or (None) an operator. `token` names the token without giving it away."""
+
+    customer_id: int | None
+    expires: datetime
+    token: str
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether all customers may be seen."""
+        return self.customer_id is None
+
+
+@dataclass(frozen=True)
+class _Key:
+    value: Any
+    algorithms: tuple[str, ...]
+
+
+class Keys:
+    """The keys of a deployment: the first one signs, if it can; both verify."""
+
+    def __init__(self, *texts: str) -> None:
+        """Raises KeyRefused for a secret that is too short and for a PEM that is no public key."""
+        self._keys = [_key(text) for text in texts]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Keys":
+        """Those of the settings; without NOTIF_PANEL_KEY a secret in the data folder, made at the first use."""
+        key = settings.panel_key.get_secret_value() if settings.panel_key else _kept_secret(settings.data / "panel.key")
+        return cls(key, *([settings.panel_old_key.get_secret_value()] if settings.panel_old_key else []))
+
+    def mint(self, customer_id: int | None, lasts: timedelta) -> str:
+        """A token for a customer, or (None) for an operator. Raises KeyRefused if the key can only verify."""
+        key = self._keys[0]
+        if key.algorithms != ("HS256",):
+            raise KeyRefused("NOTIF_PANEL_KEY is a public key, which only verifies: mint where the private one is")
+        now = datetime.now(UTC)
+        who = {"role": "operator"} if customer_id is None else {"role": "customer", "customer_id": customer_id}
+        claims = {"aud": AUDIENCE, "iat": now, "exp": now + lasts, "jti": secrets.token_hex(8), **who}
+        return jwt.encode(claims, key.value, "HS256")
+
+    def viewer(self, token: str) -> Viewer:
+        """Who the token is for. Raises TokenRefused."""
+        for key in self._keys:
+            try:
+                claims = jwt.decode(
+                    token, key.value, list(key.algorithms), audience=AUDIENCE, options={"require": ["exp", "aud"]}
+                )
+            except (jwt.PyJWTError, ValueError, UnicodeError):
+                continue
+            name = hashlib.sha256(token.encode()).hexdigest()[:16]
+            return Viewer(_customer_of(claims), datetime.fromtimestamp(int(claims["exp"]), UTC), name)
+        raise TokenRefused
+
+
+def _customer_of(claims: dict[str, Any]) -> int | None:
+    customer = claims.get("customer_id")
+    if claims.get("role") == "operator" and customer is None:
+        return None
+    if claims.get("role") == "customer" and type(customer) is int and 1 <= customer <= _LARGEST_ID:
+        return customer
+    raise TokenRefused
+
+
+def _key(text: str) -> _Key:
+    if not text.lstrip().startswith("-----BEGIN"):
+        if len(text.encode()) < _SHORTEST_SECRET:
+            raise KeyRefused(
+                f"NOTIF_PANEL_KEY: a secret needs {_SHORTEST_SECRET} bytes or more; "
+                "`python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes one"
+            )
+        return _Key(text, ("HS256",))
+    try:
+        # An environment variable often has its line breaks written as \n.
+        public = load_pem_public_key(text.replace("\\n", "\n").strip().encode())
+    except ValueError:
+        raise KeyRefused("NOTIF_PANEL_KEY is in PEM but no public key; a private one does not belong here") from None
+    for kind, algorithms in (
+        (rsa.RSAPublicKey, ("RS256", "PS256")),
+        (ec.EllipticCurvePublicKey, ("ES256", "ES384")),
+        (ed25519.Ed25519PublicKey, ("EdDSA",)),
+    ):
+        if isinstance(public, kind):
+            return _Key(public, algorithms)
+    raise KeyRefused("NOTIF_PANEL_KEY: RSA, EC and Ed25519 keys can be used")
+
+
+def _kept_secret(path: Path) -> str:
+    """The secret in a file that only its owner reads; made if there is none, by whoever is first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return path.read_text().strip()
+    except OSError as error:
+        raise KeyRefused(f"{path}: {error.strerror}; set NOTIF_PANEL_KEY instead") from None

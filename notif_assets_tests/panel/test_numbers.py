@@ -1,0 +1,260 @@
+"""The numbers of the API are those of the tables and of the command line, whatever is written meanwhile."""
+
+import csv
+import io
+import json
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from notif_assets.panel.snapshot import LATE_AFTER, Panel
+from notif_assets.settings import Settings
+from notif_assets_tests.cli.deployment import golden, ok, until
+from notif_assets_tests.cli.messages import ACME, PADARIA, notification
+from notif_assets_tests.panel.conftest import HOSTILE, Served, now
+
+DAY = date(2020, 2, 3)
+HOUR = "from=2020-02-03T14:00:00Z&to=2020-02-03T15:00:00Z"
+
+
+def api(served: Served, path: str, customer_id: int = ACME) -> Any:
+    """An answer of the API to a customer about itself."""
+    answer = served.get(f"/api/v1/customers/{customer_id}/{path}", customer_id)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def of_table(served: Served, version: int) -> list[dict[str, Any]]:
+    """customer_panel as it was at a version."""
+    table = DeltaTable(str(served.deployment.lake.root / "customer_panel"), version=version)
+    rows: list[dict[str, Any]] = table.to_pyarrow_table().to_pylist()
+    return rows
+
+
+def test_the_panel_is_the_table_and_the_command_line(served: Served) -> None:
+    for customer_id in (ACME, PADARIA, HOSTILE):
+        told = api(served, "panel", customer_id)
+        rows = [row for row in of_table(served, told["table_version"]) if row["customer_id"] == customer_id]
+        assert {c["channel"]: c["notifications"] for c in told["channels"]} == {
+            row["channel"]: row["notifications"] for row in rows
+        }
+        assert told["updated_at"] == f"{rows[0]['updated_at']:%Y-%m-%dT%H:%M:%S.%fZ}"
+        printed = ok(served.deployment.call("report", "panel", "--customer", customer_id, "--format", "json")).text
+        assert {row["channel"]: row["notifications"] for row in json.loads(printed)} == {
+            c["channel"]: c["notifications"] for c in told["channels"]
+        }
+
+
+def test_while_ingestion_writes_an_answer_is_of_one_version_and_new_within_seconds(served: Served) -> None:
+    before = api(served, "panel")
+    sent = 0
+    seen: dict[int, dict[str, Any]] = {}
+    for _ in range(3):
+        served.deployment.send(
+            notification(now(), f"while-{sent + n}-{before['table_version']}", channel="Push") for n in range(10)
+        )
+        sent += 10
+        with_ingest = served.deployment.start("ingest", "--until-caught-up")
+        while with_ingest.poll() is None:
+            told = api(served, "panel")
+            seen[told["table_version"]] = told
+        with_ingest.communicate()
+    counted = datetime.now(UTC)
+
+    def new() -> bool:
+        told = api(served, "panel")
+        seen[told["table_version"]] = told
+        version, rows = served.deployment.table("customer_panel")
+        assert version
+        return bool(told["notifications"] == sum(r["notifications"] for r in rows if r["customer_id"] == ACME))
+
+    until(new, "the newest count", 5)
+    assert datetime.now(UTC) - counted < timedelta(seconds=5)
+    assert len(seen) >= 2
+    for version, told in seen.items():
+        rows = [row for row in of_table(served, version) if row["customer_id"] == ACME]
+        assert {c["channel"]: c["notifications"] for c in told["channels"]} == {
+            row["channel"]: row["notifications"] for row in rows
+        }
+
+
+def test_what_did_not_change_is_not_sent_again(served: Served) -> None:
+    for path in (f"/api/v1/customers/{ACME}/panel", f"/clientes/{ACME}/agora"):
+        first = served.get(path)
+        again = served.get(path, If_None_Match=first.headers["ETag"])
+        if again.status_code == 200:  # a minute began in between
+            again = served.get(path, If_None_Match=again.headers["ETag"])
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["ETag"]
+        assert served.get(path, If_None_Match='"other"').status_code == 200
+
+
+def test_minutes_are_those_of_the_table(served: Served) -> None:
+    start, end = now() - timedelta(hours=40), now() + timedelta(minutes=1)
+    told = api(served, f"minutes?from={start:%Y-%m-%dT%H:%M:%SZ}&to={end:%Y-%m-%dT%H:%M:%SZ}", PADARIA)["minutes"]
+    rows = {
+        (f"{row['minute']:%Y-%m-%dT%H:%M:%SZ}", row["channel"]): row["notifications"]
+        for row in served.deployment.rows("minute_aggregates")
+        if row["customer_id"] == PADARIA and start <= row["minute"] < end
+    }
+    assert {(one["minute"], one["channel"]): one["notifications"] for one in told} == rows
+    assert len(rows) == 7
+    whatsapp = api(served, f"minutes?channel=Whatsapp&from={start:%Y-%m-%dT%H:%M:%SZ}", PADARIA)["minutes"]
+    assert {one["channel"] for one in whatsapp} == {"Whatsapp"}
+
+
+def test_bills_are_those_of_the_books_with_their_corrections(served: Served) -> None:
+    told = api(served, f"bills?from={DAY}&to={DAY}")
+    (line,) = told["lines"]
+    assert (line["notifications"], line["amount"], line["status"]) == (25000, "1000.00", "final")
+    (adjustment,) = told["adjustments"]
+    assert (adjustment["notifications_delta"], adjustment["amount_delta"], adjustment["reason"]) == (1, "0.04", "late")
+    assert told["total"] == "1000.04"
+    printed = ok(served.deployment.call("report", "billing", "--date", DAY, "--customer", ACME, "--format", "csv")).text
+    assert Decimal(told["total"]) == sum(Decimal(row["amount"]) for row in csv.DictReader(io.StringIO(printed)))
+
+
+def test_an_open_day_is_provisional_and_today_s_bill_is_the_panel_s_count(served: Served) -> None:
+    told = api(served, "bills", PADARIA)
+    today = [line for line in told["lines"] if line["date"] == api(served, "panel", PADARIA)["date"]]
+    assert {line["status"] for line in told["lines"]} == {"provisional"}
+    assert sum(line["notifications"] for line in today) == api(served, "panel", PADARIA)["notifications"]
+    hostile = served.get(f"/api/v1/customers/{HOSTILE}/bills", HOSTILE)
+    assert (hostile.status_code, hostile.headers["content-type"]) == (409, "application/problem+json")
+    assert "no price" in hostile.json()["detail"]
+
+
+def test_reports_are_the_documents_byte_for_byte(served: Served) -> None:
+    for format, name in (("text", "detailed.txt"), ("csv", "detailed.csv"), ("json", "detailed.json")):
+        answer = served.get(f"/api/v1/customers/{ACME}/messages/export?{HOUR}&format={format}")
+        assert answer.content.decode() == golden(name)
+
+
+@pytest.mark.parametrize("format", ["text", "csv", "json", "parquet"])
+def test_an_export_is_what_the_command_line_writes(served: Served, format: str) -> None:
+    """25,000 messages: more than one slice."""
+    mine = served.get(f"/api/v1/customers/{ACME}/messages/export?format={format}")
+    theirs = ok(served.deployment.call("report", "detailed", "--customer", ACME, "--format", format)).out
+    assert mine.content == theirs
+    day = served.get(f"/clientes/{ACME}/relatorio?de={DAY}&ate={DAY}&formato={format}&canal=Whatsapp")
+    assert (
+        day.content
+        == ok(
+            served.deployment.call(
+                "report", "detailed", "--customer", ACME, "--date", DAY, "--channel", "Whatsapp", "--format", format
+            )
+        ).out
+    )
+
+
+def test_pages_of_messages_together_are_the_report(served: Served) -> None:
+    wanted = csv.DictReader(io.StringIO(served.get(f"/api/v1/customers/{PADARIA}/messages/export", PADARIA).text))
+    found: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = api(served, f"messages?limit=3{cursor and '&cursor='}{cursor}", PADARIA)
+        found += [one["message_id"] for one in page["messages"]]
+        cursor = page["next"]
+    assert found == [row["message_id"] for row in wanted]
+    assert len(found) == 8
+    assert Counter(found).most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "messages?cursor=x",
+        "messages?cursor=W10=",
+        "messages?limit=0",
+        "messages?limit=501",
+        "messages?from=2020-02-03",
+        "messages?from=0001-01-01T00:00:00%2B14:00",
+        "messages?to=9999-12-31T23:59:59-14:00",
+        "minutes?from=2020-01-01T00:00:00Z",
+        "minutes?to=2020-01-01T00:00:00",
+        "bills?from=2020-01-02&to=2020-01-01",
+        "bills?from=2000-01-01",
+        "bills?to=2999-01-01",
+        "messages/export?format=xml",
+    ],
+)
+def test_a_wrong_parameter_is_a_clear_answer(served: Served, query: str) -> None:
+    answer = served.get(f"/api/v1/customers/{ACME}/{query}")
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+
+
+def test_customers_are_found_sorted_and_paged(served: Served) -> None:
+    found = served.get("/api/v1/customers?q=padaria", None).json()
+    assert [one["customer_id"] for one in found["customers"]] == [PADARIA]
+    assert served.get(f"/api/v1/customers?q={ACME}", None).json()["total"] == 1
+    by = {
+        sort: [one["customer_id"] for one in served.get(f"/api/v1/customers?sort={sort}", None).json()["customers"]]
+        for sort in ("id", "name", "notifications", "last_event")
+    }
+    assert by["id"] == sorted(by["id"])
+    assert by["name"][0] == HOSTILE
+    assert {len(ids) for ids in by.values()} == {3}
+    assert served.get("/api/v1/customers?page=2", None).json()["customers"] == []
+
+
+def test_metrics_and_health(served: Served) -> None:
+    assert served.bare("/healthz").text == "ok\n"
+    assert served.bare("/readyz").status_code == 200
+    told = served.get("/metrics", None).text
+    assert "notif_customers 3.0" in told
+    assert 'notif_panel_requests_total{method="GET",route="/healthz",status="200"}' in told
+    assert str(ACME) not in told
+
+
+# --- when time passes -------------------------------------------------------------------------------------------------
+
+
+def panel_at(served: Served, moment: datetime) -> Panel:
+    """The panel of the lake as it would be read at another time."""
+    return Panel(Settings(data=served.deployment.home / "data"), lambda: moment)
+
+
+def test_just_after_midnight_the_day_counts_from_zero(served: Served) -> None:
+    today = panel_at(served, now()).overview
+    assert today.updated_at is not None
+    assert today.customers[ACME].notifications > 0
+    midnight = datetime.combine(today.day + timedelta(days=1), datetime.min.time(), UTC)
+    panel = panel_at(served, midnight + timedelta(seconds=5))
+    overview = panel.overview
+    assert (overview.day, overview.updated_at) == (today.day + timedelta(days=1), today.updated_at)
+    assert {customer.notifications for customer in overview.customers.values()} == {0}
+    assert overview.customers[ACME].last_event == today.customers[ACME].last_event
+
+
+def test_numbers_that_are_old_say_so(served: Served) -> None:
+    fresh = panel_at(served, now())
+    assert fresh.overview.updated_at is not None
+    edge = fresh.overview.updated_at + LATE_AFTER
+    assert not fresh.overview.is_late(edge)
+    assert fresh.overview.is_late(edge + timedelta(seconds=1))
+
+
+def test_where_nothing_was_ever_written_nothing_is_created(tmp_path: Any) -> None:
+    from fastapi.testclient import TestClient
+
+    from notif_assets.panel.app import build_app
+    from notif_assets.panel.tokens import Keys
+
+    settings = Settings(data=tmp_path / "data", panel_key="k" * 32)
+    header = {"Authorization": f"Bearer {Keys.of(settings).mint(ACME, timedelta(hours=1))}"}
+    of_operator = {"Authorization": f"Bearer {Keys.of(settings).mint(None, timedelta(hours=1))}"}
+    with TestClient(build_app(settings)) as client:
+        assert client.get("/readyz").status_code == 503
+        for path in ("panel", "minutes", "bills", "messages", "messages/export"):
+            answer = client.get(f"/api/v1/customers/{ACME}/{path}", headers=header)
+            assert answer.status_code == 200, (path, answer.text)
+        assert client.get(f"/clientes/{ACME}", headers=header).status_code == 200
+        assert client.get("/operador", headers=of_operator).status_code == 200
+        assert client.get("/metrics", headers=of_operator).status_code == 200
+    assert not (tmp_path / "data").exists()

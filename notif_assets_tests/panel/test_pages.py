@@ -1,0 +1,208 @@
+"""The pages in a real browser: what a customer and an operator see, do, and take away.
+
+Belongs here: visits in Chromium. Doesn't: who may see what (test_access.py), which numbers (test_numbers.py).
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+
+from notif_assets_tests.cli.deployment import ok
+from notif_assets_tests.cli.messages import ACME, PADARIA, notification
+from notif_assets_tests.panel.conftest import HOSTILE, Served, now
+
+_SCREENSHOTS = os.environ.get("NOTIF_SCREENSHOTS")  # a folder: the pictures of docs/ are taken anew
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None and "CI" not in os.environ:
+        pytest.skip("needs chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visitors:
+    """Pages entered by a link, and what the browser had to complain about; requests to another host are complaints."""
+
+    def __init__(self, browser: Browser, served: Served) -> None:
+        self._browser, self._served = browser, served
+        self._opened: list[BrowserContext] = []
+        self.complaints: list[str] = []
+
+    def __call__(self, customer_id: int | None, locale: str = "pt-BR", **options: Any) -> Page:
+        """Enters as a customer, or (None) as an operator."""
+        context = self._browser.new_context(locale=locale, **options)
+        self._opened.append(context)
+        page = context.new_page()
+        page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._asked)
+        page.goto(f"{self._served.url}/entrar?t={self._served.token(customer_id)}")
+        return page
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith(self._served.url):
+            self.complaints.append(request.url)
+
+    def leave(self) -> None:
+        """Closes all pages."""
+        for context in self._opened:
+            context.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, served: Served) -> Iterator[Visitors]:
+    """Fails if a browser had anything to complain about."""
+    visitors = Visitors(browser, served)
+    yield visitors
+    visitors.leave()
+    assert visitors.complaints == []
+
+
+def picture(page: Page, name: str) -> None:
+    """A picture for docs/, where one is asked for."""
+    if _SCREENSHOTS:
+        page.screenshot(path=Path(_SCREENSHOTS) / name, full_page=True)
+
+
+def count(page: Page) -> int:
+    """The large number."""
+    return int(page.locator("#whatsapp").inner_text())
+
+
+def test_a_customer_s_visit(visit: Visitors, served: Served) -> None:
+    page = visit(ACME)
+    assert page.url == f"{served.url}/clientes/{ACME}"
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cliente: Acme")
+    told = served.get(f"/api/v1/customers/{ACME}/panel").json()
+    whatsapp = next(one["notifications"] for one in told["channels"] if one["channel"] == "Whatsapp")
+    assert count(page) == whatsapp
+    expect(page.get_by_text("Última atualização")).to_be_visible()
+    expect(page.locator("#atualizado")).to_have_text(told["updated_at"][:19] + "+00:00")
+    expect(page.locator("#ha")).to_have_text(re.compile(r"há \d+ (s|min)"))
+    bills = page.get_by_role("table").last
+    expect(bills).to_contain_text("R$ 1000,00")
+    expect(bills).to_contain_text("ajuste: mensagens atrasadas")
+    expect(page.get_by_role("img", name="Última hora, por minuto")).to_be_visible()
+    picture(page, "panel-customer.png")
+
+
+def test_it_updates_itself(visit: Visitors, served: Served) -> None:
+    page = visit(PADARIA)
+    before = count(page)
+    page.locator("details summary").first.click()
+    served.deployment.send(
+        [notification(now(), "live", customer_id=PADARIA, customer_name="Padaria São João", channel="Whatsapp")]
+    )
+    ok(served.deployment.call("ingest", "--until-caught-up"))
+    expect(page.locator("#whatsapp")).to_have_text(str(before + 1), timeout=5_000)
+    assert page.locator("details").first.get_attribute("open") is not None
+
+
+def test_it_says_so_when_it_can_t_update(visit: Visitors) -> None:
+    page = visit(ACME)
+    page.route("**/agora", lambda route: route.fulfill(status=503))
+    expect(page.locator("#perdido")).to_contain_text("Sem conexão", timeout=15_000)
+    page.unroute("**/agora")
+    expect(page.locator("#perdido")).to_be_hidden(timeout=5_000)
+    assert all("status of 503" in told for told in visit.complaints)
+    visit.complaints.clear()
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("csv", "csv"), ("text", "txt"), ("parquet", "parquet")])
+def test_a_report_is_taken_away(visit: Visitors, served: Served, format: str, suffix: str) -> None:
+    page = visit(ACME)
+    page.get_by_label("De", exact=True).fill("2020-02-03")
+    page.get_by_label("Até", exact=True).fill("2020-02-03")
+    page.get_by_label("Formato").select_option(format)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Exportar").click()
+    assert download.value.suggested_filename.endswith(f".{suffix}")
+    printed = served.deployment.call(
+        "report", "detailed", "--customer", ACME, "--date", "2020-02-03", "--format", format
+    )
+    assert Path(download.value.path()).read_bytes() == ok(printed).out
+
+
+def test_an_operator_s_visit(visit: Visitors, served: Served) -> None:
+    page = visit(None)
+    assert page.url == f"{served.url}/operador"
+    picture(page, "panel-operator.png")
+    page.get_by_label("Nome ou código").fill("padaria")
+    page.get_by_role("button", name="Buscar").click()
+    expect(page.get_by_text("1 clientes")).to_be_visible()
+    page.get_by_role("link", name="Padaria São João").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cliente: Padaria São João")
+    page.get_by_role("link", name="Todos os clientes").click()
+    expect(page.get_by_role("heading", name="Últimas execuções")).to_be_visible()
+    assert page.locator("a[href^='http://127.0.0.1:3000/runs/']").count() > 0
+
+
+def test_without_javascript_everything_is_there(visit: Visitors) -> None:
+    page = visit(ACME, java_script_enabled=False)
+    assert count(page) > 0
+    assert page.locator("noscript meta[http-equiv=refresh]").count() == 1
+    expect(page.get_by_role("button", name="Exportar")).to_be_visible()
+
+
+@pytest.mark.parametrize("whom", [ACME, HOSTILE, None])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}, "has_touch": True}],
+    ids=["light", "dark", "phone"],
+)
+def test_no_barrier_and_nothing_beyond_the_edge(visit: Visitors, whom: int | None, options: dict[str, Any]) -> None:
+    page = visit(whom, **options)
+    violations = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+    assert violations.violations_count == 0, violations.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if whom == ACME and options:
+        picture(page, f"panel-{'dark' if 'color_scheme' in options else 'phone'}.png")
+
+
+def test_all_of_it_by_keyboard(visit: Visitors) -> None:
+    page = visit(ACME)
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim().slice(0, 30)"))
+        if reached[-1] == "Exportar":
+            break
+    assert reached[0] == "Ir para o conteúdo"
+    assert {"English", "Sair", "Ver como tabela", "Exportar"} <= set(reached)
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+
+
+def test_in_english_by_the_browser_and_by_the_switch(visit: Visitors) -> None:
+    page = visit(ACME, "en-GB")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Customer: Acme")
+    assert page.locator("html").get_attribute("lang") == "en"
+    page.get_by_role("link", name="Português").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cliente: Acme")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cliente: Acme")
+    text = visit(ACME, "en-US").locator("body").inner_text()
+    for word in ("Notificações", "Última", "Cobranças", "Canal", "há "):
+        assert word not in text
+
+
+def test_who_has_no_link_is_told_what_to_do(browser: Browser, served: Served) -> None:
+    with browser.new_context(locale="pt-BR") as context:
+        page = context.new_page()
+        page.goto(served.url)
+        expect(page.get_by_role("heading", level=1)).to_have_text("É preciso um link válido")
+        page.goto(f"{served.url}/entrar?t=old")
+        expect(page.get_by_text("Peça um novo")).to_be_visible()
