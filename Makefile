@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo test check bench bench-freshness soak ui lock clean
+.PHONY: install demo test check bench bench-freshness bench-panel soak ui lock clean
 
 install: .venv/installed
 
@@ -21,9 +21,9 @@ demo: install
 		$(if $(PORT),--port $(PORT)) $(if $(PANEL_PORT),--panel-port $(PANEL_PORT)) \
 		$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
 
-# Twice as many workers as the cores of a small machine: the longest tests mostly wait for a daemon.
+# One worker more than the cores of a small machine: the longest tests mostly wait for a daemon.
 test: install
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check .
@@ -37,6 +37,9 @@ bench: install
 
 bench-freshness: install
 	$(BIN)/python -m bench.freshness
+
+bench-panel: install
+	$(BIN)/python -m bench.panel
 
 soak: install
 	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing import bill
-from notif_assets.core.days import day_of, days_between
+from notif_assets.core.days import day_bounds, day_of, days_between, days_of_hours
 from notif_assets.ingest.ledger import read_batch
 from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
@@ -154,7 +154,7 @@ def bills(
         for name in ("daily_billing", "billing_adjustments")
     )
     lines = [written]
-    for day in (day for day in days if day not in closed):
+    for day in _days_with_messages(lake, settings, [day for day in days if day not in closed], customer_id):
         day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
@@ -175,6 +175,20 @@ def bills(
             if day not in there
         ]
     return pa.concat_tables(lines), adjustments
+
+
+def _days_with_messages(
+    lake: Lake, settings: Settings, days: Sequence[date], customer_id: int | None
+) -> Sequence[date]:
+    """Those of the days that have a message: counting an empty one costs as much as counting any other."""
+    if len(days) < 2:
+        return days
+    start, _ = day_bounds(min(days), settings.zone)
+    _, end = day_bounds(max(days), settings.zone)
+    minutes = lake.table("minute_aggregates").scan(minute=(start, end), customer_id=only(customer_id))
+    hours = lake.select("hour_counts", {"minutes": minutes}).to_pylist()
+    starts = (datetime.combine(row["event_date"], time(row["event_hour"]), UTC) for row in hours)
+    return sorted(set(days_of_hours(starts, settings.zone)).intersection(days))
 
 
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:

@@ -20,7 +20,14 @@ settings.register_profile("any speed", deadline=None)
 settings.load_profile("any speed")
 
 # Files are dealt to the workers in this order: one that takes minutes must not be the last one begun.
-_LONGEST = ("test_conductor.py", "test_killed_ingest.py", "test_demo.py", "test_killed_close.py", "test_races.py")
+_LONGEST = (
+    "test_conductor.py",
+    "test_killed_ingest.py",
+    "test_demo.py",
+    "test_races.py",
+    "test_pages.py",
+    "test_killed_close.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,9 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first."""
+    """The longest files first; a file, and the room of the panel, stays with the worker that made its fixtures."""
     rank = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    for item in items:
+        room = item.path.parent.name == "panel"
+        item.add_marker(pytest.mark.xdist_group("panel" if room else str(item.path)))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 Belongs here: the demo as a process of its own. Doesn't: what its parts do.
 """
 
-import os
 import re
 import signal
 import socket
@@ -74,7 +73,11 @@ def test_it_counts_reconciles_and_ends_with_nothing_left_behind(tmp_path: Path) 
     demo.assert_nothing_left()
 
 
-def test_two_ctrl_c_end_all_that_it_started(tmp_path: Path) -> None:
+def test_two_ctrl_c_end_all_that_it_started_and_it_used_no_setting_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIF_LAKE", str(tmp_path / "production"))
+    monkeypatch.setenv("NOTIF_KAFKA_BOOTSTRAP", "production.example:9092")
     demo = Demo(tmp_path)
     with demo.running() as process:
         until(lambda: "produced" in demo.said or process.poll() is not None, "the first line")
@@ -84,6 +87,8 @@ def test_two_ctrl_c_end_all_that_it_started(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, demo.said
+    assert not (tmp_path / "production").exists()
+    assert "production.example" not in demo.said
     assert "Traceback" not in demo.said
     demo.assert_nothing_left()
 
@@ -119,17 +124,3 @@ def test_a_folder_with_something_else_in_it_is_not_emptied(tmp_path: Path) -> No
         assert process.wait(60) == 1
     assert "holds something else" in demo.said
     assert (demo.data / "thesis.txt").exists()
-
-
-def test_ctrl_c_ends_it_and_it_used_no_setting_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTIF_LAKE", str(tmp_path / "production"))
-    monkeypatch.setitem(os.environ, "NOTIF_KAFKA_BOOTSTRAP", "production.example:9092")
-    demo = Demo(tmp_path)
-    with demo.running() as process:
-        until(lambda: "Kafka  " in demo.said or process.poll() is not None, "its addresses")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, demo.said
-    assert not (tmp_path / "production").exists()
-    assert "production.example" not in demo.said
-    assert "Traceback" not in demo.said
-    demo.assert_nothing_left()

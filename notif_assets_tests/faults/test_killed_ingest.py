@@ -33,7 +33,7 @@ _LEVEL = "no table behind another"
 def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:
-    rounds = request.config.getoption("--soak") or 20
+    rounds = request.config.getoption("--soak") or 6
     seed = a_seed()
     chance = random.Random(seed)
     deployment, truth = deploy(4, **_SMALL), Truth()

@@ -15,7 +15,7 @@ _SMALL = {"NOTIF_BATCH_MESSAGES": "60", "NOTIF_RUN_MESSAGES": "240"}
 
 def test_two_ingests_at_once(deploy: Deploy) -> None:
     deployment, truth = deploy(4, **_SMALL), Truth()
-    for time in range(3):  # the first on a lake that does not exist yet
+    for time in range(2):  # the first on a lake that does not exist yet
         truth.send(deployment, time, 250, datetime.now(UTC) - timedelta(minutes=5))
         both = [deployment.start("ingest", "--until-caught-up") for _ in range(2)]
         for process in both:

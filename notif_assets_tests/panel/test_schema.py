@@ -29,7 +29,7 @@ def test_every_answer_is_promised(served: Served) -> None:
     assert len(operations) == 6
     for operation in operations:
 
-        @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def ask(case: Any) -> None:
             for whom in (None, ACME):

@@ -1,0 +1,278 @@
+"""`python -m bench.panel [--messages N]`: the panel beside ingestion, over a day of 20 million messages.
+
+Belongs here: the lake (traffic.py's messages over the last 24 hours, ingested as always), ingestion that goes on at
+1,157 messages a second, the panel as a process, and what a client of it measures. Doesn't: speed of ingestion
+(__main__.py), age of a message (freshness.py).
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow as pa
+
+from notif_assets.core.offsets import Log
+from notif_assets.ingest import bronze
+from notif_assets.ingest.pump import committed_ends, settle
+from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets
+from notif_assets.kafka.traffic import ACME, messages
+from notif_assets.lake import Lake
+from notif_assets.panel.tokens import Keys
+from notif_assets.settings import Settings
+from notif_assets.upkeep.maintenance import maintain
+
+_CUSTOMERS = 5_000
+_RATE = 1_157  # messages a second, while the panel is measured
+_CHUNK = 65_536
+_BATCH_SECONDS = 15.0
+
+
+class _Topic:
+    """One partition that grows; what was read is forgotten."""
+
+    def __init__(self) -> None:
+        self._chunks: list[tuple[int, pa.RecordBatch]] = []
+        self.end = 0
+
+    def append(self, records: list[tuple[bytes | None, int]]) -> None:
+        values, moments = zip(*records, strict=True)
+        number = len(records)
+        columns = [
+            pa.array([0] * number, pa.int32()),
+            pa.array(range(self.end, self.end + number), pa.int64()),
+            pa.array(moments, pa.timestamp("ms", "UTC")).cast(SCHEMA.types[2]),
+            pa.nulls(number, pa.binary()),
+            pa.array(values, pa.binary()),
+        ]
+        self._chunks.append((self.end, pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
+        self.end += number
+
+    def offsets(self) -> TopicOffsets:
+        return TopicOffsets("notifications", None, {0: Log(0, self.end)})
+
+    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+        start, end = ranges[0]
+        self._chunks = [(first, chunk) for first, chunk in self._chunks if first + chunk.num_rows > start]
+        for first, chunk in self._chunks:
+            low, high = max(0, start - first), min(chunk.num_rows, end - first)
+            if low < high:
+                yield chunk.slice(low, high - low)
+
+
+def _ingest(settings: Settings, number: int) -> None:
+    """Fills the lake with `number` messages of the last 24 hours, says so, and goes on with those of now."""
+    topic = _Topic()
+    start = datetime.now(UTC) - timedelta(hours=24)
+    past = islice(messages(0, _CUSTOMERS, start, number / 86_400), number)
+    with Lake(settings.lake, memory=settings.engine_memory) as lake:
+        lake.claim(topic=settings.topic, timezone=settings.timezone)
+
+        def take() -> None:
+            while sum(committed_ends(lake).values()) < topic.end:
+                bronze.take_next_batch(lake, topic, settings, "bench")  # type: ignore[arg-type]
+                settle(lake, settings)
+
+        done = 0
+        while chunk := [(one.value, one.timestamp) for one in islice(past, _CHUNK * 8)]:
+            topic.append(chunk)
+            take()
+            done += len(chunk)
+            print(f"{done} messages ingested", file=sys.stderr, flush=True)
+        for line in maintain(lake, settings, datetime.now(UTC)):
+            print(line, file=sys.stderr)
+        print("built", flush=True)
+        present = messages(1, _CUSTOMERS, datetime.now(UTC), _RATE)
+        while True:
+            began = time.monotonic()
+            topic.append([(one.value, one.timestamp) for one in islice(present, int(_RATE * _BATCH_SECONDS))])
+            take()
+            time.sleep(max(0.0, _BATCH_SECONDS - (time.monotonic() - began)))
+
+
+@contextmanager
+def _process(*command: str, **options: object) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def main() -> None:
+    """Builds the lake, starts the panel, prints what a client sees."""
+    parser = argparse.ArgumentParser(prog="python -m bench.panel", description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000_000)
+    parser.add_argument("--seconds", type=float, default=30, help="of requests at 200 a second")
+    parser.add_argument("--ingest", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.ingest:
+        _ingest(Settings(data=Path(asked.ingest)), asked.messages)
+    with tempfile.TemporaryDirectory(prefix="notif-assets-panel-") as folder:
+        again = ("-m", "bench.panel", "--ingest", folder, "--messages", str(asked.messages))
+        with _process(*again) as ingestion:
+            assert ingestion.stdout
+            assert ingestion.stdout.readline() == "built\n"
+            environment = os.environ | {"NOTIF_DATA": folder, "NOTIF_PANEL_EXPORTS": "100000"}
+            with _process("-m", "notif_assets.cli", "panel", "--port", "8999", env=environment) as panel:
+                assert panel.stdout
+                assert "panel at" in panel.stdout.readline()
+                _measure(Path(folder), panel.pid, asked.seconds)
+
+
+def _measure(data: Path, pid: int, seconds: float) -> None:
+    settings = Settings(data=data)
+    keys = Keys.of(settings)
+    operator = {"Authorization": f"Bearer {keys.mint(None, timedelta(days=1))}"}
+    client = httpx.Client(base_url="http://127.0.0.1:8999", headers=operator, timeout=120)
+    with Lake(settings.lake) as lake:
+        known = lake.rows(lake.table("customer_panel").scan())["customer_id"].unique().to_pylist()
+    print(f"{len(known)} customers, memory of the panel {_memory(pid):.0f} MiB")
+
+    times = asyncio.run(_at_rate(known, operator, 200, seconds))
+    _row("panel as JSON, 200 requests/s, ms", [1000 * t for t in times])
+    _row("a customer's page, ms", [1000 * _timed(client, f"/clientes/{i}") for i in random.Random(1).sample(known, 60)])
+    _row("Acme's page, ms", [1000 * _timed(client, f"/clientes/{ACME}") for _ in range(20)])
+    _row("the operator's page, ms", [1000 * _timed(client, "/operador") for _ in range(20)])
+    _row("commit → in the API, s", _delays(client, settings, 6))
+
+    before = _memory(pid)
+    for format in ("csv", "text", "parquet"):
+        first, whole, rows = _export(client, format)
+        print(f"export of Acme as {format:<8} first byte {first:.2f} s, {rows / whole:,.0f} rows/s, {rows:,} rows")
+    print(f"memory of the panel before {before:.0f} MiB, after {_memory(pid):.0f} MiB")
+    _crowd(operator, pid)
+    _gone(client, operator)
+
+
+async def _at_rate(known: list[int], headers: dict[str, str], rate: int, seconds: float) -> list[float]:
+    """Requests at fixed moments, each timed from the moment it was due, whatever the ones before it took."""
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(
+        base_url="http://127.0.0.1:8999", headers=headers, timeout=30, limits=limits
+    ) as client:
+        chance = random.Random(2)
+
+        async def one(due: float) -> float:
+            (await client.get(f"/api/v1/customers/{chance.choice(known)}/panel")).raise_for_status()
+            return time.monotonic() - due
+
+        begin = time.monotonic() + 0.5
+        asked: list[Awaitable[float]] = []
+        for number in range(int(rate * seconds)):
+            due = begin + number / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            asked.append(asyncio.create_task(one(due)))
+        return list(await asyncio.gather(*asked))
+
+
+def _timed(client: httpx.Client, path: str) -> float:
+    began = time.perf_counter()
+    client.get(path).raise_for_status()
+    return time.perf_counter() - began
+
+
+def _delays(client: httpx.Client, settings: Settings, number: int) -> list[float]:
+    """How long after a commit of customer_panel the API answers with it."""
+    log = settings.lake / "customer_panel" / "_delta_log"
+    delays: list[float] = []
+    version = client.get(f"/api/v1/customers/{ACME}/panel").json()["table_version"]
+    while len(delays) < number:
+        told = client.get(f"/api/v1/customers/{ACME}/panel").json()["table_version"]
+        if told > version:
+            delays.append(time.time() - (log / f"{told:020}.json").stat().st_mtime)
+            version = told
+        time.sleep(0.02)
+    return delays
+
+
+def _export(client: httpx.Client, format: str) -> tuple[float, float, int]:
+    """Seconds to the first byte and to the last, and rows."""
+    began = time.perf_counter()
+    first, lines = 0.0, 0
+    with client.stream("GET", f"/api/v1/customers/{ACME}/messages/export?format={format}") as answer:
+        answer.raise_for_status()
+        pieces = []
+        for piece in answer.iter_raw():
+            first = first or time.perf_counter() - began
+            lines += piece.count(b"\n" if format == "csv" else b"\nMensagem ID")
+            if format == "parquet":
+                pieces.append(piece)
+    whole = time.perf_counter() - began
+    rows = lines
+    if format == "parquet":
+        import pyarrow.parquet as pq
+
+        rows = pq.read_metadata(pa.BufferReader(b"".join(pieces))).num_rows
+    return first, whole, rows
+
+
+def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float = 40) -> None:
+    """Exports at once, all of them read slowly."""
+    stop, got = time.monotonic() + seconds, [0] * number
+
+    def read(which: int) -> None:
+        with (
+            httpx.Client(base_url="http://127.0.0.1:8999", headers=headers, timeout=120) as client,
+            client.stream("GET", f"/api/v1/customers/{ACME}/messages/export") as answer,
+        ):
+            for piece in answer.iter_raw():
+                got[which] += len(piece)
+                if time.monotonic() > stop:
+                    return
+                time.sleep(0.05)
+
+    readers = [threading.Thread(target=read, args=(which,)) for which in range(number)]
+    for reader in readers:
+        reader.start()
+    most = 0.0
+    while any(reader.is_alive() for reader in readers):
+        most = max(most, _memory(pid))
+        time.sleep(0.5)
+    for reader in readers:
+        reader.join()
+    print(
+        f"{number} slow exports at once: {sum(got) / 2**20:.0f} MiB sent, the least {min(got) / 2**20:.1f} MiB, ",
+        end="",
+    )
+    print(f"memory of the panel at most {most:.0f} MiB")
+
+
+def _gone(client: httpx.Client, headers: dict[str, str]) -> None:
+    """How soon the panel stops working for a client that went away."""
+    with httpx.stream(
+        "GET", f"http://127.0.0.1:8999/api/v1/customers/{ACME}/messages/export", headers=headers, timeout=60
+    ) as answer:
+        next(answer.iter_raw())
+    left = time.monotonic()
+    while "notif_panel_exports_in_progress 0.0" not in client.get("/metrics").text:
+        time.sleep(0.05)
+    print(f"a client that went away: its export ended within {time.monotonic() - left:.2f} s")
+
+
+def _row(name: str, values: list[float]) -> None:
+    p50, p95, p99, most = np.percentile(values, (50, 95, 99, 100))
+    print(f"{name:<38} p50 {p50:.2f}  p95 {p95:.2f}  p99 {p99:.2f}  most {most:.2f}")
+
+
+def _memory(pid: int) -> float:
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:")) / 1024
+
+
+if __name__ == "__main__":
+    main()
