@@ -21,7 +21,6 @@ from notif_assets.settings import Settings
 
 _SLICE = 20_000  # messages sorted at once
 _DAY = timedelta(days=1)
-_OPEN_DAYS = timedelta(days=1)  # before today: yesterday, until it closes
 
 
 class Unknown(Exception):  # noqa: N818 - an answer
@@ -192,11 +191,10 @@ def _days_with_messages(
 
 
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
-    """The newest days that have a bill on `day`, newest first: those that are closed, and the open ones after them."""
-    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
-    first_open = max((d for d in closed if d <= day), default=date.min) + _DAY
-    open_days = days_between(max(first_open, day - _OPEN_DAYS), day)
-    return sorted(closed | set(open_days), reverse=True)[:most]
+    """The days whose bills somebody looks at on `day`: the newest closed ones, and the last calendar days, closed or
+    not, `most` of each. A day that failed to close is among them."""
+    closed = sorted(set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist()))
+    return sorted({*closed[-most:], *days_between(day - (most - 1) * _DAY, day)})
 
 
 @dataclass(frozen=True)

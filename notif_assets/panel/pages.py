@@ -36,6 +36,7 @@ from notif_assets.reports.text import money, unit_price, visible
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _PER_PAGE = 50
+_BILLS = 31
 _YEAR_SECONDS = 365 * 86_400
 
 router = APIRouter(include_in_schema=False)
@@ -189,7 +190,7 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
     counted = queries.minutes(panel.lake, customer.customer_id, since, now)
     series = _Series(counted, since)
     until = min(overview.updated_at or now, now)
-    bills, unpriced = _bills(panel, customer)
+    bills, unpriced = _bills(panel, customer, overview.day)
     month = [bill for bill in bills if (bill.day.year, bill.day.month) == (overview.day.year, overview.day.month)]
     language = language_of(request)
     return {
@@ -202,7 +203,7 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
         "channels": _compared(customer, series, overview.day, until, zone),
         "minutes": series.chart(minute - 59 * _MINUTE, _MINUTE, 60, zone),
         "hours": series.chart(hour - 47 * _HOUR, _HOUR, 48, zone),
-        "bills": bills,
+        "bills": bills[:_BILLS],
         "unpriced": unpriced,
         "month": month,
         "month_total": sum((bill.amount + bill.adjusted for bill in month), Decimal(0)),
@@ -249,9 +250,12 @@ def _compared(customer: Customer, series: _Series, day: date, until: datetime, z
     return [Today(name, counts.get(name, 0), earlier.get(name, 0)) for name in names]
 
 
-def _bills(panel: Panel, customer: Customer) -> tuple[list[DayBill], bool]:
-    """The last 31 bills, newest first, and whether open days are missing for want of a price."""
-    days = queries.billed_days(panel.lake, panel.today)
+def _bills(panel: Panel, customer: Customer, today: date) -> tuple[list[DayBill], bool]:
+    """The bills of late, newest first, and whether open days are missing for want of a price.
+
+    An open day without messages has none yet, but for today.
+    """
+    days = queries.billed_days(panel.lake, today, _BILLS)
     try:
         answer, unpriced = bills_of(panel, customer, days), False
     except BillRefused:
@@ -263,7 +267,9 @@ def _bills(panel: Panel, customer: Customer) -> tuple[list[DayBill], bool]:
     bills = []
     for day, group in groupby(answer.lines, attrgetter("date")):
         lines = list(group)
-        bills.append(DayBill(day, lines[0].status, lines, adjustments.get(day, [])))
+        bill = DayBill(day, lines[0].status, lines, adjustments.get(day, []))
+        if bill.notifications or bill.adjustments or bill.status == "final" or day == today:
+            bills.append(bill)
     return bills[::-1], unpriced
 
 

@@ -95,6 +95,8 @@ def test_a_customer_s_visit(visit: Visitors, served: Served) -> None:
     bills = page.get_by_role("table").last
     expect(bills).to_contain_text("R$ 1000,00")
     expect(bills).to_contain_text("ajuste: mensagens atrasadas")
+    month = served.get(f"/api/v1/customers/{ACME}/bills").json()["total"].replace(".", ",")
+    expect(page.locator("#valor-do-mes")).to_have_text(f"R$ {month}")
     expect(page.get_by_role("img", name="Última hora, por minuto")).to_be_visible()
     picture(page, "panel-customer.png")
 

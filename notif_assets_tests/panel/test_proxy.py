@@ -45,7 +45,11 @@ def proxied(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     temporary = "".join(
         f"{kind}_temp_path {home}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    whole = f"daemon off; pid {home}/pid; error_log {home}/error.log; events {{}} http {{ {temporary}\n{example} }}"
+    # Where root runs the tests, nginx's workers would be nobody, who may not read what the tests write.
+    user = "user root; " if os.getuid() == 0 else ""
+    whole = (
+        f"{user}daemon off; pid {home}/pid; error_log {home}/error.log; events {{}} http {{ {temporary}\n{example} }}"
+    )
     (home / "nginx.conf").write_text(whole)
     webserver = ["-m", "dagster_webserver", "--read-only", "-m", "notif_assets.definitions", "-p", str(ui)]
     with ExitStack() as opened:
