@@ -8,6 +8,7 @@ A customer who asks for another customer gets the answer that an unknown custome
 
 import logging
 import time
+import traceback
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -15,6 +16,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notif_assets.panel.metrics import REQUESTS, SECONDS
@@ -123,12 +125,12 @@ class Answers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status, started = time.perf_counter(), 500, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in (HEADERS | (_SECURE if scope["scheme"] == "https" else {})).items():
                     headers[name] = value
@@ -137,10 +139,18 @@ class Answers:
 
         try:
             await self._app(scope, receive, answer)
+        except Exception as error:
+            # Where it happened, but not what it says: that may be anybody's data.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("%s\n%s", type(error).__name__, where)
+            if started:  # the connection must break: a part must not look like the whole
+                raise ConnectionAbortedError(type(error).__name__) from None
+            await PlainTextResponse("Internal Server Error\n", 500)(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "unknown")
-            REQUESTS.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+            REQUESTS.labels(method, route, status).inc()
             SECONDS.labels(route).observe(seconds)
             path = scope["path"].encode("unicode_escape").decode()[:200]
             _log.info("%s %s %s %.0f ms", scope["method"], path, status, seconds * 1000)

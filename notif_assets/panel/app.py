@@ -123,7 +123,7 @@ def _problem(status: int, detail: str, headers: dict[str, str] | None = None) ->
 
 def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """A problem for a program, a page for a person."""
-    if not export.wants_html(request):
+    if request.url.path.startswith(("/api/", "/metrics", "/healthz", "/readyz")):
         return _problem(status, detail, headers)
     response = pages.render(request, "problem.html", status, code=status)
     response.headers.update(headers or {})

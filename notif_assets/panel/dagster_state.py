@@ -27,12 +27,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Failing:
+    """A check that fails, and what it found."""
+
+    name: str
+    asset: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class State:
     """The newest runs, and what each failing check says; `known` is False where there is no Dagster storage."""
 
     known: bool
     runs: tuple[Run, ...] = ()
-    failing: tuple[tuple[str, str], ...] = ()
+    failing: tuple[Failing, ...] = ()
 
 
 def state() -> State:
@@ -52,4 +61,5 @@ def state() -> State:
             for record in instance.get_run_records(limit=_MOST)
         ]
         failing = failing_checks(instance, known_checks(instance))
-    return State(True, tuple(runs), tuple(sorted(failing.items())))
+    found = (Failing(name, name.rpartition(" of ")[2], sentence) for name, sentence in sorted(failing.items()))
+    return State(True, tuple(runs), tuple(found))

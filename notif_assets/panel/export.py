@@ -4,22 +4,25 @@ Belongs here: bringing what a writer of reports/ writes to a client, no faster t
 layouts.
 """
 
+import io
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notif_assets.panel.metrics import EXPORTED, EXPORTS
 from notif_assets.panel.snapshot import Customer
 from notif_assets.reports import Format
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _SUFFIX: dict[Format, str] = {"text": "txt", "csv": "csv", "json": "json", "parquet": "parquet"}
 _TYPE: dict[Format, str] = {
@@ -35,40 +38,27 @@ class _Gone(Exception):  # noqa: N818 - no error: nobody listens any more
     """The client went away."""
 
 
-class _Out:
+class _Out(io.RawIOBase):
     """The file that a writer writes to, in its thread; each piece waits until the one before it is on its way."""
 
     def __init__(self, stream: MemoryObjectSendStream[bytes]) -> None:
         self._stream = stream
-        self._at = 0
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        data = bytes(data)
-        try:
-            anyio.from_thread.run(self._stream.send, data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise _Gone from None
-        self._at += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._at
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
+        self._written = 0
 
     def writable(self) -> bool:
         return True
+
+    def write(self, data: "ReadableBuffer") -> int:
+        piece = bytes(data)
+        try:
+            anyio.from_thread.run(self._stream.send, piece)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise _Gone from None
+        self._written += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self._written
 
 
 class Download(Response):
@@ -132,8 +122,3 @@ def name_of(customer: Customer, start: datetime | None, end: datetime | None) ->
     """A file's name without anything in it that came from the topic."""
     period = [f"{moment.astimezone(UTC):%Y%m%dT%H%M}" for moment in (start, end) if moment]
     return "-".join(["notificacoes", str(customer.customer_id), *period])
-
-
-def wants_html(request: Request) -> bool:
-    """Whether a browser asks for a page, rather than a program for data."""
-    return not request.url.path.startswith(("/api/", "/metrics", "/healthz", "/readyz"))

@@ -211,3 +211,25 @@ def test_a_key_is_changed_without_breaking_links(served: Served) -> None:
 
 def _minted(served: Served, key: str) -> str:
     return ok(served.deployment.call("token", "--customer", ACME, NOTIF_PANEL_KEY=key)).text.strip()
+
+
+def test_a_mistake_of_ours_tells_nothing_and_has_the_headers(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    from fastapi.testclient import TestClient
+
+    from notif_assets.panel.app import build_app
+
+    app = build_app(Settings(data=served.deployment.home / "data"))
+
+    name = "Padaria"
+
+    def fails() -> None:
+        raise ValueError(name)
+
+    app.add_api_route("/api/v1/fails", fails)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/api/v1/fails")
+    assert answer.status_code == 500
+    assert answer.headers["Content-Security-Policy"]
+    assert name not in answer.text + caplog.text
+    assert "ValueError" in caplog.text
+    assert "in fails" in caplog.text

@@ -62,6 +62,8 @@ def proxied(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 stderr=subprocess.STDOUT,
             )
             opened.enter_context(killed_at_the_end(process))
+            opened.callback(process.wait, 20)  # nginx and the UI have processes of their own to end
+            opened.callback(process.terminate)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         client = opened.enter_context(httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=30))
