@@ -379,5 +379,5 @@ def test_never_were_two_micro_batches_at_once(conductor: Conductor) -> None:
         for record in conductor.runs("micro_batch")
         if record.start_time and "notif_assets/lag" in record.dagster_run.tags  # those of the sensor
     )
-    assert len(spans) > 5
+    assert len(spans) > 2
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))

@@ -165,7 +165,7 @@ def _broken(kind: str, body: str, event_datetime: str) -> bytes | None:
         case "bad_json":
             return body.replace('":', '"', 1).encode()
         case "truncated":
-            return body.encode()[: len(body) * 2 // 3]
+            return body[: len(body) * 2 // 3].encode()  # between letters: within one it would be not_utf8
         case "missing_field":
             return body.replace('"channel"', '"chanel"').encode()
         case "wrong_type":

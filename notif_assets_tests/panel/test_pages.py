@@ -144,7 +144,7 @@ def test_an_operator_s_visit(visit: Visitors, served: Served) -> None:
     picture(page, "panel-operator.png")
     page.get_by_label("Nome ou código").fill("padaria")
     page.get_by_role("button", name="Buscar").click()
-    expect(page.get_by_text("1 clientes")).to_be_visible()
+    expect(page.get_by_text("1 clientes", exact=True)).to_be_visible()
     page.get_by_role("link", name="Padaria São João").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Cliente: Padaria São João")
     page.get_by_role("link", name="Todos os clientes").click()
