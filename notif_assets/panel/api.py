@@ -7,6 +7,7 @@ Moments are ISO 8601 in UTC; money and prices are decimal strings.
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -307,7 +308,7 @@ def etag(customer: Customer, *state: object) -> str:
     return f'"{hashlib.sha256(repr((customer.customer_id, *state)).encode()).hexdigest()[:24]}"'
 
 
-def unless_known(request: Request, tag: str, body: Any, kind: str) -> Response:
+def unless_known(request: Request, tag: str, body: Callable[[], bytes], kind: str) -> Response:
     """304 if the client has this state already; else what `body()` gives."""
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie, Accept-Language"}
     known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}

@@ -176,7 +176,7 @@ def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Resp
     return unless_known(
         request,
         tag,
-        lambda: render(request, "_now.html", **_customer(request, panel, customer)).body,
+        lambda: bytes(render(request, "_now.html", **_customer(request, panel, customer)).body),
         "text/html; charset=utf-8",
     )
 
