@@ -23,7 +23,7 @@ demo: install
 
 # One worker more than the cores of a small machine: the longest tests mostly wait for a daemon.
 test: install
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check .

@@ -3,10 +3,12 @@
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.lake import Lake
@@ -38,12 +40,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; a file, and the room of the panel, stays with the worker that made its fixtures."""
+    """The longest files first."""
     rank = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
-    for item in items:
-        room = item.path.parent.name == "panel"
-        item.add_marker(pytest.mark.xdist_group("panel" if room else str(item.path)))
+
+
+class _WithTheirFixtures(LoadScopeScheduling):  # type: ignore[misc]
+    """A file, and the whole room of the panel, is for one worker: what the tests share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        room, _, _ = file.rpartition("/")
+        return room if room.endswith("/panel") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How the tests are dealt to the workers."""
+    return _WithTheirFixtures(config, log)
 
 
 @pytest.fixture
