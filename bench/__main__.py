@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 
 from bench.ingest import SOURCES, STAGES
 from notif_assets.kafka.broker import EmbeddedBroker
-from notif_assets.kafka.client import SCHEMA
+from notif_assets.kafka.client import SCHEMA, record_batch
 from notif_assets.kafka.traffic import messages
 
 # The embedded broker keeps 5 MiB a partition: as many of them as hold the whole traffic.
@@ -74,14 +74,14 @@ def _make(number: int, partitions: int, bootstrap: str, stored: Path) -> None:
                 if place % 1_000 == 0:
                     producer.poll(0)
             producer.flush()
-            columns = [
-                pa.array([place % partitions for place in places], pa.int32()),
-                pa.array([place // partitions for place in places], pa.int64()),
-                pa.array([message.timestamp for message in chunk], pa.timestamp("ms", "UTC")).cast(SCHEMA.types[2]),
-                pa.nulls(len(chunk), pa.binary()),
-                pa.array([message.value for message in chunk], pa.binary()),
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
+            batch = record_batch(
+                [place % partitions for place in places],
+                [place // partitions for place in places],
+                [message.timestamp for message in chunk],
+                [None] * len(chunk),
+                [message.value for message in chunk],
+            )
+            writer.write_batch(batch)
             index += len(chunk)
 
 

@@ -22,6 +22,7 @@ import dagster as dg
 import numpy as np
 import numpy.typing as npt
 
+from bench.memory import pss
 from notif_assets.lake import Lake
 from notif_assets_tests.cli.deployment import processes_of
 
@@ -123,8 +124,7 @@ def _memory(store: Path) -> int:
     total = 0
     for process in processes_of(store):
         with suppress(OSError):
-            told = Path(f"/proc/{process}/smaps_rollup").read_text()
-            total += 1024 * sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+            total += pss(process)
     return total
 
 

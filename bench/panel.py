@@ -25,10 +25,11 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
+from bench.memory import pss
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze
 from notif_assets.ingest.pump import committed_ends, settle
-from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets
+from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
 from notif_assets.kafka.traffic import ACME, messages
 from notif_assets.lake import Lake
 from notif_assets.panel.tokens import Keys
@@ -51,14 +52,9 @@ class _Topic:
     def append(self, records: list[tuple[bytes | None, int]]) -> None:
         values, moments = zip(*records, strict=True)
         number = len(records)
-        columns = [
-            pa.array([0] * number, pa.int32()),
-            pa.array(range(self.end, self.end + number), pa.int64()),
-            pa.array(moments, pa.timestamp("ms", "UTC")).cast(SCHEMA.types[2]),
-            pa.nulls(number, pa.binary()),
-            pa.array(values, pa.binary()),
-        ]
-        self._chunks.append((self.end, pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
+        offsets = list(range(self.end, self.end + number))
+        batch = record_batch([0] * number, offsets, list(moments), [None] * number, list(values))
+        self._chunks.append((self.end, batch))
         self.end += number
 
     def offsets(self) -> TopicOffsets:
@@ -141,7 +137,7 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     client = httpx.Client(base_url="http://127.0.0.1:8999", headers=operator, timeout=120)
     with Lake(settings.lake) as lake:
         known = lake.rows(lake.table("customer_panel").scan())["customer_id"].unique().to_pylist()
-    print(f"{len(known)} customers, memory of the panel {_memory(pid):.0f} MiB")
+    print(f"{len(known)} customers, memory of the panel {pss(pid) / 2**20:.0f} MiB")
 
     times = asyncio.run(_at_rate(known, operator, 200, seconds))
     _row("panel as JSON, 200 requests/s, ms", [1000 * t for t in times])
@@ -150,11 +146,11 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     _row("the operator's page, ms", [1000 * _timed(client, "/operador") for _ in range(20)])
     _row("commit → in the API, s", _delays(client, settings, 6))
 
-    before = _memory(pid)
+    before = pss(pid) / 2**20
     for format in ("csv", "text", "parquet"):
         first, whole, rows = _export(client, format)
         print(f"export of Acme as {format:<8} first byte {first:.2f} s, {rows / whole:,.0f} rows/s, {rows:,} rows")
-    print(f"memory of the panel before {before:.0f} MiB, after {_memory(pid):.0f} MiB")
+    print(f"memory of the panel before {before:.0f} MiB, after {pss(pid) / 2**20:.0f} MiB")
     _crowd(operator, pid)
     _gone(client, operator)
 
@@ -241,7 +237,7 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
         reader.start()
     most = 0.0
     while any(reader.is_alive() for reader in readers):
-        most = max(most, _memory(pid))
+        most = max(most, pss(pid) / 2**20)
         time.sleep(0.5)
     for reader in readers:
         reader.join()
@@ -267,11 +263,6 @@ def _gone(client: httpx.Client, headers: dict[str, str]) -> None:
 def _row(name: str, values: list[float]) -> None:
     p50, p95, p99, most = np.percentile(values, (50, 95, 99, 100))
     print(f"{name:<38} p50 {p50:.2f}  p95 {p95:.2f}  p99 {p99:.2f}  most {most:.2f}")
-
-
-def _memory(pid: int) -> float:
-    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:")) / 1024
 
 
 if __name__ == "__main__":

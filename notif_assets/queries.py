@@ -5,7 +5,6 @@ files (cli.py), pages (panel/).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -15,7 +14,8 @@ import pyarrow.compute as pc
 
 from notif_assets.billing import bill
 from notif_assets.core.days import day_bounds, day_of, days_between, days_of_hours
-from notif_assets.ingest.ledger import read_batch
+from notif_assets.ingest.ledger import Batch, read_batch
+from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
 
@@ -144,7 +144,7 @@ def bills(
     can't be priced.
     """
     known = customer_names(lake, customer_id)
-    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist()).intersection(days)
+    closed = closed_days(lake).intersection(days)
     partitions = {(day,) for day in closed}
     written, adjustments = (
         _of(lake.rows(lake.table(name).scan(partitions, customer_id=only(customer_id))), None, channel).cast(
@@ -184,35 +184,21 @@ def _days_with_messages(
         return days
     start, _ = day_bounds(min(days), settings.zone)
     _, end = day_bounds(max(days), settings.zone)
-    minutes = lake.table("minute_aggregates").scan(minute=(start, end), customer_id=only(customer_id))
-    hours = lake.select("hour_counts", {"minutes": minutes}).to_pylist()
-    starts = (datetime.combine(row["event_date"], time(row["event_hour"]), UTC) for row in hours)
-    return sorted(set(days_of_hours(starts, settings.zone)).intersection(days))
+    hours = hourly_totals(lake, start, end, customer_id)
+    return sorted(set(days_of_hours(hours, settings.zone)).intersection(days))
 
 
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
     """The days whose bills somebody looks at on `day`: the newest closed ones, and the last calendar days, closed or
     not, `most` of each. A day that failed to close is among them."""
-    closed = sorted(set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist()))
+    closed = sorted(closed_days(lake))
     return sorted({*closed[-most:], *days_between(day - (most - 1) * _DAY, day)})
 
 
-@dataclass(frozen=True)
-class IngestState:
-    """The newest batch: when it was planned, and how many offsets Kafka held beyond it then."""
-
-    batch: int
-    planned_at: datetime
-    lag: int
-
-
-def ingest_state(lake: Lake) -> IngestState | None:
-    """How far ingestion is; None before the first batch."""
+def newest_batch(lake: Lake) -> Batch | None:
+    """The batch that was planned last, with what Kafka held beyond it then; None before the first."""
     ledger = lake.table("ingest_batches")
-    if not ledger.watermark:
-        return None
-    newest = read_batch(lake, ledger, ledger.watermark)
-    return IngestState(newest.number, newest.planned_at, newest.lag)
+    return read_batch(lake, ledger, ledger.watermark) if ledger.watermark else None
 
 
 def rejected_by_reason(lake: Lake, since: date) -> dict[str, int]:
@@ -222,13 +208,14 @@ def rejected_by_reason(lake: Lake, since: date) -> dict[str, int]:
     return dict(zip(rows["reason"].to_pylist(), rows["messages"].to_pylist(), strict=True))
 
 
-def hourly_totals(lake: Lake, since: datetime) -> dict[datetime, int]:
-    """All customers' notifications per hour since then."""
-    rows = lake.select("hour_counts", {"minutes": lake.table("minute_aggregates").scan(minute=(since, None))})
-    return {
-        datetime.combine(row["event_date"], time(row["event_hour"]), UTC): row["notifications"]
-        for row in rows.to_pylist()
-    }
+def hourly_totals(
+    lake: Lake, start: datetime, end: datetime | None = None, customer_id: int | None = None
+) -> dict[datetime, int]:
+    """The notifications of all customers, or of one, per UTC hour with start <= minute < end; hours without are not in
+    it."""
+    minutes = lake.table("minute_aggregates").scan(minute=(start, end), customer_id=only(customer_id))
+    rows = lake.select("hour_counts", {"minutes": minutes}).to_pylist()
+    return {datetime.combine(row["event_date"], time(row["event_hour"]), UTC): row["notifications"] for row in rows}
 
 
 def _replaced(rows: pa.Table, **values: object) -> pa.Table:

@@ -135,13 +135,18 @@ def behind_by(lake: Lake, now: datetime) -> timedelta | None:
     return None if until is None else now - until
 
 
+def closed_days(lake: Lake) -> set[date]:
+    """Every day that is closed."""
+    return set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+
+
 def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
     """Days since the first message whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed."""
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
     days = days_with_messages(lake.table("notifications"), settings)
     if until is None or not days:
         return []
-    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+    closed = closed_days(lake)
     past = until - settings.grace - since
     return [
         day

@@ -111,6 +111,12 @@ class ExportLimit:
             raise Refused(429, "too many exports in a minute", **{"Retry-After": "60"})
 
 
+def take_export(request: Request) -> None:
+    """Counts an export of the viewer of the request. Raises Refused (429)."""
+    limit: ExportLimit = request.app.state.export_limit
+    limit.take(request.state.viewer)
+
+
 class Answers:
     """Around the whole application: the headers of every answer, a line in the log, and the metrics.
 

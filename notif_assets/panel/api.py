@@ -18,11 +18,12 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from notif_assets import queries
 from notif_assets.core.days import days_between
-from notif_assets.panel.access import ExportLimit, OfCustomer, OfPanel, Operator, Refused
+from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.export import Download, name_of
 from notif_assets.panel.snapshot import Customer, Overview, Panel
 from notif_assets.reports import Format, write_detailed
 
+CUSTOMERS_A_PAGE = 50
 _MOST_DAYS = 92
 _MOST_MINUTES = timedelta(days=2)
 _PER_PAGE = 500
@@ -151,7 +152,7 @@ def customers(
     """All customers, for operators: those that match `q`, 50 a page."""
     overview = panel.overview
     found = search(overview, q, sort)
-    shown = found[(page - 1) * 50 : page * 50]
+    shown = found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]
     return CustomersAnswer(customers=[answer_of(overview, one) for one in shown], total=len(found), page=page)
 
 
@@ -231,8 +232,7 @@ def export(
     format: Format = "csv",
 ) -> Response:
     """The whole detailed report of a period as a file, streamed."""
-    limit: ExportLimit = request.app.state.export_limit
-    limit.take(request.state.viewer)
+    take_export(request)
     return download(panel, customer, _within(start), _within(end), channel, format)
 
 

@@ -22,10 +22,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
-from notif_assets.core.days import day_bounds, day_start
+from notif_assets.core.days import day_start
+from notif_assets.ingest.truth import closed_days
 from notif_assets.panel import dagster_state
-from notif_assets.panel.access import COOKIE, AnyViewer, ExportLimit, OfCustomer, OfPanel, Operator, Refused
-from notif_assets.panel.api import Adjustment, Line, bills_of, download, etag, search, unless_known
+from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
+from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, search, unless_known
 from notif_assets.panel.charts import Chart, chart
 from notif_assets.panel.snapshot import Customer, Panel
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
@@ -35,7 +36,7 @@ from notif_assets.reports import Format
 from notif_assets.reports.text import money, unit_price, visible
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-_PER_PAGE = 50
+_HOURS = 48  # of a chart
 _BILLS = 31
 _YEAR_SECONDS = 365 * 86_400
 
@@ -186,7 +187,7 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
     minute = now.replace(second=0, microsecond=0)
     yesterday = day_start(overview.day - _DAY, zone)
     hour = minute.replace(minute=0)
-    since = min(yesterday, hour - 47 * _HOUR)
+    since = min(yesterday, hour - (_HOURS - 1) * _HOUR)
     counted = queries.minutes(panel.lake, customer.customer_id, since, now)
     series = _Series(counted, since)
     until = min(overview.updated_at or now, now)
@@ -202,7 +203,7 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
         "ago": ago(now - until, language),
         "channels": _compared(customer, series, overview.day, until, zone),
         "minutes": series.chart(minute - 59 * _MINUTE, _MINUTE, 60, zone),
-        "hours": series.chart(hour - 47 * _HOUR, _HOUR, 48, zone),
+        "hours": series.chart(hour - (_HOURS - 1) * _HOUR, _HOUR, _HOURS, zone),
         "bills": bills[:_BILLS],
         "unpriced": unpriced,
         "month": month,
@@ -237,13 +238,18 @@ class _Series:
         place = (self._at - self._minutes(start)) // wide
         inside = (place >= 0) & (place < number)
         sums = np.bincount(place[inside].astype(np.int64), self._counts[inside], number)
-        moments = [(start + at * step).astimezone(zone) for at in range(number)]
-        form = "%H:%M" if step == _MINUTE else "%d/%m %H:%M"
-        return chart([(f"{moment:{form}}", int(count)) for moment, count in zip(moments, sums, strict=True)])
+        return _bars(start, step, [int(count) for count in sums], zone)
+
+
+def _bars(start: datetime, step: timedelta, counts: list[int], zone: ZoneInfo) -> Chart:
+    """A bar for each step from `start` on, labelled with its beginning in the zone."""
+    form = "%H:%M" if step == _MINUTE else "%d/%m %H:%M"
+    moments = ((start + at * step).astimezone(zone) for at in range(len(counts)))
+    return chart([(f"{moment:{form}}", count) for moment, count in zip(moments, counts, strict=True)])
 
 
 def _compared(customer: Customer, series: _Series, day: date, until: datetime, zone: ZoneInfo) -> list[Today]:
-    start, (before, _) = day_start(day, zone), day_bounds(day - _DAY, zone)
+    start, before = day_start(day, zone), day_start(day - _DAY, zone)
     earlier = series.count(before, before + max(until - start, timedelta(0)))
     names = dict.fromkeys(["Whatsapp", *(one.name for one in customer.channels), *earlier])
     counts = {one.name: one.notifications for one in customer.channels}
@@ -259,7 +265,7 @@ def _bills(panel: Panel, customer: Customer, today: date) -> tuple[list[DayBill]
     try:
         answer, unpriced = bills_of(panel, customer, days), False
     except BillRefused:
-        closed = set(panel.lake.rows(panel.lake.table("billing_days").scan())["billing_date"].to_pylist())
+        closed = closed_days(panel.lake)
         answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed]), True
     adjustments: dict[date, list[Adjustment]] = {}
     for one in answer.adjustments:
@@ -278,7 +284,6 @@ def report(
     request: Request,
     panel: OfPanel,
     customer: OfCustomer,
-    viewer: AnyViewer,
     de: date,
     ate: date,
     canal: Annotated[str, Query(max_length=4096)] = "",
@@ -287,8 +292,7 @@ def report(
     """The detailed report of some days of NOTIF_TIMEZONE, for the form of the page."""
     if not date(1970, 1, 2) <= de <= ate <= date(9998, 12, 30):
         raise Refused(400, "the first day must not come after the last")
-    limit: ExportLimit = request.app.state.export_limit
-    limit.take(viewer)
+    take_export(request)
     zone = panel.settings.zone
     return download(panel, customer, day_start(de, zone), day_start(ate + _DAY, zone), canal or None, formato)
 
@@ -308,7 +312,7 @@ def operator_page(
     """All customers, and how the system is."""
     overview, now = panel.overview, panel.clock()
     found = search(overview, q, ordem)
-    pages = max(1, -(-len(found) // _PER_PAGE))
+    pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
     page = min(pagina, pages)
 
     def address(**changes: object) -> str:
@@ -318,21 +322,22 @@ def operator_page(
     for customer in overview.customers.values():
         for channel in customer.channels:
             totals[channel.name] = totals.get(channel.name, 0) + channel.notifications
-    since = now.replace(minute=0, second=0, microsecond=0) - 47 * _HOUR
+    since = now.replace(minute=0, second=0, microsecond=0) - (_HOURS - 1) * _HOUR
+    hourly = queries.hourly_totals(panel.lake, since)
     return render(
         request,
         "operator.html",
         overview=overview,
         found=found,
-        shown=found[(page - 1) * _PER_PAGE : page * _PER_PAGE],
+        shown=found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE],
         page=page,
         pages=pages,
         q=q,
         order=ordem,
         address=address,
         totals=sorted(totals.items(), key=lambda entry: -entry[1]),
-        hours=_hours(panel, since),
-        state=queries.ingest_state(panel.lake),
+        hours=_bars(since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(_HOURS)], panel.settings.zone),
+        batch=queries.newest_batch(panel.lake),
         rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),
         dagster=dagster_state.state(),
         dagster_url=panel.settings.dagster_url,
@@ -340,10 +345,3 @@ def operator_page(
         until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",
         ago=ago(now - (overview.updated_at or now), language_of(request)),
     )
-
-
-def _hours(panel: Panel, since: datetime) -> Chart:
-    counts = queries.hourly_totals(panel.lake, since)
-    hours = [since + at * _HOUR for at in range(48)]
-    zone = panel.settings.zone
-    return chart([(f"{hour.astimezone(zone):%d/%m %H:%M}", counts.get(hour, 0)) for hour in hours])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
@@ -26,9 +27,9 @@ LATE_AFTER = timedelta(minutes=3)
 class _NoTable(Table):
     """A table that nobody has written yet."""
 
-    def __init__(self, root: Lake, schema: Schema) -> None:
+    def __init__(self, root: Path, schema: Schema) -> None:
         self.schema = schema
-        self.path = root.root / schema.name
+        self.path = root / schema.name
 
     @property
     def version(self) -> int:
@@ -60,7 +61,7 @@ class ReadOnlyLake(Lake):
             if known is None or known.superseded:
                 schema = SCHEMAS[name]
                 exists = any((self.root / name / "_delta_log").glob("*.json"))
-                self._tables[name] = known = Table(self.root, schema) if exists else _NoTable(self, schema)
+                self._tables[name] = known = Table(self.root, schema) if exists else _NoTable(self.root, schema)
             return known
 
 

@@ -5,7 +5,6 @@ of reports (reports/).
 """
 
 import io
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
@@ -44,11 +43,6 @@ def translations(language: Language) -> NullTranslations:
     return GNUTranslations(compiled)
 
 
-def translator(language: Language) -> Callable[[str], str]:
-    """What gives a Portuguese text in the language."""
-    return translations(language).gettext
-
-
 def clock(moment: datetime, zone: ZoneInfo, now: datetime) -> str:
     """A time of day in the billing zone, with its date unless that is today's: 14:58, or 02/02 23:59."""
     local, today = moment.astimezone(zone), now.astimezone(zone).date()
@@ -61,8 +55,9 @@ def ago(passed: timedelta, language: Language) -> str:
     >>> ago(timedelta(seconds=34), "pt"), ago(timedelta(minutes=150), "en")
     ('há 34 s', '2 h ago')
     """
+    told = translations(language).gettext
     seconds = max(0, int(passed.total_seconds()))
     for size, unit in ((86400, "dias"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= 2 * size or size == 1:
-            return translator(language)("há {n} {unit}").format(n=seconds // size, unit=translator(language)(unit))
+            return told("há {n} {unit}").format(n=seconds // size, unit=told(unit))
     raise AssertionError

@@ -9,6 +9,7 @@ bronze until its copy has been read back, and a copy that is there already is no
 from datetime import date, datetime, timedelta
 
 from notif_assets.core.days import days_of_hours
+from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import Lake, LakeError, LostRace, Scan, Table, until_committed
 from notif_assets.settings import Settings
 from notif_assets.upkeep.compaction import by_partition, files_needed, order_of, sorted_together
@@ -66,7 +67,7 @@ def why_not(lake: Lake, settings: Settings, day: date) -> str | None:
             return f"{name} stands at batch {lake.table(name).watermark}, before {last}"
     messages = lake.table("notifications").scan(batch=(first, last + 1))
     hours = lake.select("hours_of_messages", {"notifications": messages})["hour_begins_at"].to_pylist()
-    closed = set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+    closed = closed_days(lake)
     still_open = [str(open_day) for open_day in days_of_hours(hours, settings.zone) if open_day not in closed]
     return f"it holds messages of days that are not closed ({', '.join(still_open[:3])})" if still_open else None
 

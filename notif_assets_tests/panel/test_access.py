@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import httpx
 import jwt
 import pytest
+from fastapi.testclient import TestClient
 
 from notif_assets.panel.access import COOKIE, HEADERS
+from notif_assets.panel.app import build_app
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import ok
 from notif_assets_tests.cli.messages import ACME, PADARIA
@@ -20,8 +22,6 @@ PERIOD = "?de=2020-02-03&ate=2020-02-03"
 @pytest.fixture(scope="module")
 def routes() -> list[str]:
     """Every address that the application answers, as its routes say; a new one is tested the day it comes."""
-    from notif_assets.panel.app import build_app
-
     app = build_app(Settings(panel_key="k" * 32))
     return sorted({path for path in _paths(app.routes) if path not in OPEN | {"/static"}})
 
@@ -172,10 +172,6 @@ def test_hostile_texts_stay_texts(served: Served) -> None:
 
 def test_exports_of_one_token_are_limited(served: Served) -> None:
     """On a panel of its own, whose limit is the default."""
-    from fastapi.testclient import TestClient
-
-    from notif_assets.panel.app import build_app
-
     settings = Settings(data=served.deployment.home / "data", panel_exports=3)
     with TestClient(build_app(settings)) as client:
         for whom, token in ((ACME, served.token(ACME)), (PADARIA, served.token(PADARIA))):
@@ -197,10 +193,6 @@ def test_exports_of_one_token_are_limited(served: Served) -> None:
 
 
 def test_a_key_is_changed_without_breaking_links(served: Served) -> None:
-    from fastapi.testclient import TestClient
-
-    from notif_assets.panel.app import build_app
-
     old = (served.deployment.home / "data" / "panel.key").read_text()
     settings = Settings(data=served.deployment.home / "data", panel_key="n" * 32, panel_old_key=old)
     with TestClient(build_app(settings)) as client:
@@ -214,10 +206,6 @@ def _minted(served: Served, key: str) -> str:
 
 
 def test_a_mistake_of_ours_tells_nothing_and_has_the_headers(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    from fastapi.testclient import TestClient
-
-    from notif_assets.panel.app import build_app
-
     app = build_app(Settings(data=served.deployment.home / "data"))
 
     name = "Padaria"

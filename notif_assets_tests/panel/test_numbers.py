@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from fastapi.testclient import TestClient
 
+from notif_assets.panel.app import build_app
 from notif_assets.panel.snapshot import LATE_AFTER, Panel
+from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import golden, ok, until
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
@@ -241,11 +244,6 @@ def test_numbers_that_are_old_say_so(served: Served) -> None:
 
 
 def test_where_nothing_was_ever_written_nothing_is_created(tmp_path: Any) -> None:
-    from fastapi.testclient import TestClient
-
-    from notif_assets.panel.app import build_app
-    from notif_assets.panel.tokens import Keys
-
     settings = Settings(data=tmp_path / "data", panel_key="k" * 32)
     header = {"Authorization": f"Bearer {Keys.of(settings).mint(ACME, timedelta(hours=1))}"}
     of_operator = {"Authorization": f"Bearer {Keys.of(settings).mint(None, timedelta(hours=1))}"}
