@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,27 +73,10 @@ def broker() -> Iterator[EmbeddedBroker]:
         yield broker
 
 
-Deploy = Callable[..., Deployment]
-
-
-@pytest.fixture(scope="session")
-def deploy(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
-    """Makes a deployment of its own, with a topic of that many partitions; the other arguments are settings."""
-
-    def make(partitions: int = 4, **settings: str) -> Deployment:
-        topic = f"deployed-{next(_numbers)}"
-        broker.create_topic(topic, partitions)
-        return Deployment(tmp_path_factory.mktemp(topic), broker.bootstrap, topic, partitions, settings)
-
-    return make
-
-
-MakeDaemon = Callable[..., Daemon]
-
-
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new storage of Dagster's, as the repository's dagster.yaml has it, to be copied."""
+    """A new storage of Dagster's, as the repository's dagster.yaml has it, to be copied: a new one would cost more than
+    most tests."""
     store = tmp_path_factory.mktemp("storage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(ROOT))
@@ -100,6 +84,30 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with dg.DagsterInstance.get() as instance:
             assert instance.get_runs_count() == 0
     return store
+
+
+Deploy = Callable[..., Deployment]
+
+
+@pytest.fixture(scope="session")
+def deploy(broker: EmbeddedBroker, storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
+    """Makes a deployment of its own, with a topic of that many partitions; the other arguments are settings.
+
+    Dagster's storage is there already, unless the deployment is to be `untouched`.
+    """
+
+    def make(partitions: int = 4, *, untouched: bool = False, **settings: str) -> Deployment:
+        topic = f"deployed-{next(_numbers)}"
+        broker.create_topic(topic, partitions)
+        home = tmp_path_factory.mktemp(topic)
+        if not untouched:
+            shutil.copytree(storage, home / "dagster")
+        return Deployment(home, broker.bootstrap, topic, partitions, settings)
+
+    return make
+
+
+MakeDaemon = Callable[..., Daemon]
 
 
 @pytest.fixture

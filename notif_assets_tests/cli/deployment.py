@@ -6,6 +6,7 @@ is in the folder afterwards. Doesn't: what a single command should print.
 """
 
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,10 +26,14 @@ import notif_assets
 from notif_assets.cli import main
 from notif_assets.kafka.traffic import Message, partition_of
 from notif_assets.lake import Lake
+from notif_assets_tests.cli.warm import Command
 
 COMMAND = (sys.executable, "-m", "notif_assets.cli")
 _ROOT = Path(notif_assets.__file__).parents[1]
 _DEADLINE = 300.0
+_numbers = itertools.count()
+
+Process: TypeAlias = "subprocess.Popen[bytes] | Command"
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,15 @@ class Deployment:
             **changes,
         }
 
-    def start(self, *arguments: object, **changes: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: object, **changes: str) -> Command:
         """The command in a process of its own, going on."""
-        return self._start(arguments, changes, subprocess.PIPE)
+        outputs = (self.home / f"{next(_numbers)}.{name}" for name in ("out", "err"))
+        return Command([*map(str, arguments)], self.home, self.environment(**changes), *outputs)
 
-    def start_logged(self, log: IO[bytes], *arguments: object, **changes: str) -> "subprocess.Popen[bytes]":
-        """As start, and what it prints goes to a file: of a process that prints for as long as it lives."""
-        return self._start(arguments, changes, log)
-
-    def _start(
-        self, arguments: tuple[object, ...], changes: dict[str, str], output: IO[bytes] | int
+    def start_python(
+        self, *arguments: object, output: IO[bytes] | int = subprocess.PIPE, **changes: str
     ) -> "subprocess.Popen[bytes]":
+        """As start, from a new Python on: where what it prints is read while it goes on, or printed for ever."""
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             cwd=self.home,
@@ -153,7 +156,7 @@ class Deployment:
         return {str(path.relative_to(data)): path.stat().st_size for path in sorted(data.rglob("*")) if path.is_file()}
 
 
-def ended(process: "subprocess.Popen[bytes]", timeout: float = _DEADLINE) -> Answer:
+def ended(process: Process, timeout: float = _DEADLINE) -> Answer:
     """Waits for the end of a started command."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -161,6 +164,7 @@ def ended(process: "subprocess.Popen[bytes]", timeout: float = _DEADLINE) -> Ans
         process.kill()
         process.communicate()
         raise
+    assert process.returncode is not None
     return Answer(process.returncode, out, err.decode())
 
 
@@ -219,8 +223,11 @@ def golden(name: str) -> str:
     return (Path(__file__).parents[1] / "reports" / "golden" / name).read_text(encoding="utf-8")
 
 
+P = TypeVar("P", bound=Process)
+
+
 @contextlib.contextmanager
-def killed_at_the_end(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+def killed_at_the_end(process: P) -> Iterator[P]:
     """A process that does not outlive its test."""
     try:
         yield process

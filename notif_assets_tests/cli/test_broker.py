@@ -28,7 +28,8 @@ def free_port() -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_broker_serves_until_a_signal_and_frees_its_port(deployment: Deployment, number: signal.Signals) -> None:
     port = free_port()
-    with killed_at_the_end(deployment.start("broker", "--port", port, "--topic", "t", "--partitions", 2)) as process:
+    command = ("broker", "--port", port, "--topic", "t", "--partitions", 2)
+    with killed_at_the_end(deployment.start_python(*command)) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 60)[0], "the broker says nothing"
         assert process.stdout.readline() == b"broker at 127.0.0.1:%d, topic t, 2 partitions; Ctrl-C ends it\n" % port

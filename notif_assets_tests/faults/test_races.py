@@ -14,8 +14,8 @@ _SMALL = {"NOTIF_BATCH_MESSAGES": "60", "NOTIF_RUN_MESSAGES": "240"}
 
 
 def test_two_ingests_at_once(deploy: Deploy) -> None:
-    deployment, truth = deploy(4, **_SMALL), Truth()
-    for time in range(2):  # the first on a lake that does not exist yet
+    deployment, truth = deploy(4, untouched=True, **_SMALL), Truth()
+    for time in range(2):  # the first where neither lake nor Dagster's storage exists
         truth.send(deployment, time, 250, datetime.now(UTC) - timedelta(minutes=5))
         both = [deployment.start("ingest", "--until-caught-up") for _ in range(2)]
         for process in both:

@@ -85,7 +85,7 @@ def served(deploy: Deploy) -> Iterator[Served]:
     ok(deployment.call("close-day", "2020-02-03"))
     port = a_free_port()
     with (deployment.home / "panel.log").open("wb") as log:
-        process = deployment.start_logged(log, "panel", "--port", port)
+        process = deployment.start_python("panel", "--port", port, output=log)
         with killed_at_the_end(process):
             served = Served(deployment, f"http://127.0.0.1:{port}")
             until(lambda: _answers(served) or process.poll() is not None, "the start of the panel", 60)
