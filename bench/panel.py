@@ -1,8 +1,8 @@
-"""`python -m bench.panel [--messages N]`: the panel beside ingestion, over a day of 20 million messages.
+"""`python -m bench.panel [--messages N] [--data DIR]`: the panel beside ingestion, over a day of 20 million messages.
 
-Belongs here: the lake (traffic.py's messages over the last 24 hours, ingested as always), ingestion that goes on at
-1,157 messages a second, the panel as a process, and what a client of it measures. Doesn't: speed of ingestion
-(__main__.py), age of a message (freshness.py).
+Belongs here: the lake (traffic.py's messages over the last 24 hours, ingested as always but in large batches),
+ingestion that goes on at 1,157 messages a second, the panel as a process, and what a client of it measures. Doesn't: speed of
+ingestion (__main__.py), age of a message (freshness.py).
 """
 
 import argparse
@@ -38,16 +38,17 @@ from notif_assets.upkeep.maintenance import maintain
 
 _CUSTOMERS = 5_000
 _RATE = 1_157  # messages a second, while the panel is measured
-_CHUNK = 65_536
+_PAST_BATCH = 1_000_000
 _BATCH_SECONDS = 15.0
 
 
 class _Topic:
     """One partition that grows; what was read is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: int) -> None:
+        """The topic holds nothing, from offset `end` on."""
         self._chunks: list[tuple[int, pa.RecordBatch]] = []
-        self.end = 0
+        self.start = self.end = end
 
     def append(self, records: list[tuple[bytes | None, int]]) -> None:
         values, moments = zip(*records, strict=True)
@@ -58,7 +59,7 @@ class _Topic:
         self.end += number
 
     def offsets(self) -> TopicOffsets:
-        return TopicOffsets("notifications", None, {0: Log(0, self.end)})
+        return TopicOffsets("notifications", None, {0: Log(self.start, self.end)})
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         start, end = ranges[0]
@@ -69,34 +70,38 @@ class _Topic:
                 yield chunk.slice(low, high - low)
 
 
-def _ingest(settings: Settings, number: int) -> None:
-    """Fills the lake with `number` messages of the last 24 hours, says so, and goes on with those of now."""
-    topic = _Topic()
+def _build(settings: Settings, number: int) -> None:
+    """Fills the lake with `number` messages of the last 24 hours."""
+    in_large_batches = settings.model_copy(update={"batch_messages": _PAST_BATCH, "batch_bytes": 2**30})
     start = datetime.now(UTC) - timedelta(hours=24)
-    past = islice(messages(0, _CUSTOMERS, start, number / 86_400), number)
-    with Lake(settings.lake, memory=settings.engine_memory) as lake:
-        lake.claim(topic=settings.topic, timezone=settings.timezone)
-
-        def take() -> None:
-            while sum(committed_ends(lake).values()) < topic.end:
-                bronze.take_next_batch(lake, topic, settings, "bench")  # type: ignore[arg-type]
-                settle(lake, settings)
-
-        done = 0
-        while chunk := [(one.value, one.timestamp) for one in islice(past, _CHUNK * 8)]:
-            topic.append(chunk)
-            take()
-            done += len(chunk)
-            print(f"{done} messages ingested", file=sys.stderr, flush=True)
+    past = messages(0, _CUSTOMERS, start, number / 86_400)
+    with Lake(settings.lake, memory="4GB") as lake:
+        topic = _Topic(0)
+        while topic.end < number:
+            topic.append([(one.value, one.timestamp) for one in islice(past, min(_PAST_BATCH, number - topic.end))])
+            _take(lake, topic, in_large_batches)
+            print(f"{topic.end} messages ingested", file=sys.stderr, flush=True)
         for line in maintain(lake, settings, datetime.now(UTC)):
             print(line, file=sys.stderr)
-        print("built", flush=True)
-        present = messages(1, _CUSTOMERS, datetime.now(UTC), _RATE)
+
+
+def _ingest(settings: Settings) -> None:
+    """Ingests messages of now, as long as it lives."""
+    with Lake(settings.lake, memory=settings.engine_memory) as lake:
+        topic = _Topic(committed_ends(lake)[0])
+        present = messages(int(time.time()), _CUSTOMERS, datetime.now(UTC), _RATE)
         while True:
             began = time.monotonic()
             topic.append([(one.value, one.timestamp) for one in islice(present, int(_RATE * _BATCH_SECONDS))])
-            take()
+            _take(lake, topic, settings)
             time.sleep(max(0.0, _BATCH_SECONDS - (time.monotonic() - began)))
+
+
+def _take(lake: Lake, topic: _Topic, settings: Settings) -> None:
+    lake.claim(topic=settings.topic, timezone=settings.timezone)
+    while sum(committed_ends(lake).values()) < topic.end:
+        bronze.take_next_batch(lake, topic, settings, "bench")  # type: ignore[arg-type]
+        settle(lake, settings)
 
 
 @contextmanager
@@ -114,20 +119,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.panel", description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000_000)
     parser.add_argument("--seconds", type=float, default=30, help="of requests at 200 a second")
-    parser.add_argument("--ingest", help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help="a folder that keeps the lake; what it holds is not built again")
+    parser.add_argument("--ingest", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.ingest:
-        _ingest(Settings(data=Path(asked.ingest)), asked.messages)
+        _ingest(Settings(data=asked.ingest))
     with tempfile.TemporaryDirectory(prefix="notif-assets-panel-") as folder:
-        again = ("-m", "bench.panel", "--ingest", folder, "--messages", str(asked.messages))
-        with _process(*again) as ingestion:
-            assert ingestion.stdout
-            assert ingestion.stdout.readline() == "built\n"
-            environment = os.environ | {"NOTIF_DATA": folder, "NOTIF_PANEL_EXPORTS": "100000"}
-            with _process("-m", "notif_assets.cli", "panel", "--port", "8999", env=environment) as panel:
-                assert panel.stdout
-                assert "panel at" in panel.stdout.readline()
-                _measure(Path(folder), panel.pid, asked.seconds)
+        data = asked.data or Path(folder)
+        built = data / "built"
+        if not built.exists():
+            _build(Settings(data=data), asked.messages)
+            built.touch()
+        environment = os.environ | {"NOTIF_DATA": str(data), "NOTIF_PANEL_EXPORTS": "100000"}
+        with (
+            _process("-m", "bench.panel", "--ingest", str(data)),
+            _process("-m", "notif_assets.cli", "panel", "--port", "8999", env=environment) as panel,
+        ):
+            assert panel.stdout
+            assert "panel at" in panel.stdout.readline()
+            _measure(data, panel.pid, asked.seconds)
 
 
 def _measure(data: Path, pid: int, seconds: float) -> None:

@@ -20,7 +20,7 @@ from notif_assets import queries
 from notif_assets.core.days import days_between
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.export import Download, name_of
-from notif_assets.panel.snapshot import Customer, Overview, Panel
+from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
 from notif_assets.reports import Format, write_detailed
 
 CUSTOMERS_A_PAGE = 50
@@ -146,13 +146,13 @@ def customers(
     panel: OfPanel,
     _viewer: Operator,
     q: Annotated[str, Query(max_length=200, description="Part of a name, or an id.")] = "",
-    sort: Literal["name", "id", "notifications", "last_event"] = "notifications",
+    sort: Sort = "notifications",
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> CustomersAnswer:
     """All customers, for operators: those that match `q`, 50 a page."""
     overview = panel.overview
-    found = search(overview, q, sort)
-    shown = found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]
+    found = overview.customers.search(q, sort)
+    shown = [overview.customers[one] for one in found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]]
     return CustomersAnswer(customers=[answer_of(overview, one) for one in shown], total=len(found), page=page)
 
 
@@ -283,24 +283,6 @@ def bills_of(panel: Panel, customer: Customer, days: list[date]) -> BillsAnswer:
         ],
         total=sum((row["amount_delta"] for row in of_adjustment), total),
     )
-
-
-def search(overview: Overview, text: str, sort: str) -> list[Customer]:
-    """The customers whose name holds `text`, whatever its case, or whose id begins with it; sorted."""
-    wanted = text.strip().casefold()
-    found = [
-        one
-        for one in overview.customers.values()
-        if not wanted or wanted in one.name.casefold() or str(one.customer_id).startswith(wanted)
-    ]
-    never = datetime.min.replace(tzinfo=UTC)
-    orders: dict[str, Any] = {
-        "name": lambda one: (one.name.casefold(), one.customer_id),
-        "id": lambda one: one.customer_id,
-        "notifications": lambda one: (-one.notifications, one.customer_id),
-        "last_event": lambda one: (datetime.max.replace(tzinfo=UTC) - (one.last_event or never), one.customer_id),
-    }
-    return sorted(found, key=orders[sort])
 
 
 def etag(customer: Customer, *state: object) -> str:

@@ -38,8 +38,8 @@ class _State(Collector):
                 overview.updated_at.timestamp(),
             )
         yield GaugeMetricFamily("notif_customers", "Known customers.", len(overview.customers))
-        counts = (customer.notifications for customer in overview.customers.values())
-        yield GaugeMetricFamily("notif_notifications_today", "Messages of the day counted so far.", sum(counts))
+        today = sum(overview.customers.per_channel().values())
+        yield GaugeMetricFamily("notif_notifications_today", "Messages of the day counted so far.", today)
         yield GaugeMetricFamily("notif_panel_table_version", "Version of customer_panel.", overview.version)
 
 

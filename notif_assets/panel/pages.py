@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -26,9 +26,9 @@ from notif_assets.core.days import day_start
 from notif_assets.ingest.truth import closed_days
 from notif_assets.panel import dagster_state
 from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
-from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, search, unless_known
+from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
 from notif_assets.panel.charts import Chart, chart
-from notif_assets.panel.snapshot import Customer, Panel
+from notif_assets.panel.snapshot import Customer, Panel, Sort
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
 from notif_assets.panel.texts import Language, ago, clock, language_of, translations
 from notif_assets.panel.tokens import Keys, TokenRefused
@@ -306,22 +306,18 @@ def operator_page(
     panel: OfPanel,
     _viewer: Operator,
     q: Annotated[str, Query(max_length=200)] = "",
-    ordem: Literal["name", "id", "notifications", "last_event"] = "notifications",
+    ordem: Sort = "notifications",
     pagina: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """All customers, and how the system is."""
     overview, now = panel.overview, panel.clock()
-    found = search(overview, q, ordem)
+    found = overview.customers.search(q, ordem)
     pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
     page = min(pagina, pages)
 
     def address(**changes: object) -> str:
         return "/operador?" + urlencode({"q": q, "ordem": ordem, "pagina": page} | changes)
 
-    totals: dict[str, int] = {}
-    for customer in overview.customers.values():
-        for channel in customer.channels:
-            totals[channel.name] = totals.get(channel.name, 0) + channel.notifications
     since = now.replace(minute=0, second=0, microsecond=0) - (_HOURS - 1) * _HOUR
     hourly = queries.hourly_totals(panel.lake, since)
     return render(
@@ -329,13 +325,13 @@ def operator_page(
         "operator.html",
         overview=overview,
         found=found,
-        shown=found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE],
+        shown=[overview.customers[one] for one in found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]],
         page=page,
         pages=pages,
         q=q,
         order=ordem,
         address=address,
-        totals=sorted(totals.items(), key=lambda entry: -entry[1]),
+        totals=overview.customers.per_channel(),
         hours=_bars(since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(_HOURS)], panel.settings.zone),
         batch=queries.newest_batch(panel.lake),
         rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),

@@ -5,21 +5,23 @@ Belongs here: when a table is opened again, what is kept between requests. Doesn
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from threading import Lock
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from notif_assets import queries
 from notif_assets.lake import SCHEMAS, Lake, Schema, Table
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
+Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
 LATE_AFTER = timedelta(minutes=3)
 """Counting normally lags by less than a minute; from here on a page says that its numbers are old."""
 
@@ -93,6 +95,68 @@ class Customer:
         return max((channel.last_event for channel in self.channels if channel.last_event), default=None)
 
 
+class Customers(Mapping[int, Customer]):
+    """All customers by id, from the rows of `queries.panel`.
+
+    Each is made when it is asked for: making thousands of them at every commit would hold up all requests meanwhile.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows.sort_by([("customer_id", "ascending"), ("channel", "ascending")])
+        ids = self._rows["customer_id"].to_numpy()
+        self._starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
+        self._places = {customer_id: place for place, customer_id in enumerate(ids[self._starts].tolist())}
+
+    def __getitem__(self, customer_id: int) -> Customer:
+        place = self._places[customer_id]
+        start, *end = self._starts[place : place + 2].tolist()
+        channels = self._rows.slice(start, end[0] - start if end else None).to_pylist()
+        return Customer(
+            customer_id,
+            channels[0]["customer_name"],
+            tuple(Channel(row["channel"], row["notifications"], row["last_event"]) for row in channels),
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def per_channel(self) -> dict[str, int]:
+        """The notifications of each channel, the most frequent first."""
+        totals = self._rows.group_by("channel").aggregate([("notifications", "sum")])
+        totals = totals.sort_by([("notifications_sum", "descending"), ("channel", "ascending")])
+        return dict(zip(totals["channel"].to_pylist(), totals["notifications_sum"].to_pylist(), strict=True))
+
+    def search(self, text: str, sort: Sort) -> list[int]:
+        """The ids of the customers whose name holds `text`, whatever its case, or whose id begins with it; sorted."""
+        names = [name.casefold() for name in self._rows["customer_name"].take(self._starts).to_pylist()]
+        wanted = text.strip().casefold()
+        found = [
+            (customer_id, place)
+            for customer_id, place in self._places.items()
+            if wanted in names[place] or str(customer_id).startswith(wanted)
+        ]
+        order: Sequence[Any]
+        match sort:
+            case "id":
+                return sorted(customer_id for customer_id, _ in found)
+            case "name":
+                order = names
+            case "notifications":
+                order = self._greatest_first(np.add, self._rows["notifications"])
+            case "last_event":
+                order = self._greatest_first(
+                    np.maximum, pc.fill_null(self._rows["last_event"].cast(pa.int64()), -(2**62))
+                )
+        return [customer_id for _, customer_id in sorted((order[place], customer_id) for customer_id, place in found)]
+
+    def _greatest_first(self, of_channels: np.ufunc, values: pa.ChunkedArray) -> list[int]:
+        """Per customer what its channels' values come to, negated."""
+        return (-of_channels.reduceat(values.to_numpy(), self._starts)).tolist() if len(self) else []
+
+
 @dataclass(frozen=True)
 class Overview:
     """All customers at one version of customer_panel: the messages of `day`, all of them counted up to `updated_at`."""
@@ -100,28 +164,11 @@ class Overview:
     version: int
     day: date
     updated_at: datetime | None
-    customers: dict[int, Customer]
+    customers: Customers
 
     def is_late(self, now: datetime) -> bool:
         """Whether the numbers are older than people expect."""
         return self.updated_at is None or now - self.updated_at > LATE_AFTER
-
-
-def overview_of(rows: pa.Table, version: int, day: date) -> Overview:
-    """The rows of `queries.panel`, by customer."""
-    listed = sorted(rows.to_pylist(), key=itemgetter("customer_id", "channel"))
-    customers = {
-        customer_id: Customer(
-            customer_id,
-            channels[0]["customer_name"],
-            tuple(Channel(row["channel"], row["notifications"], row["last_event"]) for row in channels),
-        )
-        for customer_id, group in groupby(listed, itemgetter("customer_id"))
-        if (channels := list(group))
-    }
-    return Overview(
-        version, day, min((row["updated_at"] for row in listed if row["updated_at"]), default=None), customers
-    )
 
 
 class Panel:
@@ -164,7 +211,9 @@ class Panel:
         with self._refreshing:
             table, day, known = self.lake.table("customer_panel"), self.today, self._overview
             if known is None or (known.version, known.day) != (table.version, day):
-                self._overview = known = overview_of(queries.panel(self.lake, day), table.version, day)
+                rows = queries.panel(self.lake, day)
+                updated_at = pc.min(rows["updated_at"]).as_py()
+                self._overview = known = Overview(table.version, day, updated_at, Customers(rows))
             return known
 
     def _keep_new(self) -> None:
