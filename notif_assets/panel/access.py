@@ -49,13 +49,16 @@ class Refused(Exception):  # noqa: N818 - an answer
         self.status, self.detail, self.headers = status, detail, headers
 
 
-def panel_of(request: Request) -> Panel:
+# Dependencies that never wait are coroutines: each of the others takes a turn of its own in a thread.
+
+
+async def panel_of(request: Request) -> Panel:
     """The application's view of the lake."""
     panel: Panel = request.app.state.panel
     return panel
 
 
-def viewer_of(request: Request) -> Viewer:
+async def viewer_of(request: Request) -> Viewer:
     """Who asks, by the header `Authorization: Bearer …`, else by the cookie. Raises Refused (401)."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":
@@ -72,7 +75,7 @@ AnyViewer = Annotated[Viewer, Depends(viewer_of)]
 OfPanel = Annotated[Panel, Depends(panel_of)]
 
 
-def operator(viewer: AnyViewer) -> Viewer:
+async def operator(viewer: AnyViewer) -> Viewer:
     """An operator. Raises Refused: 401, 403."""
     if not viewer.is_operator:
         raise Refused(403, "this is for operators")
