@@ -50,7 +50,7 @@ def write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryI
             for field, column in zip(schema, batch.columns, strict=True)
         ]
         lines = pc.binary_join_element_wise(*cells, _large(","), null_handling="replace")
-        out.write(("\n".join(lines.to_pylist()) + "\n").encode())
+        out.write(_joined(lines, "\n").buffers()[2])  # the lines one behind another, as they are in memory
 
 
 def write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
@@ -111,6 +111,9 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
 
 def _csv_texts(column: pa.Array) -> pa.Array:
     formula = pc.match_substring_regex(column, r"\A[=+\-@\t\r]")
-    column = pc.if_else(formula, _joined("'", column), column)
-    doubled = pc.replace_substring(column, '"', '""')
-    return pc.if_else(pc.match_substring_regex(column, '[",\r\n]'), _joined('"', doubled, '"'), column)
+    if pc.any(formula).as_py():
+        column = pc.if_else(formula, _joined("'", column), column)
+    quoted = pc.match_substring_regex(column, '[",\r\n]')
+    if pc.any(quoted).as_py():
+        column = pc.if_else(quoted, _joined('"', pc.replace_substring(column, '"', '""'), '"'), column)
+    return column
