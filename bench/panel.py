@@ -42,7 +42,7 @@ _CHUNK = 65_536
 _BATCH_SECONDS = 15.0
 
 
-class _Topic:
+class Topic:
     """One partition that grows; what was read is forgotten."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class _Topic:
 
 def _ingest(settings: Settings, number: int) -> None:
     """Fills the lake with `number` messages of the last 24 hours, says so, and goes on with those of now."""
-    topic = _Topic()
+    topic = Topic()
     start = datetime.now(UTC) - timedelta(hours=24)
     past = islice(messages(0, _CUSTOMERS, start, number / 86_400), number)
     with Lake(settings.lake, memory=settings.engine_memory) as lake:

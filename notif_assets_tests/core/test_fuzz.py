@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from notif_assets.core.messages import REASONS
+from notif_assets.core.messages import REASONS, judge
 from notif_assets_tests.core import fuzz
 from notif_assets_tests.core.test_messages import judged, reason
 
@@ -29,8 +29,7 @@ def test_the_corpus_has_its_verdicts_alone_and_together() -> None:
 def test_whatever_bytes_arrive_have_one_verdict_wherever_they_stand() -> None:
     seed = time.time_ns() % 2**32
     print(f"\nseed {seed} (python -m notif_assets_tests.core.fuzz --seed {seed} repeats it)")
-    for outcome in fuzz.fuzz(seed, seconds=30):
-        pass
+    *_, outcome = fuzz.fuzz(seed, seconds=30)
     print(f"{outcome.inputs} inputs, {outcome.alone} of them alone too: {dict(outcome.verdicts.most_common())}")
     assert sum(outcome.verdicts.values()) == outcome.inputs
     assert {*outcome.verdicts} == {*REASONS, "valid"} - _NOT_OF_BYTES
@@ -88,7 +87,7 @@ def _raises(judge: Judge) -> Judge:
 def test_the_fuzzer_sees_what_it_is_there_for(
     change: Callable[[Judge], Judge], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuzz, "judge", change(fuzz.judge))
+    monkeypatch.setattr(fuzz, "judge", change(judge))
     with pytest.raises(fuzz.Finding, match=rf"batch \d+ of seed 1: .*({found})"):
         for _ in fuzz.fuzz(1, inputs=40_000):
             pass
