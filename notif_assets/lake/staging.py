@@ -7,13 +7,14 @@ file. Doesn't: the commit itself (tables.py), which rows (ingest/, upkeep/).
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,8 +22,12 @@ import pyarrow.parquet as pq
 from notif_assets.lake.schemas import Schema
 from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 _GROUP_ROWS = 131_072
 _GROUP_BYTES = 64 * 2**20
+_WORTH_THREADS = 8
 # Text can be long and personal, so only a column that the catalogue names gets bounds of text.
 _BOUNDED = (pa.types.is_integer, pa.types.is_date, pa.types.is_timestamp)
 
@@ -55,17 +60,24 @@ def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
     holds none of them stays as it is, so that a few late rows cost the rewriting of the files they lie in, and no more;
     the new rows come as files of their own. Raises LostRace, LakeError.
     """
-    by = table.schema.partition_by
-    columns = [name for name in keys.column_names if name not in by]
+    columns = [name for name in keys.column_names if name not in table.schema.partition_by]
     sought, coming = _by_partition(table.schema, keys), _by_partition(table.schema, rows)
-    files = [f for f in table.data_files(sought.keys()) if _may_hold(f, sought[f.partition], columns)]
-    with table.writing(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # Each worker holds the rows of one file; what is done waits as files.
-        kept = pool.map(lambda file: _rewritten(table, file, sought[file.partition], columns), files)
-        added = pool.map(lambda place: stage(table, place, coming[place].to_batches(), len(coming[place])), coming)
-        old = [(file, new) for file, new in zip(files, kept, strict=True) if new is not None]
-        new = [file for pieces in (*(new for _, new in old), *added) for file in pieces]
+    numbers = {place: _numbers(of_place, columns) for place, of_place in sought.items()}
+    files = [file for file in table.data_files(sought.keys()) if _may_hold(file, numbers[file.partition])]
+    with table.writing():
+        kept = _each(lambda file: _rewritten(table, file, sought[file.partition], columns), files)
+        added = _each(lambda place: stage(table, place, coming[place].to_batches(), len(coming[place])), list(coming))
+    old = [(file, left) for file, left in zip(files, kept, strict=True) if left is not None]
+    new = [file for pieces in (*(left for _, left in old), *added) for file in pieces]
     table.swap([file for file, _ in old], new, batch)
+
+
+def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """`step` of each item, on all cores if they are many; each holds the rows of one file and leaves files behind."""
+    if len(items) < _WORTH_THREADS:
+        return [step(item) for item in items]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(step, items))
 
 
 def _by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...], pa.Table]:
@@ -79,21 +91,27 @@ def _by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...], pa.
     }
 
 
-def _may_hold(file: DataFile, keys: pa.Table, columns: Iterable[str]) -> bool:
+def _numbers(keys: pa.Table, columns: Iterable[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """The columns that compare as numbers; timestamps as microseconds."""
+    return {
+        name: pc.cast(keys[name], pa.int64()).to_numpy() for name in columns if not pa.types.is_string(keys[name].type)
+    }
+
+
+def _may_hold(file: DataFile, keys: Mapping[str, npt.NDArray[np.int64]]) -> bool:
     """Whether the file's statistics leave room for one of the keys."""
-    possible = pa.repeat(True, len(keys))
-    for column in columns:
+    possible: Any = True
+    for column, values in keys.items():
         low, high = file.bounds(column)
-        if low is None:
-            continue
-        if isinstance(low, str):  # to the millisecond, as the log writes timestamps
-            low, high = datetime.fromisoformat(low), datetime.fromisoformat(high) + timedelta(milliseconds=1)
-        kind = keys[column].type
-        inside = pc.and_(
-            pc.greater_equal(keys[column], pa.scalar(low, kind)), pc.less_equal(keys[column], pa.scalar(high, kind))
-        )
-        possible = pc.and_(possible, inside)
-    return bool(pc.any(possible).as_py())
+        if isinstance(low, str):  # a timestamp, to the millisecond
+            low, high = _microseconds(low), _microseconds(high) + 1_000
+        if low is not None:
+            possible &= (values >= low) & (values <= high)
+    return bool(np.any(possible))
+
+
+def _microseconds(text: str) -> int:
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _rewritten(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> tuple[DataFile, ...] | None:
