@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from notif_assets.lake.schemas import Schema
-from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
+from notif_assets.lake.tables import DataFile, LakeError, Table, Value, in_statistics
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -116,13 +116,17 @@ def _microseconds(text: str) -> int:
 
 def _rewritten(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> tuple[DataFile, ...] | None:
     """The file without the rows that have one of the keys, staged; None if it has none."""
-    with pq.ParquetFile(table.path / file.path) as source:
-        places = _places_of(source.read(columns, use_threads=False), keys, columns)
-        if not len(places):
-            return None
-        kept = np.ones(file.rows, bool)
-        kept[places.to_numpy()] = False
-        rows = source.read(use_threads=False).filter(pa.array(kept))
+    try:
+        with pq.ParquetFile(table.path / file.path) as source:
+            places = _places_of(source.read(columns, use_threads=False), keys, columns)
+            if not len(places):
+                return None
+            stored = source.read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(f"table {table.schema.name}: the data file {file.path} can't be read") from error
+    kept = np.ones(file.rows, bool)
+    kept[places.to_numpy()] = False
+    rows = stored.filter(pa.array(kept))
     # What the file's name says of its rows holds of those that stay.
     prefix = file.path.rpartition("/")[2].partition("-")[0]
     return stage(table, file.partition, rows.to_batches(), max(1, len(rows)), prefix)
