@@ -42,7 +42,7 @@ _PAST_BATCH = 1_000_000
 _BATCH_SECONDS = 15.0
 
 
-class _Topic:
+class Topic:
     """One partition that grows; what was read is forgotten."""
 
     def __init__(self, end: int) -> None:
@@ -76,7 +76,7 @@ def _build(settings: Settings, number: int) -> None:
     start = datetime.now(UTC) - timedelta(hours=24)
     past = messages(0, _CUSTOMERS, start, number / 86_400)
     with Lake(settings.lake, memory="4GB") as lake:
-        topic = _Topic(0)
+        topic = Topic(0)
         while topic.end < number:
             topic.append([(one.value, one.timestamp) for one in islice(past, min(_PAST_BATCH, number - topic.end))])
             _take(lake, topic, in_large_batches)
@@ -88,7 +88,7 @@ def _build(settings: Settings, number: int) -> None:
 def _ingest(settings: Settings) -> None:
     """Ingests messages of now, as long as it lives."""
     with Lake(settings.lake, memory=settings.engine_memory) as lake:
-        topic = _Topic(committed_ends(lake)[0])
+        topic = Topic(committed_ends(lake)[0])
         present = messages(int(time.time()), _CUSTOMERS, datetime.now(UTC), _RATE)
         while True:
             began = time.monotonic()
@@ -97,7 +97,7 @@ def _ingest(settings: Settings) -> None:
             time.sleep(max(0.0, _BATCH_SECONDS - (time.monotonic() - began)))
 
 
-def _take(lake: Lake, topic: _Topic, settings: Settings) -> None:
+def _take(lake: Lake, topic: Topic, settings: Settings) -> None:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     while sum(committed_ends(lake).values()) < topic.end:
         bronze.take_next_batch(lake, topic, settings, "bench")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ more, as loops over lists. Nothing of the code under test is used to compute wha
 """
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -238,6 +239,17 @@ def _no_constants(name: str) -> None:
     raise ValueError(name)
 
 
+def _integer(digits: str) -> float:
+    """Python reads no more than 4300 digits, and no field of a message is of a type that holds them."""
+    return int(digits) if len(digits) <= 4300 else math.inf
+
+
+def _pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Fails on a lone surrogate in any of its values, those of which a later one takes the place too."""
+    json.dumps(found, ensure_ascii=False).encode()
+    return dict(found)
+
+
 def verdict(value: bytes | None, reference: datetime, bounds: Bounds = Bounds()) -> str | Row:
     """The reason why a message is rejected, or its fields with the event as an instant. Python's json decides."""
     if value is None:
@@ -248,11 +260,13 @@ def verdict(value: bytes | None, reference: datetime, bounds: Bounds = Bounds())
         text = value.decode()
     except UnicodeDecodeError:
         return "not_utf8"
-    if depth(text) > 100:
+    if text.count("[") + text.count("{") > 100 and depth(text) > 100:
         return "too_deep"
     try:
-        document = json.loads(text, parse_constant=_no_constants)
-        json.dumps(document, ensure_ascii=False).encode()  # fails on a lone surrogate
+        hook = _pairs if "\\ud" in text.lower() else None
+        document = json.loads(text, parse_constant=_no_constants, parse_int=_integer, object_pairs_hook=hook)
+        if hook:
+            json.dumps(document, ensure_ascii=False).encode()
     except ValueError:
         return "not_json"
     if not isinstance(document, dict):

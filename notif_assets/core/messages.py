@@ -8,7 +8,6 @@ A message has the same verdict alone and in any batch: each is decoded by itself
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
@@ -218,17 +217,21 @@ def _brackets(values: pa.BinaryArray) -> npt.NDArray[np.int64]:
     return np.bincount(np.searchsorted(ends - ends[0], opened, side="right") - 1, minlength=len(values))
 
 
-def _not_utf8(values: pa.ChunkedArray, first: int = 0) -> Iterator[int]:
-    """The places, from `first` on, of values that are not UTF-8: halved until the bad ones stand alone."""
+def _not_utf8(values: pa.ChunkedArray) -> list[int]:
+    """The places of values that are not UTF-8; they are looked at one by one only if the whole column is not."""
     try:
         values.cast(pa.string())
     except pa.ArrowInvalid:
-        half = len(values) // 2
-        if not half:
-            yield first
-            return
-        yield from _not_utf8(values.slice(0, half), first)
-        yield from _not_utf8(values.slice(half), first + half)
+        return [place for place, value in enumerate(values.to_pylist()) if value is not None and not _is_utf8(value)]
+    return []
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _depth(value: bytes) -> int:

@@ -5,14 +5,18 @@ Belongs here: which minutes to recompute, and what the panel is made of. Doesn't
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until
-from notif_assets.ingest.silver import events_removed_by
-from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.ingest.silver import messages_removed_by
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
+from notif_assets.lake.staging import exchange
+from notif_assets.lake.tables import Value
 from notif_assets.settings import Settings
 
 
@@ -35,33 +39,42 @@ def take_minutes(lake: Lake) -> Advance | None:
         through = min(notifications.watermark, lake.table("rejected_notifications").watermark)
         if through <= after:
             return None
-        changes = lake.select(
-            "changed_events",
+        touched = lake.select(
+            "touched_minutes",
             {
                 "added": notifications.scan(batch=(after + 1, through + 1)),
                 "removed": _removed(lake, ledger, after, through),
             },
         )
-        stretches = lake.select("touched_stretches", {"changes": changes})
-        rows = count_minutes(lake, notifications, stretches, through)
-        aggregates.replace(rows, _stretches_predicate(stretches), through)
+        rows = count_minutes(lake, notifications, touched, through)
+        exchange(aggregates, touched, rows, through)
         return Advance(after, through, rows.num_rows)
 
     return until_committed(attempt)
 
 
-def count_minutes(lake: Lake, notifications: Table, stretches: pa.Table, through: int) -> pa.Table:
-    """The rows of minute_aggregates for the given stretches of hours, counting batches up to `through`."""
-    hours = [datetime.fromtimestamp(number * 3600, UTC) for number in stretches["hour_number"].to_pylist()]
-    stored = notifications.scan(partitions={(hour.date(), hour.hour) for hour in hours}, batch=(None, through + 1))
-    return lake.select("minute_aggregates", {"notifications": stored, "stretches": stretches})
+def count_minutes(lake: Lake, notifications: Table, touched: pa.Table, through: int) -> pa.Table:
+    """The rows of minute_aggregates that `touched` names, counting batches up to `through`.
+
+    `touched` has the columns of touched_minutes.sql. Files of other customers are not read.
+    """
+    touched = touched.sort_by([("event_date", "ascending"), ("event_hour", "ascending")])
+    hours = list(zip(touched["event_date"].to_pylist(), touched["event_hour"].to_pylist(), strict=True))
+    starts = [n for n, hour in enumerate(hours) if n == 0 or hour != hours[n - 1]]
+    customers = np.split(touched["customer_id"].to_numpy(), starts[1:])
+    wanted: dict[tuple[Value, ...], npt.NDArray[np.int64]] = {
+        hours[start]: of_hour for start, of_hour in zip(starts, customers, strict=False)
+    }
+    stored = notifications.scan_holding("customer_id", wanted, batch=(None, through + 1))
+    return lake.select("minute_aggregates", {"notifications": stored, "touched": touched})
 
 
 def _removed(lake: Lake, ledger: Table, after: int, through: int) -> pa.Table:
     moved = moves_between(lake, ledger, after, through)
-    pieces = [events_removed_by(lake, number) for number in moved]
-    empty = pa.schema([("event_datetime", pa.timestamp("us", "UTC"))]).empty_table()
-    return pa.concat_tables([empty, *(piece.select(["event_datetime"]) for piece in pieces)])
+    schema = SCHEMAS["notifications"].arrow
+    columns = pa.schema([schema.field(name) for name in ("customer_id", "channel", "event_datetime")])
+    pieces = [messages_removed_by(lake, number).select(columns.names).cast(columns) for number in moved]
+    return pa.concat_tables([columns.empty_table(), *pieces])
 
 
 def moves_between(lake: Lake, ledger: Table, after: int, through: int) -> list[int]:
@@ -69,18 +82,6 @@ def moves_between(lake: Lake, ledger: Table, after: int, through: int) -> list[i
     batches = ledger.scan(batch=(after + 1, through + 1))
     numbers: list[int] = lake.select("dedup_batches", {"batches": batches})["batch"].to_pylist()
     return numbers
-
-
-def _stretches_predicate(stretches: pa.Table) -> str:
-    """The minutes of the stretches, by hour, so that delta-rs rewrites only files of those hours; nothing for none."""
-    parts = []
-    for row in stretches.to_pylist():
-        hour = datetime.fromtimestamp(row["hour_number"] * 3600, UTC)
-        parts.append(
-            f"(event_date = {literal(hour.date())} and event_hour = {hour.hour} "
-            f"and minute >= {literal(row['starts_at'])} and minute < {literal(row['ends_at'])})"
-        )
-    return " or ".join(parts) or "batch < 0"
 
 
 def take_panel(lake: Lake, settings: Settings) -> Advance | None:

@@ -256,18 +256,18 @@ def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
 
 
 def _delete_moved(work: _Work, notifications: Table) -> None:
-    moved = events_removed_by(work.lake, work.batch.number)
+    moved = messages_removed_by(work.lake, work.batch.number)
     notifications.delete(_places_predicate(moved.to_pylist()), work.batch.number)
 
 
-def events_removed_by(lake: Lake, number: int) -> pa.Table:
-    """kafka_partition, kafka_offset and event_datetime of the messages that a dedup batch took out of notifications.
+def messages_removed_by(lake: Lake, number: int) -> pa.Table:
+    """The messages that a dedup batch took out of notifications, and where they lie in Kafka.
 
-    Their event is read from the record again; it was valid then, so today's bounds do not matter.
+    They are read from their records again, which were valid then, so today's bounds do not matter.
     """
     records = lake.rows(lake.table("rejected_notifications").scan(batch=(number, number + 1)))
     valid, _ = judge(records.drop_columns(["customer_id", "message_id"]), _UNBOUNDED)
-    return valid.select([*_PLACES.names, "event_datetime"])
+    return valid
 
 
 _UNBOUNDED = Limits(max_bytes=2**40, max_age=timedelta(days=10**6), max_lead=timedelta(days=10**6))

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from notif_assets.core.days import day_bounds, days_between
 from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
-from notif_assets.ingest.silver import days_with_messages, events_removed_by
+from notif_assets.ingest.silver import days_with_messages, messages_removed_by
 from notif_assets.lake import Lake, Scan
 from notif_assets.settings import Settings
 
@@ -72,7 +72,7 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     if after is None:
         hours |= set(zip(*aggregates.scan().partition_values.values(), strict=True))
     for number in moves_between(lake, lake.table("ingest_batches"), through, notifications.watermark):
-        events = [event.astimezone(UTC) for event in events_removed_by(lake, number)["event_datetime"].to_pylist()]
+        events = [event.astimezone(UTC) for event in messages_removed_by(lake, number)["event_datetime"].to_pylist()]
         hours -= {(event.date(), event.hour) for event in events}
     messages = dict.fromkeys(hours, 0)
     if through == notifications.watermark:  # the Delta log knows how many rows each file has

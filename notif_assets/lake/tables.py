@@ -207,6 +207,14 @@ class Table:
             )
 
     @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tells that files can't be written or read as the lake's error."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
+
+    @contextmanager
     def _committing(self) -> Iterator[None]:
         """Tells a lost race from a commit that failed by itself (disk full, no permission)."""
         try:
@@ -317,14 +325,17 @@ class Table:
                 keep = pc.and_(keep, pc.fill_null(pc.less(smallest, pa.scalar(high, smallest.type)), True))
         return self._scan_of(files, keep, bounds)
 
-    def scan_holding(self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]]) -> Scan:
+    def scan_holding(
+        self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]], **bounds: Bounds
+    ) -> Scan:
         """The rows of the partitions `wanted` in files that may hold one of the values given for their partition.
 
         A file whose smallest and greatest `column` enclose none of them is not read: of old hours that means most.
+        `bounds` as in scan, but no file is skipped for them.
         """
         files = self.files()
         if not files.num_rows:
-            return self.scan_files([])
+            return self.scan_files([], **bounds)
         sought = {partition: np.unique(values) for partition, values in wanted.items()}
         lows, highs = (files[f"{bound}.{column}"].to_pylist() for bound in ("min", "max"))
         keep = pa.array(
@@ -333,7 +344,7 @@ class Table:
                 for partition, low, high in zip(self._partitions(files), lows, highs, strict=True)
             ]
         )
-        return self._scan_of(files, keep, {})
+        return self._scan_of(files, keep, bounds)
 
     def _partitions(self, files: pa.Table) -> Iterator[tuple[Value, ...]]:
         return zip(*(files[f"partition.{column}"].to_pylist() for column in self.schema.partition_by), strict=True)
@@ -358,8 +369,11 @@ class Table:
             sum(file.rows for file in files),
         )
 
-    def data_files(self) -> list[DataFile]:
-        """The data files of the snapshot, each with what the Delta log says of it."""
+    def data_files(self, partitions: Collection[tuple[Value, ...]] | None = None) -> list[DataFile]:
+        """The data files of the snapshot, or those of some partitions, each with what the Delta log says of it."""
+        files = self.files()
+        if partitions is not None and files.num_rows:
+            files = files.filter(pa.array([partition in partitions for partition in self._partitions(files)]))
         return [
             DataFile(
                 path=row["path"],
@@ -368,7 +382,7 @@ class Table:
                 size=row["size_bytes"],
                 statistics=_statistics(row),
             )
-            for row in self.files().to_pylist()
+            for row in files.to_pylist()
         ]
 
     def files(self) -> pa.Table:

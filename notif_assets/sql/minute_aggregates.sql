@@ -1,8 +1,13 @@
--- Notifications per customer, channel and minute, for the stretches of hours that changed.
--- Inputs: notifications, stretches (hour as number since 1970, and the [from, to) of it to recompute).
+-- Notifications per customer, channel and minute, for those that changed.
+-- Inputs: notifications, touched (customer_id, channel and minute of what to count).
 -- Minutes as integers: truncating a timestamp with zone costs sixteen times as much. The newest name of a minute is
 -- the greatest one among its newest events, by a window and not by an aggregate of pairs, which Spark orders otherwise.
-with counted as (
+with wanted as (
+    select customer_id, channel, epoch_us(minute) // 60000000 as minute_number
+    from touched
+),
+
+counted as (
     select
         notifications.batch,
         notifications.customer_id,
@@ -11,11 +16,11 @@ with counted as (
         notifications.event_datetime,
         epoch_us(notifications.event_datetime) // 60000000 as minute_number
     from notifications
-    inner join stretches
+    semi join wanted
         on
-            epoch_us(notifications.event_datetime) // 3600000000 = stretches.hour_number
-            and notifications.event_datetime >= stretches.starts_at
-            and notifications.event_datetime < stretches.ends_at
+            wanted.customer_id = notifications.customer_id
+            and wanted.channel = notifications.channel
+            and wanted.minute_number = epoch_us(notifications.event_datetime) // 60000000
 ),
 
 totals as (

@@ -11,10 +11,11 @@ from datetime import date, datetime, timedelta
 from notif_assets.core.days import days_of_hours
 from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import Lake, LakeError, LostRace, Scan, Table, until_committed
+from notif_assets.lake.staging import stage
 from notif_assets.settings import Settings
 from notif_assets.upkeep.compaction import by_partition, files_needed, order_of, sorted_together
 from notif_assets.upkeep.content import content
-from notif_assets.upkeep.staging import Swap, commit, rewrite_whole, stage
+from notif_assets.upkeep.staging import Swap, commit, rewrite_whole
 from notif_assets.upkeep.turns import Progress, silent
 
 _NAME = "raw_notifications"

@@ -16,11 +16,12 @@ from notif_assets.core.answers import BLANK_CHARACTERS
 from notif_assets.core.messages import Limits
 from notif_assets.ingest.silver import limits
 from notif_assets.lake import Lake, LakeError, Scan, Table
+from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
 from notif_assets.settings import Settings
 from notif_assets.upkeep.blanks import ANSWER, NAME, blank_records
 from notif_assets.upkeep.compaction import BLANKED, by_partition, files_needed, is_blanked, order_of, sorted_together
-from notif_assets.upkeep.staging import Swap, commit, stage
+from notif_assets.upkeep.staging import Swap, commit
 
 PERSONAL = (
     "raw_notifications",

@@ -13,8 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from math import ceil
 
 from notif_assets.lake import Lake, Schema, Table
+from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
-from notif_assets.upkeep.staging import Swap, commit, stage
+from notif_assets.upkeep.staging import Swap, commit
 
 QUIET = timedelta(hours=2)
 """How long after its end a partition is left alone: it is still written to at every batch."""

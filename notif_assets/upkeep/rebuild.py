@@ -7,19 +7,18 @@ Belongs here: what each derived table is computed from, and why the others can't
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, date, datetime, timedelta
-
-import pyarrow as pa
+from datetime import UTC, date, datetime
 
 from notif_assets.core.days import day_bounds
 from notif_assets.files.answers import replace_day
 from notif_assets.files.invoices import materialized_months, months_of, months_to_refresh, replace_averages
 from notif_assets.ingest import gold, silver
 from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_committed
+from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
 from notif_assets.settings import Settings
 from notif_assets.upkeep.compaction import FILE_ROWS, by_partition, compact
-from notif_assets.upkeep.staging import Swap, commit, rewrite_whole, stage
+from notif_assets.upkeep.staging import Swap, commit, rewrite_whole
 from notif_assets.upkeep.turns import Progress, silent, turn
 
 _SILVER = ("notifications", "rejected_notifications")
@@ -118,22 +117,11 @@ def _minutes_from_nothing(lake: Lake, progress: Progress) -> bool:
 def _count_hour(
     lake: Lake, aggregates: Table, notifications: Table, hour: tuple[Value, ...], through: int
 ) -> tuple[DataFile, ...]:
-    day, number = hour
-    assert isinstance(day, date)
-    start = datetime(day.year, day.month, day.day, int(str(number)), tzinfo=UTC)
-    stretch = {
-        "hour_number": int(start.timestamp()) // 3600,
-        "starts_at": start,
-        "ends_at": start + timedelta(hours=1),
-    }
-    rows = gold.count_minutes(lake, notifications, pa.Table.from_pylist([stretch], schema=_STRETCH), through)
+    stored = notifications.scan(partitions={hour}, batch=(None, through + 1))
+    touched = lake.select("touched_minutes", {"added": stored, "removed": notifications.scan_files([])})
+    rows = gold.count_minutes(lake, notifications, touched, through)
     rows = rows.sort_by([(column, "ascending") for column in aggregates.schema.sort])
     return stage(aggregates, hour, rows.to_batches(), FILE_ROWS)
-
-
-_STRETCH = pa.schema(
-    [("hour_number", pa.int64()), ("starts_at", pa.timestamp("us", "UTC")), ("ends_at", pa.timestamp("us", "UTC"))]
-)
 
 
 def _commit_hours(lake: Lake, swaps: list[Swap]) -> set[tuple[Value, ...]]:

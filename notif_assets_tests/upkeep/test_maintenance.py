@@ -9,10 +9,11 @@ from importlib.resources import files
 import pytest
 
 from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
 from notif_assets.upkeep.compaction import FILE_ROWS, compact, groups, is_quiet, order_of
 from notif_assets.upkeep.maintenance import maintain
-from notif_assets.upkeep.staging import Swap, commit, stage
+from notif_assets.upkeep.staging import Swap, commit
 from notif_assets_tests.upkeep.world import INGESTED, START, World
 
 NOW = datetime.now(UTC)

@@ -1,0 +1,232 @@
+"""Rows written as data files that no snapshot has yet.
+
+Belongs here: the files, the statistics that the Delta log will have of them, and the exchange of a few rows, file by
+file. Doesn't: the commit itself (tables.py), which rows (ingest/, upkeep/).
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from notif_assets.lake.schemas import Schema
+from notif_assets.lake.tables import DataFile, LakeError, Table, Value, in_statistics
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_GROUP_ROWS = 131_072
+_GROUP_BYTES = 64 * 2**20
+_WORTH_THREADS = 8
+# Text can be long and personal, so only a column that the catalogue names gets bounds of text.
+_BOUNDED = (pa.types.is_integer, pa.types.is_date, pa.types.is_timestamp)
+
+
+def stage(
+    table: Table,
+    partition: tuple[Value, ...],
+    batches: Iterable[pa.RecordBatch],
+    rows_per_file: int,
+    prefix: str = "part",
+) -> tuple[DataFile, ...]:
+    """Writes the rows of one partition, in the order given, as files of about `rows_per_file` that nobody sees yet."""
+    staging = _Staging(table, partition, rows_per_file, prefix)
+    for batch in batches:
+        for start in range(0, batch.num_rows, staging.rows_per_file):
+            staging.add(batch.slice(start, staging.rows_per_file))
+    return staging.finish()
+
+
+def discard(table: Table, files: Iterable[DataFile]) -> None:
+    """Deletes staged files that were never committed."""
+    for file in files:
+        (table.path / file.path).unlink(missing_ok=True)
+
+
+def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
+    """Replaces the rows that have one of `keys` by `rows`, in one commit that moves the watermark to `batch`.
+
+    `keys` has the table's partition columns and others that the catalogue keeps statistics of, or texts. A file that
+    holds none of them stays as it is, so that a few late rows cost the rewriting of the files they lie in, and no more;
+    the new rows come as files of their own. Raises LostRace, LakeError.
+    """
+    columns = [name for name in keys.column_names if name not in table.schema.partition_by]
+    sought, coming = _by_partition(table.schema, keys), _by_partition(table.schema, rows)
+    numbers = {place: _numbers(of_place, columns) for place, of_place in sought.items()}
+    files = [file for file in table.data_files(sought.keys()) if _may_hold(file, numbers[file.partition])]
+    with table.writing():
+        kept = _each(lambda file: _rewritten(table, file, sought[file.partition], columns), files)
+        added = _each(lambda place: stage(table, place, coming[place].to_batches(), len(coming[place])), list(coming))
+    old = [(file, left) for file, left in zip(files, kept, strict=True) if left is not None]
+    new = [file for pieces in (*(left for _, left in old), *added) for file in pieces]
+    table.swap([file for file, _ in old], new, batch)
+
+
+def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """`step` of each item, on all cores if they are many; each holds the rows of one file and leaves files behind."""
+    if len(items) < _WORTH_THREADS:
+        return [step(item) for item in items]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(step, items))
+
+
+def _by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...], pa.Table]:
+    """The rows of each partition, in one chunk each."""
+    rows = rows.sort_by([(name, "ascending") for name in schema.partition_by])
+    places = list(zip(*(rows[name].to_pylist() for name in schema.partition_by), strict=True))
+    starts = [n for n, place in enumerate(places) if n == 0 or place != places[n - 1]]
+    return {
+        places[start]: rows.slice(start, end - start).combine_chunks()
+        for start, end in pairwise([*starts, len(places)])
+    }
+
+
+def _numbers(keys: pa.Table, columns: Iterable[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """The columns that compare as numbers; timestamps as microseconds."""
+    return {
+        name: pc.cast(keys[name], pa.int64()).to_numpy() for name in columns if not pa.types.is_string(keys[name].type)
+    }
+
+
+def _may_hold(file: DataFile, keys: Mapping[str, npt.NDArray[np.int64]]) -> bool:
+    """Whether the file's statistics leave room for one of the keys."""
+    possible: Any = True
+    for column, values in keys.items():
+        low, high = file.bounds(column)
+        if isinstance(low, str):  # a timestamp, to the millisecond
+            low, high = _microseconds(low), _microseconds(high) + 1_000
+        if low is not None:
+            possible &= (values >= low) & (values <= high)
+    return bool(np.any(possible))
+
+
+def _microseconds(text: str) -> int:
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _rewritten(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> tuple[DataFile, ...] | None:
+    """The file without the rows that have one of the keys, staged; None if it has none."""
+    try:
+        with pq.ParquetFile(table.path / file.path) as source:
+            places = _places_of(source.read(columns, use_threads=False), keys, columns)
+            if not len(places):
+                return None
+            stored = source.read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(f"table {table.schema.name}: the data file {file.path} can't be read") from error
+    kept = np.ones(file.rows, bool)
+    kept[places.to_numpy()] = False
+    rows = stored.filter(pa.array(kept))
+    # What the file's name says of its rows holds of those that stay.
+    prefix = file.path.rpartition("/")[2].partition("-")[0]
+    return stage(table, file.partition, rows.to_batches(), max(1, len(rows)), prefix)
+
+
+def _places_of(rows: pa.Table, keys: pa.Table, columns: list[str]) -> pa.ChunkedArray:
+    """Which rows have one of the keys."""
+    possible = np.ones(len(rows), bool)
+    for column in columns:
+        possible &= pc.is_in(rows[column], value_set=keys[column]).to_numpy()
+    found = np.flatnonzero(possible)
+    near = rows.take(pa.array(found)).append_column("place", pa.array(found))
+    return near.join(keys.select(columns), keys=columns, join_type="left semi", use_threads=False)["place"]
+
+
+class _Staging:
+    def __init__(self, table: Table, partition: tuple[Value, ...], rows_per_file: int, prefix: str) -> None:
+        self._table, self._partition, self._prefix = table, partition, prefix
+        self.rows_per_file = max(1, rows_per_file)
+        by = table.schema.partition_by
+        self._schema = pa.schema([field for field in table.schema.arrow if field.name not in by])
+        self._folder = "".join(f"{c}={value}/" for c, value in zip(by, partition, strict=True))
+        self._columns = _columns_with_bounds(table.schema)
+        self._waiting: list[pa.RecordBatch] = []
+        self._files: list[DataFile] = []
+        self._open: tuple[str, pq.ParquetWriter] | None = None
+        self._rows = 0
+        self._bounds: dict[str, dict[str, Any]] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        rows = sum(b.num_rows for b in self._waiting)
+        if rows >= min(_GROUP_ROWS, self.rows_per_file) or sum(b.nbytes for b in self._waiting) >= _GROUP_BYTES:
+            self._flush()
+            if self._rows >= self.rows_per_file:
+                self._close()
+
+    def finish(self) -> tuple[DataFile, ...]:
+        self._flush()
+        self._close()
+        return tuple(self._files)
+
+    def _flush(self) -> None:
+        if not sum(batch.num_rows for batch in self._waiting):
+            return
+        group = pa.Table.from_batches(self._waiting).select(self._schema.names).cast(self._schema)
+        self._waiting = []
+        if self._open is None:
+            path = f"{self._folder}{self._prefix}-{uuid.uuid4()}.zstd.parquet"
+            (self._table.path / self._folder).mkdir(parents=True, exist_ok=True)
+            writer = pq.ParquetWriter(self._table.path / path, self._schema, compression="zstd", compression_level=1)
+            self._open, self._rows, self._bounds = (path, writer), 0, {}
+        self._open[1].write_table(group, row_group_size=len(group))
+        self._rows += len(group)
+        for name in self._columns:
+            _widen(self._bounds.setdefault(name, {"nulls": 0}), group[name])
+
+    def _close(self) -> None:
+        if self._open is None:
+            return
+        path, writer = self._open
+        writer.close()
+        full = self._table.path / path
+        with full.open("rb") as written:
+            os.fsync(written)  # the rows it replaces will be gone one day
+        self._files.append(DataFile(path, self._partition, self._rows, full.stat().st_size, self._statistics()))
+        self._open = None
+
+    def _statistics(self) -> str:
+        return json.dumps(
+            {
+                "numRecords": self._rows,
+                "minValues": {n: in_statistics(b["min"]) for n, b in self._bounds.items() if "min" in b},
+                "maxValues": {n: in_statistics(_up(b["max"])) for n, b in self._bounds.items() if "max" in b},
+                "nullCount": {n: b["nulls"] for n, b in self._bounds.items()},
+            },
+            ensure_ascii=False,
+        )
+
+
+def _columns_with_bounds(schema: Schema) -> list[str]:
+    """The catalogue's choice; without one, what Delta would take by itself, less text."""
+    columns = [field for field in schema.arrow if field.name not in schema.partition_by]
+    bounded = {field.name for field in columns if any(is_(field.type) for is_ in _BOUNDED)}
+    texts = {field.name for field in columns if pa.types.is_string(field.type)}
+    if schema.statistics:
+        return [name for name in schema.statistics if name in bounded | texts]
+    return [field.name for field in columns if field.name in bounded]
+
+
+def _widen(bounds: dict[str, Any], column: pa.ChunkedArray) -> None:
+    found = pc.min_max(column).as_py()
+    bounds["nulls"] += column.null_count
+    if found["min"] is not None:
+        bounds["min"] = min(bounds.get("min", found["min"]), found["min"])
+        bounds["max"] = max(bounds.get("max", found["max"]), found["max"])
+
+
+def _up(value: Any) -> Any:
+    """The log keeps milliseconds: a maximum is rounded up, so that it stays one."""
+    if isinstance(value, datetime) and value.microsecond % 1000:
+        return value + timedelta(microseconds=1000 - value.microsecond % 1000)
+    return value
