@@ -39,7 +39,8 @@ _SILENT.addHandler(logging.NullHandler())
 
 Message: Any = _Message  # its types allow a None that a message from a topic never has
 _UNREACHABLE = {Code._TRANSPORT, Code._TIMED_OUT, Code._RESOLVE, Code._ALL_BROKERS_DOWN}
-_NO_LEADER = {Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE}
+# A restarted broker is there again soon; one that has just started, or a new topic, has its leaders in a moment.
+_WORTH_WAITING = _UNREACHABLE | {Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE}
 _MISSING = {Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION}
 
 # A short wait, since consume() returns early only when it has all it was asked for.
@@ -89,8 +90,7 @@ class ConfluentClient:
             try:
                 return self._offsets(deadline)
             except KafkaException as error:
-                # A new topic, or a broker that has just started, knows its leaders a moment later.
-                if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline:
+                if error.args[0].code() not in _WORTH_WAITING or time.monotonic() > deadline:
                     raise self._translated(error) from None
             time.sleep(0.1)
 

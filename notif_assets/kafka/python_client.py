@@ -6,6 +6,7 @@ Belongs here: what is particular to that library. Doesn't: what both clients sha
 import base64
 import logging
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -85,23 +86,32 @@ class PythonClient:
 
     def offsets(self) -> TopicOffsets:
         self._failed.clear()
-        try:
-            if self._admin is None:  # connects, hence not before it is needed
-                self._admin = self._open.enter_context(self._connected(KafkaAdminClient))
-            topic = self._admin.describe_topics([self._topic])[0]
-            if error_code := topic["error_code"]:
-                raise kafka_errors.for_code(error_code)
-            partitions = sorted(each["partition_index"] for each in topic["partitions"])
-            starts, ends = (
-                self._admin.list_partition_offsets(
-                    {TopicPartition(self._topic, partition): spec for partition in partitions},
-                    isolation_level=IsolationLevel.READ_COMMITTED,
-                    timeout_ms=int(self._timeout * 1000),
-                )
-                for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self._offsets()
+            except kafka_errors.KafkaError as error:
+                # A restarted broker is there again soon, a topic that is missing is not.
+                missing = isinstance(error, kafka_errors.UnknownTopicOrPartitionError)
+                if missing or not isinstance(error, kafka_errors.RetriableError) or time.monotonic() > deadline:
+                    raise self._translated(error) from None
+            time.sleep(0.1)
+
+    def _offsets(self) -> TopicOffsets:
+        if self._admin is None:  # connects, hence not before it is needed
+            self._admin = self._open.enter_context(self._connected(KafkaAdminClient))
+        topic = self._admin.describe_topics([self._topic])[0]
+        if error_code := topic["error_code"]:
+            raise kafka_errors.for_code(error_code)
+        partitions = sorted(each["partition_index"] for each in topic["partitions"])
+        starts, ends = (
+            self._admin.list_partition_offsets(
+                {TopicPartition(self._topic, partition): spec for partition in partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                timeout_ms=int(self._timeout * 1000),
             )
-        except kafka_errors.KafkaError as error:
-            raise self._translated(error) from None
+            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
         bounds = {at.partition: Log(starts[at].offset, ends[at].offset) for at in sorted(starts)}
         return TopicOffsets(self._topic, _topic_id(topic.get("topic_id")), bounds)
 

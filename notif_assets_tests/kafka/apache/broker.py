@@ -305,7 +305,7 @@ def _openssl(home: Path, arguments: str) -> None:
 
 
 def _an_id() -> str:
-    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    return urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).rstrip(b"=").decode()  # begins with no -, like an option
 
 
 def _refuse_taken(port: int) -> None:
