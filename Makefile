@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo test check bench bench-freshness bench-panel soak ui lock clean
+.PHONY: install demo kafka test check bench bench-freshness bench-panel soak ui lock clean
 
 install: .venv/installed
 
@@ -20,6 +20,10 @@ demo: install
 	$(BIN)/python -m notif_assets.demo $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) \
 		$(if $(PORT),--port $(PORT)) $(if $(PANEL_PORT),--panel-port $(PANEL_PORT)) \
 		$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
+
+# One Apache Kafka broker in the foreground, until Ctrl-C; needs Java 17, and Maven the first time. PORT as well.
+kafka: install
+	$(BIN)/python -m notif_assets_tests.kafka.apache.broker $(if $(PORT),--port $(PORT))
 
 # One worker more than the cores of a small machine: the longest tests mostly wait for a daemon.
 test: install

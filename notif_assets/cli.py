@@ -353,6 +353,7 @@ def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
 def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -> None:
     from dagster import PartitionKeyRange
 
+    from notif_assets.billing.bill import losses_noted
     from notif_assets.billing.published import bill_of
     from notif_assets.partitions import billing_days
     from notif_assets.reports.text import money
@@ -374,6 +375,8 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
         if adjustments.num_rows:
             due = sum(adjustments["amount_delta"].to_pylist())
             text += f"; {adjustments.num_rows} adjustments, {money(due, currency)}"
+        if losses := losses_noted(lake, day):
+            text += f"; without what Kafka lost ({losses})"
         click.echo(text)
         day += timedelta(days=1)
 

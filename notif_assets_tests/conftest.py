@@ -47,12 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _WithTheirFixtures(LoadScopeScheduling):  # type: ignore[misc]
-    """A file, and the whole room of the panel, is for one worker: what the tests share is made once."""
+    """A file, and a room whose tests share something costly, is for one worker: it is made once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
         room, _, _ = file.rpartition("/")
-        return room if room.endswith("/panel") else file
+        return room if room.endswith(("/panel", "/apache")) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -18,9 +18,11 @@ from notif_assets.billing import bill
 from notif_assets.billing.prices import ensure_prices, load_prices
 from notif_assets.billing.published import publish_bill
 from notif_assets.core.files import FileRefused
+from notif_assets.core.offsets import PlanRefused
 from notif_assets.core.price_list import parse_price_list
 from notif_assets.files.dropped import read_file
 from notif_assets.ingest import truth
+from notif_assets.ingest.bronze import OffsetsLost
 from notif_assets.kafka.client import KafkaClient, KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.partitions import billing_days as billing_days_of
@@ -116,7 +118,7 @@ def daily_billing(
                     found[refused.gate].append(str(refused))
                 except bill.NotClosable as not_yet:
                     waiting.append(str(not_yet))
-                except KafkaError as error:
+                except (KafkaError, PlanRefused, OffsetsLost) as error:
                     raise dg.Failure(str(error)) from None
     results = [
         dg.AssetCheckResult(
@@ -160,7 +162,8 @@ def _bill(
             "status": billed.status,
             "reports": [str(path) for path in reports],
         },
-        "billing_days": {"dagster/partition_row_count": int(billed.status == "final")},
+        "billing_days": {"dagster/partition_row_count": int(billed.status == "final")}
+        | ({"accepted_losses": billed.accepted_losses} if billed.accepted_losses else {}),
         "billing_adjustments": {
             "adjustments_written": billed.adjustments,
             "adjusted_amount": float(billed.adjusted_amount),

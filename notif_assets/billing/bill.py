@@ -16,7 +16,7 @@ from notif_assets.billing.prices import ensure_prices, packaged_prices, price_li
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
 from notif_assets.ingest.pump import execute_planned
-from notif_assets.ingest.truth import offsets_taken_once, repeated_messages
+from notif_assets.ingest.truth import accepted_losses, offsets_taken_once, repeated_messages
 from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, only, until_committed
 from notif_assets.reports import write_billing
@@ -64,6 +64,7 @@ class Billed:
     adjustments: int
     adjusted_amount: Decimal
     closed_now: bool
+    accepted_losses: str | None
 
 
 def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
@@ -120,6 +121,12 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
 
     until_committed(attempt)
     return close_day(lake, settings, client, day, run_id)
+
+
+def losses_noted(lake: Lake, day: date) -> str | None:
+    """What was lost, with somebody's consent, when the messages of the closed day came; None if nothing was."""
+    rows = _rows_of(lake, lake.table("billing_days"), day)
+    return next((row["note"] for row in rows if row["status"] == "final"), None)
 
 
 def is_closed(lake: Lake, day: date) -> bool:
@@ -216,6 +223,7 @@ def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
         lines, through = lines_of(lake, settings, day, "final", run_id)
         _refuse_wrong_inputs(lake, settings, day, lines, through)
         billing.replace(lines, f"billing_date = {literal(day)}")
+    start, end = day_bounds(day, settings.zone)
     # Final lines without a closed day: a run was killed in between. They were visible, so they are what is closed.
     row = {
         "billing_date": day,
@@ -227,6 +235,8 @@ def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
         "amount": sum(lines["amount"].to_pylist(), Decimal(0)),
         "closed_at": datetime.now(UTC),
         "run_id": run_id,
+        # What was lost when the day's messages came stays on its bill.
+        "note": "; ".join(accepted_losses(lake, start, end + settings.grace)) or None,
     }
     days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
     return True
@@ -372,6 +382,7 @@ def _billed(lake: Lake, day: date, status: Status, written: pa.Table, closed_now
         adjustments=written.num_rows,
         adjusted_amount=sum(written["amount_delta"].to_pylist(), Decimal(0)),
         closed_now=closed_now,
+        accepted_losses=losses_noted(lake, day),
     )
 
 

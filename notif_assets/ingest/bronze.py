@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from notif_assets.core.offsets import lost
-from notif_assets.ingest.ledger import Batch, plan_from_kafka, read_batch
-from notif_assets.kafka.client import KafkaClient, OffsetsDeleted
+from notif_assets.ingest.ledger import Batch, plan_from_kafka, read_batch, refuse_another_topic
+from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake, until_committed
 from notif_assets.settings import Settings
 
@@ -62,7 +62,9 @@ def _read(lake: Lake, client: KafkaClient, batch: Batch) -> pa.Table:
     wanted = {p: (start, end) for p, (start, end) in batch.ranges.items() if start < end}
     if not wanted:
         return schema.empty_table()
-    wanted = _without_losses(lake, client, batch, wanted)
+    offsets = client.offsets()
+    refuse_another_topic(batch.number, batch.topic_id, offsets)  # its offsets would name other messages
+    wanted = _without_losses(lake, offsets, batch, wanted)
     try:
         pieces = list(client.read(wanted))
     except OffsetsDeleted as error:  # between our question and the read
@@ -82,19 +84,19 @@ def _read(lake: Lake, client: KafkaClient, batch: Batch) -> pa.Table:
 
 
 def _without_losses(
-    lake: Lake, client: KafkaClient, batch: Batch, wanted: Mapping[int, tuple[int, int]]
+    lake: Lake, offsets: TopicOffsets, batch: Batch, wanted: Mapping[int, tuple[int, int]]
 ) -> dict[int, tuple[int, int]]:
     """The ranges less what somebody accepted as lost. Raises OffsetsLost for what nobody did."""
     accepted = _accepted(lake, batch.number)
     remaining = {p: (max(start, min(accepted.get(p, start), end)), end) for p, (start, end) in wanted.items()}
-    missing = _losses(client, remaining)
+    missing = _losses(offsets, remaining)
     if missing:
         raise OffsetsLost(_loss_message(batch.number, missing))
     return remaining
 
 
-def _losses(client: KafkaClient, wanted: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    partitions = client.offsets().partitions
+def _losses(offsets: TopicOffsets, wanted: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    partitions = offsets.partitions
     found = {p: lost(start, end, partitions[p].start) for p, (start, end) in wanted.items() if p in partitions}
     return {p: loss for p, loss in found.items() if loss}
 
@@ -127,12 +129,10 @@ def accept_loss(lake: Lake, client: KafkaClient, number: int, accepted_by: str) 
             raise ValueError(f"batch {number} was never planned; the newest is {ledger.watermark}")
         if number <= lake.table("raw_notifications").watermark:
             raise ValueError(f"batch {number} was read, it lost nothing that could still be accepted")
-        accepted = _accepted(lake, number)
-        wanted = {
-            p: (max(start, accepted.get(p, start)), end)
-            for p, (start, end) in read_batch(lake, ledger, number).ranges.items()
-        }
-        missing = _losses(client, wanted)
+        batch, accepted, offsets = read_batch(lake, ledger, number), _accepted(lake, number), client.offsets()
+        refuse_another_topic(number, batch.topic_id, offsets)
+        wanted = {p: (max(start, accepted.get(p, start)), end) for p, (start, end) in batch.ranges.items()}
+        missing = _losses(offsets, wanted)
         if missing:
             now = datetime.now(UTC)
             rows = [

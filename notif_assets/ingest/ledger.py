@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from notif_assets.core.offsets import PlanRefused, next_offsets, ranges
-from notif_assets.kafka.client import KafkaClient
+from notif_assets.kafka.client import KafkaClient, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
 from notif_assets.settings import Settings
 
@@ -36,6 +36,7 @@ class Batch:
     number: int
     kind: Kind
     topic: str
+    topic_id: str | None
     planned_at: datetime
     ranges: Mapping[int, tuple[int, int]]
     lag: int
@@ -56,6 +57,7 @@ def read_batch(lake: Lake, ledger: Table, number: int) -> Batch:
         number=number,
         kind=first["kind"],
         topic=first["topic"],
+        topic_id=first["topic_id"],
         planned_at=first["planned_at"],
         ranges={row["kafka_partition"]: (row["start_offset"], row["end_offset"]) for row in rows},
         lag=sum(row["log_end_offset"] - row["end_offset"] for row in rows),
@@ -77,12 +79,8 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
         # The time is taken before Kafka is asked: whatever was there by then is in the answer.
         now = max([datetime.now(UTC), *(row["planned_at"] for row in last)])
         offsets = client.offsets()
-        for row in last:
-            if row["topic_id"] and offsets.topic_id and row["topic_id"] != offsets.topic_id:
-                raise PlanRefused(
-                    f"topic {settings.topic} is not the one that batch {ledger.watermark} read: it was deleted and "
-                    "made anew; ingest the new one into a lake of its own (NOTIF_LAKE)"
-                )
+        if last:
+            refuse_another_topic(last[0]["batch"], last[0]["topic_id"], offsets)
         logs = offsets.partitions
         first = next_offsets(_taken(last), logs)
         planned = ranges(first, logs, _limit(lake, settings))
@@ -109,6 +107,15 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
         return True
 
     return until_committed(attempt)
+
+
+def refuse_another_topic(batch: int, topic_id: str | None, offsets: TopicOffsets) -> None:
+    """Raises PlanRefused if the topic is not the one that `batch` was planned on, as far as the broker tells ids."""
+    if topic_id and offsets.topic_id and topic_id != offsets.topic_id:
+        raise PlanRefused(
+            f"topic {offsets.topic} is not the one that batch {batch} was planned on: it was deleted and made anew; "
+            "ingest the new one into a lake of its own (NOTIF_LAKE)"
+        )
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,16 @@ def unaccepted_losses(lake: Lake) -> list[str]:
     ]
 
 
+def accepted_losses(lake: Lake, start: datetime, end: datetime) -> list[str]:
+    """Offsets lost with somebody's consent, of records that may have reached Kafka between `start` and `end`."""
+    inputs = {"batches": lake.table("ingest_batches").scan(), "losses": lake.table("ingest_losses").scan()}
+    return [
+        f"batch {row['batch']}, partition {row['kafka_partition']}: offsets {row['start_offset']} to "
+        f"{row['end_offset'] - 1}, accepted by {row['accepted_by']}"
+        for row in lake.select("accepted_losses", inputs, start=start, end=end).to_pylist()
+    ]
+
+
 def behind_by(lake: Lake, now: datetime) -> timedelta | None:
     """How far customer_panel is behind `now`, judged by its data; None while nothing is complete."""
     until = complete_until(lake, lake.table("customer_panel").watermark)

@@ -9,8 +9,9 @@ Keys and values go into the record batches and nowhere else: not into logs, not 
 """
 # ruff: noqa: N818 (an error is named after what happened)
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
@@ -84,7 +85,27 @@ class KafkaUnavailable(KafkaError):
     def __init__(self, bootstrap: str, reason: str = "") -> None:
         super().__init__(
             f"no Kafka broker answers at {bootstrap}{f' ({reason})' if reason else ''}: "
-            "start it (`notif-assets broker`) or set NOTIF_KAFKA_BOOTSTRAP"
+            "start it (`notif-assets broker`) or set NOTIF_KAFKA_BOOTSTRAP, or security.protocol in "
+            "NOTIF_KAFKA_PROPERTIES if it is there"
+        )
+
+
+class LoginRefused(KafkaError):
+    """The broker is there and does not take the user, the password or the way to give them."""
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(
+            f"Kafka at {bootstrap} refuses the login: correct security.protocol and sasl.* in NOTIF_KAFKA_PROPERTIES"
+        )
+
+
+class NoSecureConnection(KafkaError):
+    """Client and broker do not come to terms about TLS."""
+
+    def __init__(self, bootstrap: str, reason: str) -> None:
+        super().__init__(
+            f"no secure connection to Kafka at {bootstrap} ({reason}): correct security.protocol and ssl.* in "
+            "NOTIF_KAFKA_PROPERTIES"
         )
 
 
@@ -130,6 +151,21 @@ class PropertyRefused(KafkaError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"Kafka property {name!r} {why}: correct NOTIF_KAFKA_PROPERTIES")
+
+
+_SSL_REASON = re.compile(r"SSL: (\w+)|SSL routines::([\w /]+)")  # as OpenSSL names it
+
+
+def no_connection(bootstrap: str, refused_login: bool, said: Iterable[str]) -> KafkaError:
+    """The error of a client that got no answer, from what its library said of its connections (never a value)."""
+    if refused_login:
+        return LoginRefused(bootstrap)
+    for text in said:
+        if "SSL" in text:
+            named = _SSL_REASON.search(text)
+            reason = next(filter(None, named.groups())) if named else "the broker does not speak TLS"
+            return NoSecureConnection(bootstrap, reason.strip().lower().replace("_", " "))
+    return KafkaUnavailable(bootstrap)
 
 
 # What exact reading depends on is no knob.

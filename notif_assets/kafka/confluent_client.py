@@ -20,7 +20,6 @@ from confluent_kafka.admin import AdminClient
 from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
     KafkaError,
-    KafkaUnavailable,
     Progress,
     PropertyRefused,
     Ranges,
@@ -29,6 +28,7 @@ from notif_assets.kafka.client import (
     TopicOffsets,
     check_properties,
     check_ranges,
+    no_connection,
     record_batch,
     rows_within_bytes,
 )
@@ -39,6 +39,8 @@ _SILENT.addHandler(logging.NullHandler())
 
 Message: Any = _Message  # its types allow a None that a message from a topic never has
 _UNREACHABLE = {Code._TRANSPORT, Code._TIMED_OUT, Code._RESOLVE, Code._ALL_BROKERS_DOWN}
+# A restarted broker is there again soon; one that has just started, or a new topic, has its leaders in a moment.
+_WORTH_WAITING = _UNREACHABLE | {Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE}
 _MISSING = {Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION}
 
 # A short wait, since consume() returns early only when it has all it was asked for.
@@ -53,7 +55,7 @@ class ConfluentClient:
         self._topic = settings.topic
         self._bootstrap = settings.kafka_bootstrap
         self._timeout = settings.kafka_timeout
-        self._reason = ""  # the last thing that librdkafka said about its connections
+        self._said: dict[int, str] = {}  # what librdkafka said of its connections since the call began
         self._connection: dict[str, Any] = connection_config(settings) | {"error_cb": self._on_error}
         self._consumer: Any = None
 
@@ -82,21 +84,28 @@ class ConfluentClient:
         self._consumer = None
 
     def offsets(self) -> TopicOffsets:
+        self._said.clear()
         deadline = time.monotonic() + self._timeout
-        try:
-            cluster = self._consumer.list_topics(self._topic, timeout=self._timeout)
-            topic = cluster.topics[self._topic]
-            if topic.error is not None:
-                raise KafkaException(topic.error)
-            bounds = {}
-            for partition in sorted(topic.partitions):
-                left = max(0.1, deadline - time.monotonic())
-                bounds[partition] = Log(
-                    *self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=left)
-                )
-            return TopicOffsets(self._topic, self._topic_id(cluster, deadline), bounds)
-        except KafkaException as error:
-            raise self._translated(error) from None
+        while True:
+            try:
+                return self._offsets(deadline)
+            except KafkaException as error:
+                if error.args[0].code() not in _WORTH_WAITING or time.monotonic() > deadline:
+                    raise self._translated(error) from None
+            time.sleep(0.1)
+
+    def _offsets(self, deadline: float) -> TopicOffsets:
+        cluster = self._consumer.list_topics(self._topic, timeout=max(0.1, deadline - time.monotonic()))
+        topic = cluster.topics[self._topic]
+        if topic.error is not None:
+            raise KafkaException(topic.error)
+        bounds = {}
+        for partition in sorted(topic.partitions):
+            left = max(0.1, deadline - time.monotonic())
+            bounds[partition] = Log(
+                *self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=left)
+            )
+        return TopicOffsets(self._topic, self._topic_id(cluster, deadline), bounds)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         wanted = check_ranges(ranges, self.offsets())
@@ -139,8 +148,8 @@ class ConfluentClient:
                 finished = progress.reach(positions)
                 self._consumer.pause([TopicPartition(self._topic, partition) for partition in finished])
         except ReadStalled:
-            if self._reason:
-                raise KafkaUnavailable(self._bootstrap, self._reason) from None
+            if self._said:
+                raise self._no_connection() from None
             raise
         except KafkaException as error:
             check_ranges(progress.left, self.offsets())  # deleted meanwhile?
@@ -164,12 +173,16 @@ class ConfluentClient:
             raise
 
     def _on_error(self, error: Any) -> None:
-        self._reason = error.name()
+        self._said[error.code()] = error.str()
+
+    def _no_connection(self) -> KafkaError:
+        self._consumer.poll(0)  # only so are we told
+        return no_connection(self._bootstrap, Code._AUTHENTICATION in self._said, self._said.values())
 
     def _translated(self, error: KafkaException) -> KafkaError:
         code = error.args[0].code()
         if code in _UNREACHABLE:
-            return KafkaUnavailable(self._bootstrap, self._reason)
+            return self._no_connection()
         if code in _MISSING:
             return TopicMissing(self._topic, self._bootstrap)
         return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {error.args[0].name()}")
@@ -185,5 +198,5 @@ def new_handle(kind: type, config: dict[str, Any]) -> Any:
     try:
         return kind(config)
     except KafkaException as error:
-        name = re.search(r'property:? "([^"]+)"', str(error))
-        raise PropertyRefused(name[1] if name else "?", "is refused by confluent-kafka") from None
+        name = re.search(r'property:? "([^"]+)"|([a-z.]+) failed:', str(error))
+        raise PropertyRefused((name[1] or name[2]) if name else "?", "is refused by confluent-kafka") from None

@@ -5,6 +5,8 @@ Belongs here: what is particular to that library. Doesn't: what both clients sha
 
 import base64
 import logging
+import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,12 +17,14 @@ import pyarrow as pa
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import IsolationLevel
 
 from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
     KafkaError,
-    KafkaUnavailable,
     Progress,
     PropertyRefused,
     Ranges,
@@ -28,6 +32,7 @@ from notif_assets.kafka.client import (
     TopicOffsets,
     check_properties,
     check_ranges,
+    no_connection,
     record_batch,
     rows_within_bytes,
 )
@@ -36,6 +41,11 @@ from notif_assets.settings import Settings
 _POLL_MILLISECONDS = 100
 _PROTOCOLS = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}  # another would be found out by never connecting
 _NO_ID = uuid.UUID(int=0)  # from a broker older than 2.8
+_LOGIN_REFUSED = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+)
 _LOGGER = logging.getLogger("kafka")
 
 # Where librdkafka's names, which kafka_properties uses, aren't kafka-python's with dots for underscores.
@@ -63,6 +73,7 @@ class PythonClient:
         self._connection = connection_config(settings)
         self._admin: Any = None
         self._open = ExitStack()
+        self._failed: list[BaseException] = []  # connections that came to nothing since the call began
 
     def __enter__(self) -> Self:
         return self
@@ -74,23 +85,33 @@ class PythonClient:
         self._admin = None
 
     def offsets(self) -> TopicOffsets:
-        try:
-            if self._admin is None:  # connects, hence not before it is needed
-                self._admin = self._open.enter_context(KafkaAdminClient(**self._known(KafkaAdminClient)))
-            topic = self._admin.describe_topics([self._topic])[0]
-            if error_code := topic["error_code"]:
-                raise kafka_errors.for_code(error_code)
-            partitions = sorted(each["partition_index"] for each in topic["partitions"])
-            starts, ends = (
-                self._admin.list_partition_offsets(
-                    {TopicPartition(self._topic, partition): spec for partition in partitions},
-                    isolation_level=IsolationLevel.READ_COMMITTED,
-                    timeout_ms=int(self._timeout * 1000),
-                )
-                for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        self._failed.clear()
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self._offsets()
+            except kafka_errors.KafkaError as error:
+                # A restarted broker is there again soon, a topic that is missing is not.
+                missing = isinstance(error, kafka_errors.UnknownTopicOrPartitionError)
+                if missing or not isinstance(error, kafka_errors.RetriableError) or time.monotonic() > deadline:
+                    raise self._translated(error) from None
+            time.sleep(0.1)
+
+    def _offsets(self) -> TopicOffsets:
+        if self._admin is None:  # connects, hence not before it is needed
+            self._admin = self._open.enter_context(self._connected(KafkaAdminClient))
+        topic = self._admin.describe_topics([self._topic])[0]
+        if error_code := topic["error_code"]:
+            raise kafka_errors.for_code(error_code)
+        partitions = sorted(each["partition_index"] for each in topic["partitions"])
+        starts, ends = (
+            self._admin.list_partition_offsets(
+                {TopicPartition(self._topic, partition): spec for partition in partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                timeout_ms=int(self._timeout * 1000),
             )
-        except kafka_errors.KafkaError as error:
-            raise self._translated(error) from None
+            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
         bounds = {at.partition: Log(starts[at].offset, ends[at].offset) for at in sorted(starts)}
         return TopicOffsets(self._topic, _topic_id(topic.get("topic_id")), bounds)
 
@@ -102,8 +123,8 @@ class PythonClient:
         rows = 1000  # until the first batch shows how big the messages are
         consumer = None
         try:
-            consumer = KafkaConsumer(
-                **self._known(KafkaConsumer),
+            consumer = self._connected(
+                KafkaConsumer,
                 group_id=None,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
@@ -151,18 +172,63 @@ class PythonClient:
             if consumer is not None:
                 consumer.close(autocommit=False, timeout_ms=1000)
 
-    def _known(self, kind: Any) -> dict[str, Any]:
-        return known_config(kind, self._connection, self._timeout)
+    def _connected(self, kind: Any, **config: Any) -> Any:
+        """A KafkaAdminClient or KafkaConsumer that has found a broker. Its network is ours, for two reasons: it tells
+        why connections fail, which the library only logs, and its thread ends if none is found."""
+        network = _Network(self._failed)
+        try:
+            return kind(**known_config(kind, self._connection, self._timeout), **config, kafka_client=network)
+        except BaseException:
+            network.stop()
+            raise
 
     def _translated(self, error: kafka_errors.KafkaError) -> KafkaError:
         if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
             return TopicMissing(self._topic, self._bootstrap)
+        refused_login = any(isinstance(each, _LOGIN_REFUSED) for each in (error, *self._failed))
+        if refused_login or isinstance(error, kafka_errors.RetriableError):
+            return no_connection(self._bootstrap, refused_login, map(str, self._failed))
         name = type(error).__name__
-        if isinstance(error, kafka_errors.KafkaTimeoutError):
-            return KafkaUnavailable(self._bootstrap)
-        if isinstance(error, kafka_errors.RetriableError):
-            return KafkaUnavailable(self._bootstrap, name)
         return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {name}")
+
+
+class _Network:
+    """What makes the network of one KafkaAdminClient or KafkaConsumer, see PythonClient._connected."""
+
+    def __init__(self, failed: list[BaseException]) -> None:
+        self._failed = failed
+        self._net: Any = None
+
+    def __call__(self, **config: Any) -> KafkaNetClient:
+        self._net = NetworkSelector(**config)
+        manager = _Connections(self._net, **config)
+        manager.failed = self._failed
+        return KafkaNetClient(self._net, manager, **config)
+
+    def stop(self) -> None:
+        """Ends the thread of the network, if it was begun."""
+        if self._net is not None:
+            self._net.stop()
+            self._net.close()
+
+
+class _Connections(KafkaConnectionManager):  # type: ignore[misc]
+    failed: list[BaseException]
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        first = self.broker_version_data is None
+        connection = super().get_connection(*args, **options)
+
+        def failed(error: BaseException) -> None:
+            # Kafka answers a wrong password and hangs up, of which the library sees but the latter.
+            greeted = first and connection.broker_version_data is not None
+            if greeted and connection.sasl_enabled and isinstance(error, kafka_errors.KafkaConnectionError):
+                error = kafka_errors.SaslAuthenticationFailedError()
+            if not isinstance(error, kafka_errors.RequestTimedOutError):
+                self.failed.append(error)
+
+        connection.init_future.add_errback(failed)
+        return connection
 
 
 def connection_config(settings: Settings) -> dict[str, Any]:
@@ -184,6 +250,8 @@ def connection_config(settings: Settings) -> dict[str, Any]:
                     config[keyword] = {"true": True, "false": False}[value.lower()]
                 case int() | float():
                     config[keyword] = type(default)(value)
+                case None if keyword.endswith("file") and not os.access(value, os.R_OK):
+                    raise PropertyRefused(name, "names a file that can't be read")
                 case str() | None if keyword != "security_protocol" or value in _PROTOCOLS:
                     config[keyword] = value
                 case _:

@@ -260,7 +260,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("amount", AMOUNT, "sum of the lines"),
                 Column("closed_at", TIMESTAMP, "when the row was written"),
                 _RUN_ID,
-                Column("note", TEXT, "repriced: why, in the words of who asked", nullable=True),
+                Column("note", TEXT, "final: losses accepted of what came in that time; repriced: why", nullable=True),
             ),
             statistics=("billing_date",),
             group="billing",

@@ -161,7 +161,7 @@ def test_a_line_says_all_it_stands_on(house: House) -> None:
 
 
 def test_a_day_without_messages_closes_without_lines(house: House) -> None:
-    assert house.close() == bill.Billed(MONDAY, "final", 0, 0, Decimal(0), 0, Decimal(0), True)
+    assert house.close() == bill.Billed(MONDAY, "final", 0, 0, Decimal(0), 0, Decimal(0), True, None)
     (day,) = rows_of(house.lake, "billing_days")
     assert (day["lines"], day["notifications"], day["amount"]) == (0, 0, 0)
     assert house.close().closed_now is False
