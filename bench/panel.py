@@ -1,8 +1,8 @@
 """`python -m bench.panel [--messages N] [--data DIR]`: the panel beside ingestion, over a day of 20 million messages.
 
 Belongs here: the lake (traffic.py's messages over the last 24 hours, ingested as always but in large batches),
-ingestion that goes on at 1,157 messages a second, the panel as a process, and what a client of it measures. Doesn't: speed of
-ingestion (__main__.py), age of a message (freshness.py).
+ingestion that goes on at 1,157 messages a second, the panel as a process, and what a client of it measures. Doesn't:
+speed of ingestion (__main__.py), age of a message (freshness.py).
 """
 
 import argparse
