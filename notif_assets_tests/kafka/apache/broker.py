@@ -134,6 +134,7 @@ class ApacheKafka:
     def __init__(self, home: Path, port: int = 0, *, secure: bool = False) -> None:
         self.home = home
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
         names = list(_PROTOCOLS) if secure else ["PLAIN"]
         self._ports = {name: a_free_port() for name in names}
         if port:
@@ -176,9 +177,15 @@ class ApacheKafka:
         return f"{LOOPBACK}:{self._ports[listener]}"
 
     def start(self) -> None:
-        """Starts the broker, the first time or again, and waits until it answers. Raises KafkaNotRunning."""
+        """Starts the broker, the first time or again, and waits until it answers; nothing if it runs. Raises
+        KafkaNotRunning."""
+        with self._starting:
+            if self._process is None:
+                self._start()
+
+    def _start(self) -> None:
         with (self.home / "kafka.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 self._java("kafka.Kafka", str(self._properties)),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -186,6 +193,7 @@ class ApacheKafka:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for whoever started it, who then stops it
             )
+        self._process = process
         end = time.monotonic() + _BOOT_SECONDS
         while not self._answers():
             self.require_alive()
@@ -279,8 +287,8 @@ class ApacheKafka:
         return {"bootstrap.servers": self.bootstrap, "log_level": 0, "socket.timeout.ms": 10_000}
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None, "the broker is not running"
-        self._process.send_signal(number)
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def _java(self, *arguments: str) -> list[str]:
         memory = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
