@@ -136,7 +136,10 @@ class Lake:
                         connection.register(table, source)
                 yield connection
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                raise LakeError(f"a data file can't be read: {str(error).splitlines()[0]}") from error
+                what = str(error).splitlines()[0]
+                raise LakeError(
+                    f"a data file can't be read: {what}; `notif-assets check` says what repairs it"
+                ) from error
 
 
 def until_committed(attempt: Callable[[], T]) -> T:
