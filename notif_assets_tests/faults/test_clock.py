@@ -1,13 +1,14 @@
 """The system's clock is put back, between commands and in the middle of one: no number changes, and nothing is called
 complete that is not.
 
-Belongs here: real commands whose clock libfaketime sets (Debian's `faketime`, which CI has). Doesn't: time that only
-passes (schedules, sensors).
+Belongs here: real commands in processes whose clock is put (clock.c, which takes a C compiler, as CI has). Doesn't: time
+that only passes (schedules, sensors).
 """
 
 import os
 import random
 import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import pairwise
@@ -21,35 +22,39 @@ from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.kills import FLOW, SMALL, a_seed, until_committed
 from notif_assets_tests.faults.truth import Truth, assert_bills_add_up, assert_exact
 
+_SOURCE = Path(__file__).with_name("clock.c")
 _DEMO = files("notif_assets") / "samples" / "prices-demo.csv"
 
 
 class Clock:
     """The clock of the commands that are started with `settings`; put while they run."""
 
-    def __init__(self, folder: Path) -> None:
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    def __init__(self, folder: Path, library: Path) -> None:
         self._file = folder / "clock"
         self.put(timedelta(0))
-        self.settings = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as the system's own: only the clock on the wall is put
-        }
+        self.settings = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)}
 
     def put(self, off: timedelta) -> None:
         """As far off the true time as that."""
         draft = self._file.with_suffix(".draft")
-        draft.write_text(f"{off.total_seconds():+.0f}\n")
+        draft.write_text(f"{off.total_seconds():.0f}")
         draft.rename(self._file)
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What clock.c makes."""
+    compiler = shutil.which("cc")
+    if compiler is None and "CI" not in os.environ:
+        pytest.skip("needs a C compiler")
+    made = tmp_path_factory.mktemp("clock") / "clock.so"
+    subprocess.run([str(compiler), "-shared", "-fPIC", "-o", made, _SOURCE, "-ldl", "-lpthread"], check=True)
+    return made
+
+
 @pytest.fixture
-def clock(tmp_path: Path) -> Clock:
-    if not shutil.which("faketime") and "CI" not in os.environ:
-        pytest.skip("needs Debian's faketime")
-    return Clock(tmp_path)
+def clock(tmp_path: Path, library: Path) -> Clock:
+    return Clock(tmp_path, library)
 
 
 def planned(deployment: Deployment) -> list[datetime]:

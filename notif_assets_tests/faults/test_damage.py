@@ -206,7 +206,7 @@ def test_a_log_entry_cut_anywhere_is_never_taken_for_a_commit(world: _World) -> 
 def test_the_batch_of_a_lost_log_entry_is_done_again(world: _World, name: str) -> None:
     entry = world.newest_entry(name)
     entry.write_bytes(entry.read_bytes()[:-20])
-    world.truth.send(world.deployment, 4, 20, datetime.now(UTC) - timedelta(minutes=1))
+    world.truth.send(world.deployment, world.truth.produced, 20, datetime.now(UTC) - timedelta(minutes=1))
     assert f"its log entry {entry} is cut off" in refusal(world.deployment.call("ingest"))
     assert world.newest_entry(name) == entry
     entry.unlink()
