@@ -48,7 +48,7 @@ _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 _STATISTICS_PRECISION = timedelta(milliseconds=1)
 
 
-# In a commit's userMetadata: what its log entry ends with ("txn", the watermark) or how many lines it has.
+# In a commit's commitInfo: what its log entry ends with ("txn", the watermark) or how many lines it has.
 _ENTRY = "entry"
 
 # delta-rs takes a path for a URL, DuckDB takes it for a pattern.
@@ -143,7 +143,7 @@ class Table:
                     description=self.schema.meaning,
                     partition_by=list(self.schema.partition_by),
                     configuration=properties,
-                    commit_properties=self._compare_and_swap([], {_ENTRY: "metaData"}),
+                    commit_properties=self._compare_and_swap([], None, entry="metaData"),
                 )
             return DeltaTable(str(self.path))
         except (DeltaError, OSError) as error:
@@ -260,13 +260,15 @@ class Table:
         batch = watermark + 1 if batch is None else batch
         if batch <= watermark:
             raise LostRace(self.schema.name)  # somebody committed it before this handle was opened
-        return self._compare_and_swap([Transaction(self.schema.name, batch)], {**(note or {}), _ENTRY: "txn"})
+        return self._compare_and_swap([Transaction(self.schema.name, batch)], note, entry="txn")
 
-    def _compare_and_swap(self, watermark: list[Transaction], note: Mapping[str, Any] | None) -> CommitProperties:
+    def _compare_and_swap(
+        self, watermark: list[Transaction], note: Mapping[str, Any] | None, entry: str
+    ) -> CommitProperties:
         return CommitProperties(
             app_transactions=watermark,
             max_commit_retries=0,  # compare-and-swap: an append must not be replayed onto a snapshot it never saw
-            custom_metadata={"userMetadata": json.dumps(dict(note or {}))},
+            custom_metadata={"userMetadata": json.dumps(dict(note or {})), _ENTRY: entry},
         )
 
     def swap(
@@ -289,8 +291,8 @@ class Table:
         now = time.time_ns() // 1_000_000
         removed = [RemoveAction(f.path, not same_rows, now, f.size, self._partition_values(f)) for f in old]
         added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
-        lines = {**(note or {}), _ENTRY: 1 + len(removed) + len(added)}
-        properties = self._compare_and_swap([], lines) if batch is None else self._commit_properties(batch, note)
+        lines = str(1 + len(removed) + len(added))
+        properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
         with self._committing():
             self._delta.create_write_transaction(
                 [*removed, *added],
@@ -461,10 +463,10 @@ def _is_whole(entry: bytes) -> bool:
     except ValueError:
         return False
     try:
-        expected = json.loads(first["commitInfo"]["userMetadata"])[_ENTRY]
-    except (KeyError, TypeError, ValueError):
+        expected = first["commitInfo"][_ENTRY]
+    except (KeyError, TypeError):
         return True
-    return expected in last if isinstance(expected, str) else expected == len(lines)
+    return expected in last or expected == str(len(lines))
 
 
 def _line(error: Exception) -> str:

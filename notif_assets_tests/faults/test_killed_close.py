@@ -31,7 +31,7 @@ _Pair = tuple[date, int, str]
 def test_killed_at_random_moments_and_run_again_the_books_are_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:
-    rounds = (request.config.getoption("--soak") or 6) // 2
+    rounds = (request.config.getoption("--soak") or 4) // 2
     seed = a_seed()
     chance = random.Random(seed)
     deployment, truth, books = deploy(4), Truth(), _Books()

@@ -22,7 +22,7 @@ _COMMITS = 20  # about as many as the traffic between two kills causes
 def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:
-    rounds = request.config.getoption("--soak") or 6
+    rounds = request.config.getoption("--soak") or 3
     seed = a_seed()
     chance = random.Random(seed)
     deployment, truth = deploy(4, **SMALL), Truth()
