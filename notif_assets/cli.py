@@ -779,7 +779,9 @@ def _panel_keys() -> Iterator[None]:
 @main.command()
 @click.pass_obj
 def check(settings: Settings) -> None:
-    """Run every asset check, and the document's published examples. Exit code 1 if one fails.
+    """Read every data file, run every asset check, and the document's published examples. Exit code 1 if one fails.
+
+    A damaged file is named with what repairs its table; then nothing else is looked at.
 
     \b
     Example: notif-assets check
@@ -787,8 +789,15 @@ def check(settings: Settings) -> None:
     from notif_assets.billing.bill import published_bill_differs
     from notif_assets.files.answers import published_flows_that_differ
     from notif_assets.files.invoices import published_accounts_that_differ
+    from notif_assets.upkeep.damage import damage
 
     lake = _existing_lake(settings)
+    damaged = 0
+    for table, finding in damage(lake):
+        click.echo(f"FAIL {table}: {finding}")
+        damaged += 1
+    if damaged:
+        raise click.ClickException(f"{damaged} files of the lake are damaged: repair them, then check again")
     results: list[tuple[str, bool, bool, str]] = [
         (f"{asset}.{name}", not wrong, True, ", ".join(map(str, wrong)))
         for asset, name, wrong in (

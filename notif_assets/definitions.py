@@ -12,6 +12,7 @@ from notif_assets.assets import billing, chatbot, files, invoices, notifications
 from notif_assets.jobs import CHECKS, JOBS
 from notif_assets.kafka.client import OpenClient, open_client
 from notif_assets.lake import Lake, duckdb_config
+from notif_assets.processes import in_process_executor
 from notif_assets.schedules import SCHEDULES
 from notif_assets.sensors import IMPATIENT, SENSORS
 from notif_assets.settings import Settings
@@ -48,7 +49,7 @@ def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg
             "kafka": kafka or partial(open_client, settings),
             "impatient_kafka": kafka or partial(open_client, settings.model_copy(update=IMPATIENT)),
         },
-        executor=dg.in_process_executor,
+        executor=in_process_executor,
     )
 
 

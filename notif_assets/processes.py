@@ -10,17 +10,27 @@ process id that is never somebody else's, and it holds across containers that sh
 import atexit
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from notif_assets.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[1]
+
+# Seconds: a run that has started tells its process as the first thing it does.
+_TELLS_WITHIN = 60.0
 
 PROCESS = "notif_assets/process"
 """The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
@@ -67,6 +77,19 @@ def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.add_run_tags(run.run_id, {PROCESS: run.run_id})
 
 
+class _InProcess(InProcessExecutor):
+    def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        alive_to_the_end(plan_context.instance, plan_context.dagster_run)
+        yield from super().execute(plan_context, execution_plan)
+
+
+@dg.executor(name="in_process")
+def in_process_executor(_: dg.InitExecutorContext) -> InProcessExecutor:
+    """Executes a run in its one process, as Dagster's executor of that name; first of all the run tells where it lives,
+    before it waits for a slot or does anything."""
+    return _InProcess(RetryMode.ENABLED)
+
+
 def is_alive(folder: Path, name: str) -> bool:
     """Whether the process that called itself `name` still runs."""
     try:
@@ -82,11 +105,15 @@ def is_alive(folder: Path, name: str) -> bool:
 def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str]:
     """Fails every run in progress whose process is dead and frees its slots; gives the runs' ids."""
     ended = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+        run = record.dagster_run
         name = run.tags.get(PROCESS)
         # A run that the UI starts again has the tags of the first one until it says which process it lives in.
-        copied = run.remote_job_origin is not None and name != run.run_id
-        if name is None or copied or is_alive(folder, name):
+        if run.remote_job_origin is not None and name != run.run_id:
+            if run.status != dg.DagsterRunStatus.STARTED or time.time() < (record.start_time or inf) + _TELLS_WITHIN:
+                continue
+            name = run.run_id
+        if name is None or is_alive(folder, name):
             continue
         now = instance.get_run_by_id(run.run_id)
         if now is None or now.status not in IN_PROGRESS_RUN_STATUSES:

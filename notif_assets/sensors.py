@@ -98,7 +98,7 @@ def why_wait(recent: Recent, now: datetime, retry_after: timedelta) -> str | Non
         return f"run {recent.in_progress[:8]} is in progress"
     if recent.failures and recent.failed_at is not None:
         until = recent.failed_at + wait_after(recent.failures, retry_after)
-        if now < until:
+        if recent.failed_at <= now < until:  # a failure yet to come: the clock was put back
             runs = "1 run" if recent.failures == 1 else f"{recent.failures} runs in a row"
             return f"{runs} failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, or by hand"
     return None
@@ -121,7 +121,7 @@ def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
         if waiting.since_plan >= QUIET:
             return None
         return f"no new messages; all that Kafka held {waiting.since_plan.total_seconds():.0f} s ago is counted"
-    if waiting.since_plan < settings.run_every:
+    if timedelta(0) <= waiting.since_plan < settings.run_every:  # less than 0: the clock was put back
         return f"{waiting.lag} new messages; the last run looked {waiting.since_plan.total_seconds():.0f} s ago"
     return None
 

@@ -25,6 +25,8 @@ settings.load_profile("any speed")
 # Files are dealt to the workers in this order: one that takes minutes must not be the last one begun.
 _LONGEST = (
     "test_conductor.py",
+    "test_killed_anything.py",
+    "test_living.py",
     "test_killed_ingest.py",
     "test_demo.py",
     "test_races.py",
@@ -36,7 +38,11 @@ _LONGEST = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The rounds of the tests that kill processes."""
     parser.addoption(
-        "--soak", type=int, default=0, metavar="N", help="kill `ingest` N times, and `close-day` N // 2 times"
+        "--soak",
+        type=int,
+        default=0,
+        metavar="N",
+        help="kill what runs N times, `ingest` alone N times, and `close-day` alone N // 2 times",
     )
 
 

@@ -5,153 +5,30 @@ backfills. Doesn't: when a sensor or schedule asks for a run (test_sensors.py, t
 """
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 import dagster as dg
 import pytest
 
-from notif_assets.ingest.pump import committed_ends
-from notif_assets.kafka.traffic import Message
 from notif_assets.processes import PROCESS
-from notif_assets_tests.cli.deployment import Deployment, a_free_port, ok, processes_of, until
+from notif_assets_tests.cli.deployment import ok, until
+from notif_assets_tests.conductor import ROOT, Conductor, conducted
 from notif_assets_tests.conftest import Deploy
-from notif_assets_tests.faults.truth import Truth, assert_exact
+from notif_assets_tests.faults.truth import assert_exact
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = files("notif_assets") / "samples"
 BILL = ("daily_billing", "billing_days", "billing_adjustments")
 
 pytestmark = pytest.mark.timeout(600)
-
-
-class Conductor:
-    """`dagster dev` of a deployment, and what its instance knows."""
-
-    instance: dg.DagsterInstance
-
-    def __init__(self, deployment: Deployment) -> None:
-        self.deployment = deployment
-        self.truth = Truth()
-        self.seed = 0
-        self.port = a_free_port()
-        self.log = (deployment.home / "dagster.log").open("ab")
-        self.start()
-
-    def start(self) -> None:
-        command = ["-m", "dagster", "dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=self.deployment.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            start_new_session=True,
-        )
-
-    def kill(self) -> None:
-        """Everything of it at once, as a power cut does."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def send(self, count: int = 300, start: datetime | None = None) -> None:
-        self.seed += 1
-        self.truth.send(self.deployment, self.seed, count, start or datetime.now(UTC) - timedelta(seconds=1))
-
-    def send_one(self, channel: str, event: datetime) -> None:
-        """A message of a customer of its own."""
-        self.seed += 1
-        text = {
-            "customer_id": 9_000_000 + self.seed,
-            "message_id": f"one-{self.seed}",
-            "customer_name": "Acme",
-            "channel": channel,
-            "payload": "Olá",
-            "event_datetime": event.isoformat(timespec="milliseconds"),
-        }
-        value = json.dumps(text, ensure_ascii=False).encode()
-        message = Message(9_000_000 + self.seed, value, int(time.time() * 1000))
-        self.truth.note([message])
-        self.truth.tally.produced += 1
-        self.truth.tally.accepted += 1
-        self.deployment.send([message])
-
-    def until_counted(self) -> None:
-        def counted() -> bool:
-            time.sleep(0.3)
-            with self.deployment.lake as lake:
-                return lake.exists() and sum(committed_ends(lake).values()) >= self.truth.produced
-
-        until(counted, "counting all messages")
-
-    def runs(self, job: str, *statuses: dg.DagsterRunStatus) -> list[dg.RunRecord]:
-        filters = dg.RunsFilter(job_name=job, statuses=list(statuses) or None)
-        return list(self.instance.get_run_records(filters))
-
-    def run(self, run_id: str) -> dg.DagsterRun:
-        """The run as it is now."""
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run
-
-    def until_run(self, job: str, status: dg.DagsterRunStatus, already: int = 0) -> dg.RunRecord:
-        """The newest run of the job in this status, once there is one more than `already`."""
-
-        def come() -> dg.RunRecord | None:
-            time.sleep(0.1)
-            records = self.runs(job, status)
-            return records[0] if len(records) > already else None
-
-        record: dg.RunRecord = until(come, f"a run of {job} that is {status.value}")
-        return record
-
-    def answers(self) -> bool:
-        """Whether the UI is up: it comes some seconds after the start."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/server_info", timeout=5):
-                return True
-        except OSError:
-            time.sleep(0.3)
-            return False
-
-    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
-        until(self.answers, "the start of the UI")
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql",
-            json.dumps({"query": query, "variables": variables}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                told: dict[str, Any] = json.load(answer)
-        except HTTPError as error:
-            raise AssertionError(error.read().decode()[:4000]) from error
-        assert "errors" not in told, told
-        return told["data"]  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(30)
-        with suppress(ProcessLookupError):
-            self.kill()
-        self.log.close()
 
 
 class Webhook(HTTPServer):
@@ -192,17 +69,8 @@ def conductor(deploy: Deploy, webhook: Webhook) -> Iterator[Conductor]:
         NOTIF_BATCH_MESSAGES="100",
     )
     ok(deployment.call("import-prices", ROOT / "notif_assets" / "samples" / "prices-demo.csv"))
-    patch = pytest.MonkeyPatch()
-    patch.setenv("DAGSTER_HOME", str(ROOT))
-    patch.setenv("DAGSTER_STORE", str(deployment.home / "dagster"))
-    running = Conductor(deployment)
-    try:
-        with dg.DagsterInstance.get() as instance:
-            running.instance = instance
-            yield running
-    finally:
-        running.close()
-        patch.undo()
+    with conducted(Conductor, deployment) as running:
+        yield running
 
 
 def test_messages_are_counted_without_anybody_s_doing_and_files_are_taken_once(conductor: Conductor) -> None:
@@ -242,20 +110,10 @@ def test_a_killed_run_is_followed_by_one_that_goes_on(conductor: Conductor) -> N
     failed = len(conductor.runs("micro_batch", dg.DagsterRunStatus.FAILURE))
     conductor.send(2000)
     run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
-    until(lambda: _kill(conductor, run.run_id), "the death of its process")
+    until(lambda: conductor.kill_run(run.run_id), "the death of its process")
     conductor.until_run("micro_batch", dg.DagsterRunStatus.FAILURE, already=failed)
     conductor.until_counted()
     assert_exact(conductor.deployment, conductor.truth)
-
-
-def _kill(conductor: Conductor, run_id: str) -> bool:
-    working = processes_of(conductor.deployment.home / "dagster")
-    for entry in conductor.instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        for part in entry.message.split():
-            if part.rstrip(").").isdigit() and int(part.rstrip(").")) in working:
-                os.kill(int(part.rstrip(").")), signal.SIGKILL)
-                return True
-    return False
 
 
 def test_after_a_power_cut_in_the_middle_of_a_run_it_goes_on_by_itself(conductor: Conductor) -> None:
@@ -271,7 +129,7 @@ def test_after_a_power_cut_in_the_middle_of_a_run_it_goes_on_by_itself(conductor
 
 def test_a_full_queue_is_worked_off_and_messages_come_first(conductor: Conductor) -> None:
     for _ in range(6):
-        _launch(conductor, "all_checks", {})
+        conductor.launch("all_checks")
     conductor.send(300)
     conductor.until_counted()
     assert_exact(conductor.deployment, conductor.truth)
@@ -349,28 +207,11 @@ def test_a_failing_gate_stops_what_comes_after_and_somebody_is_told(conductor: C
     assert answer.code == 0 or "Fax" in answer.err
     tags = {"dagster/asset_partition_range_start": f"{today:%Y-%m-%d}"}
     tags["dagster/asset_partition_range_end"] = tags["dagster/asset_partition_range_start"]
-    _launch(conductor, "daily_billing_job", tags)
+    conductor.launch("daily_billing_job", tags)
     conductor.until_run("daily_billing_job", dg.DagsterRunStatus.FAILURE)
     until(lambda: any("every_channel_has_one_price" in text for text in webhook.told), "the message to the webhook")
     assert any("Fax" in text for text in webhook.told)
     assert len(conductor.deployment.rows("billing_days")) == closed
-
-
-def _launch(conductor: Conductor, job: str, tags: dict[str, str]) -> None:
-    answer = conductor.graphql(
-        "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) "
-        "{ __typename ... on PythonError { message } } }",
-        p={
-            "selector": {
-                "repositoryLocationName": "notif_assets",
-                "repositoryName": "__repository__",
-                "jobName": job,
-            },
-            "runConfigData": {},
-            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
-        },
-    )["launchRun"]
-    assert answer["__typename"] == "LaunchRunSuccess", answer
 
 
 def test_never_were_two_micro_batches_at_once(conductor: Conductor) -> None:

@@ -7,6 +7,7 @@ Doesn't: when a sensor looks for the dead (test_sensors.py), what a killed comma
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -164,6 +165,23 @@ def test_a_launched_run_lives_as_long_as_the_process_that_says_so(daemon: Daemon
         process.kill()
         process.wait(20)
         assert end_runs_of_the_dead(daemon.instance, daemon.store) == [launched.run_id]
+
+
+def test_a_run_that_started_and_never_said_where_it_lives_is_dead_a_minute_later(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with whoever launched it, in the moment between its start and the first thing that it does."""
+    silent = daemon.stuck("daily_billing_job", "STARTING", launched=True)
+    waiting = daemon.stuck("micro_batch", "STARTING", launched=True)
+    began = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, silent.job_name)
+    daemon.instance.report_dagster_event(began, silent.run_id, timestamp=time.time() - 50)
+    assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
+    now = time.time()
+    monkeypatch.setattr("notif_assets.processes.time.time", lambda: now + 20)
+    with alive(daemon.store, silent.run_id):  # it says so now
+        assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
+    assert end_runs_of_the_dead(daemon.instance, daemon.store) == [silent.run_id]
+    assert (daemon.status(silent), daemon.status(waiting)) == ("FAILURE", "STARTING")
 
 
 def test_a_run_that_ends_while_somebody_looks_is_left_as_it_ended(

@@ -70,6 +70,11 @@ def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_times(
         assert "(r)" in reason
 
 
+def test_a_failure_that_is_yet_to_come_by_a_clock_that_was_put_back_delays_nothing() -> None:
+    recent = Recent(failures=5, failed_at=NOW, reason="r")
+    assert why_wait(recent, NOW - timedelta(seconds=1), timedelta(minutes=1)) is None
+
+
 def test_a_run_in_progress_goes_before_every_other_reason() -> None:
     a_minute = timedelta(minutes=1)
     assert why_wait(Recent(), NOW, a_minute) is None
@@ -87,6 +92,7 @@ def test_a_run_in_progress_goes_before_every_other_reason() -> None:
         (1, 0, 20, True),
         (99, 0, 0, False),
         (100, 0, 0, True),  # a whole batch
+        (1, 0, -3600, True),  # the clock was put back
         (0, 1, 0, True),
         (-1, 0, 0, True),  # Kafka holds less than was taken: the run says what is wrong
     ],

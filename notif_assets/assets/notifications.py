@@ -17,7 +17,6 @@ from notif_assets.ingest import bronze, gold, silver, truth
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake
-from notif_assets.processes import alive_to_the_end
 from notif_assets.settings import Settings
 
 POOL = "notifications"
@@ -52,7 +51,6 @@ def raw_notifications(
     settings: dg.ResourceParam[Settings],
     kafka: dg.ResourceParam[OpenClient],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    alive_to_the_end(context.instance, context.run)  # the sensor waits for this run, but not for a dead one
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     started, records, value_bytes, batches = time.monotonic(), 0, 0, 0
     lag = 0

@@ -4,7 +4,7 @@ Belongs here: loading a list and finding one again. Doesn't: what a price is (co
 gets (sql/unit_prices.sql).
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
 import pyarrow as pa
@@ -28,7 +28,10 @@ def load_prices(lake: Lake, prices: pa.Table) -> str:
         table = lake.table("prices")
         if current_version(lake) != version:
             rows = prices.append_column("price_version", pa.repeat(pa.scalar(version), prices.num_rows))
-            now = pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC"))
+            # The newest list is in force, also if the clock was put back since the one before it was loaded.
+            before = lake.rows(table.scan())["loaded_at"].to_pylist()
+            moment = max([datetime.now(UTC), *(loaded + timedelta.resolution for loaded in before)])
+            now = pa.scalar(moment, pa.timestamp("us", "UTC"))
             table.append(rows.append_column("loaded_at", pa.repeat(now, prices.num_rows)), note={"version": version})
         return version
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from notif_assets.core.offsets import lost
 from notif_assets.ingest.ledger import Batch, plan_from_kafka, read_batch, refuse_another_topic
 from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, TopicOffsets
-from notif_assets.lake import SCHEMAS, Lake, until_committed
+from notif_assets.lake import SCHEMAS, Lake, LakeError, until_committed
 from notif_assets.settings import Settings
 
 
@@ -47,7 +47,12 @@ def execute_next_batch(lake: Lake, client: KafkaClient) -> Taken | None:
 
     def attempt() -> Taken | None:
         bronze, ledger = lake.table("raw_notifications"), lake.table("ingest_batches")
-        if ledger.watermark <= bronze.watermark:
+        if ledger.watermark < bronze.watermark:  # another plan of that number would span other offsets
+            raise LakeError(
+                f"ingest_batches ends at batch {ledger.watermark} and raw_notifications at {bronze.watermark}: the "
+                "ledger has lost what was planned; restore ingest_batches from a backup"
+            )
+        if ledger.watermark == bronze.watermark:
             return None
         batch = read_batch(lake, ledger, bronze.watermark + 1)
         records = _read(lake, client, batch)

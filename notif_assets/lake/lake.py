@@ -79,6 +79,20 @@ class Lake:
         Raises LakeError if the lake was made with another value: its rows and bills would mean something else.
         """
         path = self.root / _IDENTITY
+        if not path.exists():  # who only reads must need no right to write
+            self._write_down(path, identity)
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise LakeError(f"{path} can't be read: restore it, it says what must never change") from error
+        for name, value in identity.items():
+            if known.get(name, value) != value:
+                raise LakeError(
+                    f"this lake was made with {name} {known[name]}, and now NOTIF_{name.upper()} says {value}: "
+                    "set it back, or use another NOTIF_LAKE"
+                )
+
+    def _write_down(self, path: Path, identity: Mapping[str, str]) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.root, suffix=".tmp", delete=False) as draft:
@@ -92,16 +106,6 @@ class Lake:
                 Path(draft.name).unlink()
         except OSError as error:
             raise LakeError(f"the lake {self.root} can't be written: {error.strerror}; see NOTIF_LAKE") from error
-        try:
-            known = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise LakeError(f"{path} can't be read: restore it, it says what must never change") from error
-        for name, value in identity.items():
-            if known.get(name, value) != value:
-                raise LakeError(
-                    f"this lake was made with {name} {known[name]}, and now NOTIF_{name.upper()} says {value}: "
-                    "set it back, or use another NOTIF_LAKE"
-                )
 
     def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
         """Runs sql/<name>.sql with `inputs` as its tables and `parameters` as its $names; gives all rows."""
@@ -136,7 +140,10 @@ class Lake:
                         connection.register(table, source)
                 yield connection
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                raise LakeError(f"a data file can't be read: {str(error).splitlines()[0]}") from error
+                what = str(error).splitlines()[0]
+                raise LakeError(
+                    f"a data file can't be read: {what}; `notif-assets check` says what repairs it"
+                ) from error
 
 
 def until_committed(attempt: Callable[[], T]) -> T:

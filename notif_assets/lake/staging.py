@@ -177,7 +177,13 @@ class _Staging:
         if self._open is None:
             path = f"{self._folder}{self._prefix}-{uuid.uuid4()}.zstd.parquet"
             (self._table.path / self._folder).mkdir(parents=True, exist_ok=True)
-            writer = pq.ParquetWriter(self._table.path / path, self._schema, compression="zstd", compression_level=1)
+            writer = pq.ParquetWriter(
+                self._table.path / path,
+                self._schema,
+                compression="zstd",
+                compression_level=1,
+                write_page_checksum=True,  # by which `check` finds a page that is no longer what was written
+            )
             self._open, self._rows, self._bounds = (path, writer), 0, {}
         self._open[1].write_table(group, row_group_size=len(group))
         self._rows += len(group)

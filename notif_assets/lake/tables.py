@@ -48,6 +48,9 @@ _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 _STATISTICS_PRECISION = timedelta(milliseconds=1)
 
 
+# In a commit's commitInfo: what its log entry ends with ("txn", the watermark) or how many lines it has.
+_ENTRY = "entry"
+
 # delta-rs takes a path for a URL, DuckDB takes it for a pattern.
 _MISREAD = frozenset("%?*[]")
 
@@ -106,7 +109,10 @@ class Table:
         except TableNotFoundError:
             self._delta = self._create()
         except (DeltaError, OSError) as error:
+            for entry in sorted((self.path / "_delta_log").glob("[0-9]*.json"), reverse=True):
+                self._require_whole(entry)  # which says more
             raise LakeError(f"table {schema.name} in {root} can't be opened: {_line(error)}") from error
+        self._require_whole(self._log_entry(self.version))
         protocol = self._delta.protocol()
         if (protocol.min_reader_version, protocol.min_writer_version) != (1, 2):
             raise LakeError(
@@ -137,11 +143,42 @@ class Table:
                     description=self.schema.meaning,
                     partition_by=list(self.schema.partition_by),
                     configuration=properties,
-                    commit_properties=CommitProperties(max_commit_retries=0),
+                    commit_properties=self._compare_and_swap([], None, entry="metaData"),
                 )
             return DeltaTable(str(self.path))
         except (DeltaError, OSError) as error:
             raise LakeError(f"table {self.schema.name} could not be created: {_line(error)}") from error
+
+    def _require_whole(self, entry: Path) -> None:
+        """Raises LakeError if a log entry is not as it was committed: an empty one would pass for a commit of nothing,
+        and one that lacks its last line for rows that no batch brought."""
+        try:
+            whole = _is_whole(entry.read_bytes())
+        except FileNotFoundError:  # log clean-up took it: there is a checkpoint
+            return
+        except OSError as error:
+            raise LakeError(f"table {self.schema.name}: {entry} can't be read: {error.strerror}") from error
+        if not whole:
+            later = (entry.parent / f"{int(entry.stem) + 1:020}.json").exists()
+            raise LakeError(
+                f"table {self.schema.name}: its log entry {entry} is cut off, as by a power cut before it was on the "
+                "disk; "
+                + (
+                    "restore the table's _delta_log from a backup, for later entries stand on it"
+                    if later
+                    else "move that file away, and what it held is done again by the next run, command or import"
+                )
+            )
+
+    def require_whole_log(self) -> None:
+        """Raises LakeError if any of the log entries that the snapshot is read from is not as it was committed."""
+        entry = self._log_entry(self.version)
+        while entry.exists() and not entry.with_suffix(".checkpoint.parquet").exists():
+            self._require_whole(entry)
+            entry = self._log_entry(int(entry.stem) - 1) if int(entry.stem) else entry.parent / "before the first"
+
+    def _log_entry(self, version: int) -> Path:
+        return self.path / "_delta_log" / f"{version:020}.json"
 
     @property
     def version(self) -> int:
@@ -151,7 +188,7 @@ class Table:
     @property
     def superseded(self) -> bool:
         """Whether the log has a newer version than the snapshot; costs microseconds."""
-        return (self.path / "_delta_log" / f"{self.version + 1:020}.json").exists()
+        return self._log_entry(self.version + 1).exists()
 
     @property
     def watermark(self) -> int:
@@ -231,13 +268,15 @@ class Table:
         batch = watermark + 1 if batch is None else batch
         if batch <= watermark:
             raise LostRace(self.schema.name)  # somebody committed it before this handle was opened
-        return self._compare_and_swap([Transaction(self.schema.name, batch)], note)
+        return self._compare_and_swap([Transaction(self.schema.name, batch)], note, entry="txn")
 
-    def _compare_and_swap(self, watermark: list[Transaction], note: Mapping[str, Any] | None) -> CommitProperties:
+    def _compare_and_swap(
+        self, watermark: list[Transaction], note: Mapping[str, Any] | None, entry: str
+    ) -> CommitProperties:
         return CommitProperties(
             app_transactions=watermark,
             max_commit_retries=0,  # compare-and-swap: an append must not be replayed onto a snapshot it never saw
-            custom_metadata={"userMetadata": json.dumps(dict(note or {}))},
+            custom_metadata={"userMetadata": json.dumps(dict(note or {})), _ENTRY: entry},
         )
 
     def swap(
@@ -260,7 +299,8 @@ class Table:
         now = time.time_ns() // 1_000_000
         removed = [RemoveAction(f.path, not same_rows, now, f.size, self._partition_values(f)) for f in old]
         added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
-        properties = self._compare_and_swap([], note) if batch is None else self._commit_properties(batch, note)
+        lines = str(1 + len(removed) + len(added))
+        properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
         with self._committing():
             self._delta.create_write_transaction(
                 [*removed, *added],
@@ -429,7 +469,22 @@ def in_statistics(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
+def _is_whole(entry: bytes) -> bool:
+    """Whether a log entry has all that was committed; of another tool's commit, whether its last line is whole."""
+    lines = entry.strip().split(b"\n")
+    try:
+        first, last = json.loads(lines[0]), json.loads(lines[-1])
+    except ValueError:
+        return False
+    try:
+        expected = first["commitInfo"][_ENTRY]
+    except (KeyError, TypeError):
+        return True
+    return expected in last or expected == str(len(lines))
+
+
 def _line(error: Exception) -> str:
     told, _, _ = str(error).partition("Preview of invalid data")  # delta-rs would show rows
     plain = re.sub(r"\x1b\[[0-9;]*m", "", told)  # and it paints its errors
+    plain, _, _ = plain.partition(" 0: <unknown>")  # and adds where in its code it was
     return " ".join(plain.split())[:300]

@@ -4,7 +4,8 @@ Belongs here: the order of things, and a line to tell for each table. Doesn't: a
 blanking.py, archive.py).
 """
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from notif_assets.lake import SCHEMAS, Lake, until_committed
@@ -12,7 +13,11 @@ from notif_assets.settings import Settings
 from notif_assets.upkeep.archive import archive_bronze
 from notif_assets.upkeep.blanking import blank_old
 from notif_assets.upkeep.compaction import compact
+from notif_assets.upkeep.rebuild import forget_replay, replay_of
 from notif_assets.upkeep.turns import Progress, silent, turn
+
+_RETENTION = timedelta(days=7)
+_DRAFT = re.compile(r"#\d+$|^tmp\w+\.tmp$")
 
 
 def maintain(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
@@ -33,6 +38,8 @@ def maintain(lake: Lake, settings: Settings, now: datetime, progress: Progress =
             files = until_committed(lambda at=at, name=name: at.table(name).vacuum())  # type: ignore[misc]
             entries = until_committed(lambda at=at, name=name: at.table(name).clean_log())  # type: ignore[misc]
             done.append(f"{place}: {merged}; {files} unused files and {entries} log entries deleted")
+        if swept := _sweep(lake, now):
+            done.append(f"{swept} drafts of killed writers deleted")
         return done
 
 
@@ -40,6 +47,20 @@ def compact_tables(lake: Lake, settings: Settings, now: datetime, progress: Prog
     """The part of `maintain` that is due every hour: the small files of quiet hours and days; a line for each table."""
     with turn(lake, progress):
         return [f"{place}: {_compact(at, name, now)}" for place, at, name in _tables(lake, settings)]
+
+
+def _sweep(lake: Lake, now: datetime) -> int:
+    """Deletes what vacuum does not see, once it has lain for the retention time: drafts (a file that is written in
+    parts is called …#1 until it is whole), and a replay that nobody took up again."""
+    written = {path: path.stat().st_mtime for path in lake.root.rglob("*") if path.is_file()}
+    until = (now - _RETENTION).timestamp()
+    drafts = [path for path, moment in written.items() if moment < until and _DRAFT.search(path.name)]
+    for path in drafts:
+        path.unlink(missing_ok=True)
+    replayed = [moment for path, moment in written.items() if path.is_relative_to(replay_of(lake))]
+    if replayed and max(replayed) < until:
+        forget_replay(lake)
+    return len(drafts)
 
 
 def _compact(at: Lake, name: str, now: datetime) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 from notif_assets.core.days import day_bounds
 from notif_assets.files.answers import replace_day
@@ -22,7 +23,6 @@ from notif_assets.upkeep.staging import Swap, commit, rewrite_whole
 from notif_assets.upkeep.turns import Progress, silent, turn
 
 _SILVER = ("notifications", "rejected_notifications")
-_REPLAY = ".replay"
 _COMPACT_EVERY = 200
 _HOURS_PER_COMMIT = 24
 _ROUNDS = 100
@@ -165,11 +165,16 @@ def _panel(lake: Lake, settings: Settings, _first: date, _last: date, progress: 
 # --- silver, replayed from bronze -----------------------------------------------------------------------------------
 
 
+def replay_of(lake: Lake) -> Path:
+    """Where silver is replayed, beside the tables."""
+    return lake.root / ".replay"
+
+
 class _Replay(Lake):
     """A lake whose silver tables are its own, in a folder of its own, and whose other tables are those of `lake`."""
 
     def __init__(self, lake: Lake, memory: str) -> None:
-        super().__init__(lake.root / _REPLAY, memory=memory)
+        super().__init__(replay_of(lake), memory=memory)
         self._of = lake
 
     def table(self, name: str) -> Table:
@@ -178,7 +183,7 @@ class _Replay(Lake):
 
 def forget_replay(lake: Lake) -> None:
     """Throws a replay away that was begun and not finished: it holds rows as they were in bronze then."""
-    shutil.rmtree(lake.root / _REPLAY, ignore_errors=True)
+    shutil.rmtree(replay_of(lake), ignore_errors=True)
 
 
 def _replay(lake: Lake, settings: Settings, _first: date, _last: date, progress: Progress) -> None:

@@ -1,17 +1,59 @@
 """Killing a command at a random moment of its work, not of its start.
 
-Belongs here: starting, waiting for the first sign of work, kill -9, what the dead leave in Dagster's storage. Doesn't:
-which command, and what must hold afterwards (the tests).
+Belongs here: starting, waiting for the first sign of work, kill -9, a Dagster that looks after its runs every other
+second, what the dead leave in its storage. Doesn't: which command, and what must hold afterwards (the tests).
 """
 
 import os
 import signal
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
 
+import notif_assets
 from notif_assets_tests.cli.deployment import Deployment, ended, killed_at_the_end, ok, until
+
+FLOW = (
+    "ingest_batches",
+    "raw_notifications",
+    "notifications",
+    "rejected_notifications",
+    "minute_aggregates",
+    "customer_panel",
+)
+SMALL = {"NOTIF_BATCH_MESSAGES": "60", "NOTIF_RUN_MESSAGES": "240"}
+"""Many commits, several runs a process."""
+_ROOT = Path(notif_assets.__file__).resolve().parents[1]
+LEVEL = "no table behind another"
+
+_IMPATIENT = {
+    "start_timeout_seconds": 30,
+    "poll_interval_seconds": 2,
+    "free_slots_after_run_end_seconds": 2,
+}
+
+
+def impatient(deployment: Deployment) -> Deployment:
+    """The deployment with a dagster.yaml that differs in how often Dagster looks after its runs."""
+    text = (_ROOT / "dagster.yaml").read_text()
+    for name, seconds in _IMPATIENT.items():
+        before, _, after = text.partition(f"{name}: ")
+        text = f"{before}{name}: {seconds}\n{after.partition(chr(10))[2]}"
+    home = deployment.home / "dagster-home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(text)
+    deployment.settings["DAGSTER_HOME"] = str(home)
+    return deployment
+
+
+def where_it_stands(deployment: Deployment) -> str:
+    """Which tables are behind the one before them."""
+    marks = {name: deployment.table(name)[0] for name in FLOW}
+    behind = [later for earlier, later in pairwise(FLOW) if marks[earlier] > marks[later]]
+    return f"behind the table before it: {', '.join(behind)}" if behind else LEVEL
 
 
 def a_seed() -> int:
@@ -21,24 +63,32 @@ def a_seed() -> int:
     return seed
 
 
-def killed(deployment: Deployment, tables: Sequence[str], commits: int, delay: float, *command: object) -> bool:
-    """Starts a command and kills it `delay` seconds after its `commits`-th commit to `tables`, all counted together.
+def until_committed(
+    deployment: Deployment, tables: Sequence[str], commits: int, over: Callable[[], bool] = lambda: False
+) -> None:
+    """Waits for the `commits`-th commit from now to `tables`, all counted together, or until it is `over`.
 
-    Counting commits puts the moment inside the work however busy the machine is; the delay puts it anywhere between two
-    of them. False if the command ended, well, before.
+    Counting commits puts a moment inside the work however busy the machine is.
     """
     seen = {name: deployment.commits(name) for name in tables}
     goal = sum(seen.values()) + commits
     root = deployment.lake.root
+
+    def came_so_far() -> bool:
+        for name in tables:
+            while (root / name / "_delta_log" / f"{seen[name]:020}.json").exists():
+                seen[name] += 1
+        return sum(seen.values()) >= goal or over()
+
+    until(came_so_far, f"commit {commits}")
+
+
+def killed(deployment: Deployment, tables: Sequence[str], commits: int, delay: float, *command: object) -> bool:
+    """Starts a command and kills it `delay` seconds after its `commits`-th commit to `tables`: the delay puts the
+    moment anywhere between two of them. False if the command ended, well, before.
+    """
     with killed_at_the_end(deployment.start(*command)) as process:
-
-        def ended_or_came_so_far() -> bool:
-            for name in tables:
-                while (root / name / "_delta_log" / f"{seen[name]:020}.json").exists():
-                    seen[name] += 1
-            return sum(seen.values()) >= goal or process.poll() is not None
-
-        until(ended_or_came_so_far, f"commit {commits}")
+        until_committed(deployment, tables, commits, lambda: process.poll() is not None)
         time.sleep(delay)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)

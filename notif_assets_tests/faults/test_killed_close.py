@@ -8,7 +8,7 @@ import json
 import random
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
@@ -18,10 +18,8 @@ from notif_assets.kafka.traffic import Message
 from notif_assets_tests.cli.deployment import Deployment, ok
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.kills import a_seed, killed, unfinished_runs
-from notif_assets_tests.faults.truth import Truth, assert_exact, parsed, traffic
+from notif_assets_tests.faults.truth import Truth, assert_exact, parsed, price, traffic
 
-PRICES = {"Whatsapp": "0.04", "SMS": "0.06", "Email": "0.005", "Push": "0.001", "Telegram": "0.02"}
-"""Those of samples/prices-demo.csv."""
 _BOOKS = ("daily_billing", "billing_days", "billing_adjustments")
 _MOVED = ("ingest_batches", "raw_notifications", "rejected_notifications", "notifications", "minute_aggregates")
 _TABLES = (*_MOVED, "customer_panel", *_BOOKS)
@@ -33,7 +31,7 @@ _Pair = tuple[date, int, str]
 def test_killed_at_random_moments_and_run_again_the_books_are_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:
-    rounds = (request.config.getoption("--soak") or 6) // 2
+    rounds = (request.config.getoption("--soak") or 4) // 2
     seed = a_seed()
     chance = random.Random(seed)
     deployment, truth, books = deploy(4), Truth(), _Books()
@@ -119,7 +117,7 @@ class _Books:
     def take(self, truth: Truth, days: list[date]) -> None:
         """Closes the days, or corrects them, for all that was sent by now."""
         for day in days:
-            due = {(day, *pair): (n, _amount(n, pair[1])) for pair, n in truth.bills(day).items()}
+            due = {(day, *pair): (n, price(n, pair[1])) for pair, n in truth.bills(day).items()}
             if day not in self.closed:
                 self.lines |= due
                 amounts = [amount for _, amount in due.values()]
@@ -156,7 +154,3 @@ class _Books:
 
 def _pair(row: dict[str, Any]) -> _Pair:
     return row["billing_date"], row["customer_id"], row["channel"]
-
-
-def _amount(count: int, channel: str) -> Decimal:
-    return (count * Decimal(PRICES[channel])).quantize(Decimal("0.01"), ROUND_HALF_UP)

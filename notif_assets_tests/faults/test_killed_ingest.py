@@ -7,36 +7,25 @@ import random
 import signal
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pytest
 
 from notif_assets_tests.cli.deployment import Deployment, ended, ok, until
 from notif_assets_tests.conftest import Deploy
-from notif_assets_tests.faults.kills import a_seed, killed, unfinished_runs
+from notif_assets_tests.faults.kills import FLOW, LEVEL, SMALL, a_seed, killed, unfinished_runs, where_it_stands
 from notif_assets_tests.faults.truth import Truth, assert_exact, assert_nothing_wrong_so_far
 
-FLOW = (
-    "ingest_batches",
-    "raw_notifications",
-    "notifications",
-    "rejected_notifications",
-    "minute_aggregates",
-    "customer_panel",
-)
-_SMALL = {"NOTIF_BATCH_MESSAGES": "60", "NOTIF_RUN_MESSAGES": "240"}  # many commits, several runs a process
 _COMMITS = 20  # about as many as the traffic between two kills causes
-_LEVEL = "no table behind another"
 
 
 @pytest.mark.timeout(0)  # every process has its own deadline; a soak takes as long as it takes
 def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     deploy: Deploy, request: pytest.FixtureRequest
 ) -> None:
-    rounds = request.config.getoption("--soak") or 6
+    rounds = request.config.getoption("--soak") or 3
     seed = a_seed()
     chance = random.Random(seed)
-    deployment, truth = deploy(4, **_SMALL), Truth()
+    deployment, truth = deploy(4, **SMALL), Truth()
     start = datetime.now(UTC) - timedelta(minutes=5)
 
     landed: Counter[str] = Counter()
@@ -58,7 +47,7 @@ def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     for where, times in landed.most_common():
         print(f"  {times:3d} × {where}")
     assert_exact(deployment, truth)
-    assert sum(times for where, times in landed.items() if where != _LEVEL) >= rounds // 5
+    assert sum(times for where, times in landed.items() if where != LEVEL) >= rounds // 5
 
 
 def _killed_at_work(deployment: Deployment, commits: int, delay: float) -> str | None:
@@ -69,14 +58,12 @@ def _killed_at_work(deployment: Deployment, commits: int, delay: float) -> str |
     before = {name: deployment.table(name)[0] for name in FLOW}
     if not killed(deployment, FLOW, commits, delay, "ingest", "--until-caught-up"):
         return None
-    marks = {name: deployment.table(name)[0] for name in FLOW}
-    assert all(marks[name] >= before[name] for name in FLOW)
-    behind = [later for earlier, later in pairwise(FLOW) if marks[earlier] > marks[later]]
-    return f"behind the table before it: {', '.join(behind)}" if behind else _LEVEL
+    assert all(deployment.table(name)[0] >= before[name] for name in FLOW)
+    return where_it_stands(deployment)
 
 
 def test_interrupted_it_says_so_in_one_line_and_runs_again(deploy: Deploy) -> None:
-    deployment, truth = deploy(2, **_SMALL), Truth()
+    deployment, truth = deploy(2, **SMALL), Truth()
     truth.send(deployment, 5, 600, datetime.now(UTC) - timedelta(minutes=5))
     process = deployment.start("ingest", "--until-caught-up")
     until(lambda: deployment.commits("raw_notifications") > 2, "the second batch")

@@ -218,6 +218,32 @@ def test_vacuum_and_log_clean_up_spare_what_is_younger_than_the_retention(world:
     world.require_exact()
 
 
+def test_drafts_of_killed_writers_go_after_the_retention(world: World) -> None:
+    root = world.lake.root
+    places = (
+        "notifications/event_date=2020-01-01/part-1.parquet#1",
+        "notifications/_delta_log/0.json#12",
+        "tmpab_1.tmp",
+    )
+    replayed = [root / ".replay" / "notifications" / name for name in ("old", "new")]
+    drafts = [root / place for place in places]
+    for draft in (*drafts, *replayed):
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(b"half")
+    old = (NOW - timedelta(days=8)).timestamp()
+    for draft in (*drafts[:2], replayed[0]):
+        os.utime(draft, (old, old))
+    assert "2 drafts of killed writers deleted" in maintain(world.lake, world.settings, NOW)
+    assert [draft.exists() for draft in drafts] == [False, False, True]
+    assert all(path.exists() for path in replayed), "a replay is whole or not there"
+    for draft in (drafts[2], *replayed):
+        os.utime(draft, (old, old))
+    assert "1 drafts of killed writers deleted" in maintain(world.lake, world.settings, NOW)
+    assert not drafts[2].exists()
+    assert not (root / ".replay").exists()
+    world.require_exact()
+
+
 def test_an_empty_lake_needs_nothing(lake: Lake, world: World) -> None:
     assert maintain(lake, world.settings, NOW) == []
     assert [path.name for path in lake.root.iterdir()] == [".upkeep.lock"]
