@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
@@ -26,9 +27,13 @@ import numpy as np
 import pyarrow as pa
 
 from bench.memory import pss
+from notif_assets.billing.bill import close_day
+from notif_assets.billing.prices import load_prices
 from notif_assets.core.offsets import Log
+from notif_assets.core.price_list import parse_price_list
 from notif_assets.ingest import bronze
 from notif_assets.ingest.pump import committed_ends, settle
+from notif_assets.ingest.silver import days_with_messages
 from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
 from notif_assets.kafka.traffic import ACME, messages
 from notif_assets.lake import Lake
@@ -37,9 +42,12 @@ from notif_assets.settings import Settings
 from notif_assets.upkeep.maintenance import maintain
 
 _CUSTOMERS = 5_000
+_PORT = 8_999
+_CONNECTIONS = 50
 _RATE = 1_157  # messages a second, while the panel is measured
 _PAST_BATCH = 1_000_000
 _BATCH_SECONDS = 15.0
+_PRICES = files("notif_assets") / "samples" / "prices-demo.csv"
 
 
 class Topic:
@@ -71,7 +79,7 @@ class Topic:
 
 
 def _build(settings: Settings, number: int) -> None:
-    """Fills the lake with `number` messages of the last 24 hours."""
+    """Fills the lake with `number` messages of the last 24 hours, and closes the days before today."""
     in_large_batches = settings.model_copy(update={"batch_messages": _PAST_BATCH, "batch_bytes": 2**30})
     start = datetime.now(UTC) - timedelta(hours=24)
     past = messages(0, _CUSTOMERS, start, number / 86_400)
@@ -81,6 +89,11 @@ def _build(settings: Settings, number: int) -> None:
             topic.append([(one.value, one.timestamp) for one in islice(past, min(_PAST_BATCH, number - topic.end))])
             _take(lake, topic, in_large_batches)
             print(f"{topic.end} messages ingested", file=sys.stderr, flush=True)
+        load_prices(lake, parse_price_list(_PRICES.read_bytes(), _PRICES.name))
+        today = datetime.now(settings.zone).date()
+        for day in reversed([day for day in days_with_messages(lake.table("notifications"), settings) if day < today]):
+            print(f"closing {day}", file=sys.stderr, flush=True)
+            close_day(lake, settings, topic, day, "bench")  # type: ignore[arg-type]
         for line in maintain(lake, settings, datetime.now(UTC)):
             print(line, file=sys.stderr)
 
@@ -133,10 +146,12 @@ def main() -> None:
         environment = os.environ | {"NOTIF_DATA": str(data), "NOTIF_PANEL_EXPORTS": "100000"}
         with (
             _process("-m", "bench.panel", "--ingest", str(data)),
-            _process("-m", "notif_assets.cli", "panel", "--port", "8999", env=environment) as panel,
+            (data / "panel.log").open("w") as log,
+            _process("-m", "notif_assets.cli", "panel", "--port", str(_PORT), env=environment, stderr=log) as panel,
         ):
             assert panel.stdout
             assert "panel at" in panel.stdout.readline()
+            time.sleep(2 * _BATCH_SECONDS)  # ingestion has started too
             _measure(data, panel.pid, asked.seconds)
 
 
@@ -144,7 +159,7 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     settings = Settings(data=data)
     keys = Keys.of(settings)
     operator = {"Authorization": f"Bearer {keys.mint(None, timedelta(days=1))}"}
-    client = httpx.Client(base_url="http://127.0.0.1:8999", headers=operator, timeout=120)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{_PORT}", headers=operator, timeout=120)
     with Lake(settings.lake) as lake:
         known = lake.rows(lake.table("customer_panel").scan())["customer_id"].unique().to_pylist()
     print(f"{len(known)} customers, memory of the panel {pss(pid) / 2**20:.0f} MiB")
@@ -166,24 +181,35 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
 
 
 async def _at_rate(known: list[int], headers: dict[str, str], rate: int, seconds: float) -> list[float]:
-    """Requests at fixed moments, each timed from the moment it was due, whatever the ones before it took."""
-    limits = httpx.Limits(max_connections=200)
-    async with httpx.AsyncClient(
-        base_url="http://127.0.0.1:8999", headers=headers, timeout=30, limits=limits
-    ) as client:
-        chance = random.Random(2)
+    """Requests at fixed moments, each timed from the moment it was due, whatever the ones before it took.
 
-        async def one(due: float) -> float:
-            (await client.get(f"/api/v1/customers/{chance.choice(known)}/panel")).raise_for_status()
-            return time.monotonic() - due
+    Written to connections by hand: a client of the usual kind costs more of these processors than the panel does.
+    """
+    chance, connections = random.Random(2), asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+    for _ in range(_CONNECTIONS):
+        connections.put_nowait(await asyncio.open_connection("127.0.0.1", _PORT))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
-        begin = time.monotonic() + 0.5
-        asked: list[Awaitable[float]] = []
-        for number in range(int(rate * seconds)):
-            due = begin + number / rate
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            asked.append(asyncio.create_task(one(due)))
-        return list(await asyncio.gather(*asked))
+    async def one(due: float) -> float:
+        reader, writer = connection = await connections.get()
+        path = f"/api/v1/customers/{chance.choice(known)}/panel"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert head.startswith("http/1.1 200 "), head
+        await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
+        connections.put_nowait(connection)
+        return time.monotonic() - due
+
+    begin = time.monotonic() + 0.5
+    asked: list[Awaitable[float]] = []
+    for number in range(int(rate * seconds)):
+        due = begin + number / rate
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        asked.append(asyncio.create_task(one(due)))
+    taken = list(await asyncio.gather(*asked))
+    while not connections.empty():
+        connections.get_nowait()[1].close()
+    return taken
 
 
 def _timed(client: httpx.Client, path: str) -> float:
@@ -233,7 +259,7 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
 
     def read(which: int) -> None:
         with (
-            httpx.Client(base_url="http://127.0.0.1:8999", headers=headers, timeout=120) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{_PORT}", headers=headers, timeout=120) as client,
             client.stream("GET", f"/api/v1/customers/{ACME}/messages/export") as answer,
         ):
             for piece in answer.iter_raw():
@@ -261,7 +287,7 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
 def _gone(client: httpx.Client, headers: dict[str, str]) -> None:
     """How soon the panel stops working for a client that went away."""
     with httpx.stream(
-        "GET", f"http://127.0.0.1:8999/api/v1/customers/{ACME}/messages/export", headers=headers, timeout=60
+        "GET", f"http://127.0.0.1:{_PORT}/api/v1/customers/{ACME}/messages/export", headers=headers, timeout=60
     ) as answer:
         next(answer.iter_raw())
     left = time.monotonic()

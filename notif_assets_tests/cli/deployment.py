@@ -185,12 +185,15 @@ def refusal(answer: Answer) -> str:
 
 
 def until(condition: Any, what: str, seconds: float = 300.0) -> Any:
-    """Polls until `condition()` gives something true, and gives it. Fails past the deadline."""
+    """Polls until `condition()` gives something true, and gives it. Fails past the deadline.
+
+    Between two looks it waits longer than a look takes, so that looking does not slow down what is waited for.
+    """
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while (began := time.monotonic()) < end:
         if answer := condition():
             return answer
-        time.sleep(0.003)
+        time.sleep(max(0.003, min(5 * (time.monotonic() - began), 0.5)))
     raise AssertionError(f"{what} did not happen within {seconds:g} s")
 
 
