@@ -1,12 +1,14 @@
 """Findings of a check are about the tables, not about who is writing to them just now."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 from deltalake import DeltaTable
 
 from notif_assets.ingest import bronze, pump, silver
-from notif_assets.ingest.truth import minutes_that_differ
-from notif_assets.lake import Lake
+from notif_assets.ingest.truth import accepted_losses, minutes_that_differ
+from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import NOON, MemoryLog, sent
 
@@ -25,3 +27,38 @@ def test_minutes_are_compared_with_the_messages_of_their_own_batch(tmp_path: Pat
 
     DeltaTable(lake.root / "minute_aggregates").delete("notifications = 1")
     assert len(minutes_that_differ(lake)) == 1
+
+
+def test_an_accepted_loss_belongs_to_the_time_when_its_records_came(tmp_path: Path) -> None:
+    """Partition 0 was read to its end at 10 h and lost what came by 12 h; partition 1 was never read to its end."""
+    lake, day, hour = Lake(tmp_path / "lake"), datetime(2020, 2, 3, tzinfo=UTC), timedelta(hours=1)
+    constants = {"kind": "kafka", "topic": "t", "log_start_offset": 0, "run_id": "run"}
+
+    def plan(batch: int, at: datetime, *ranges: tuple[int, int, int]) -> None:
+        rows = [
+            {"batch": batch, "planned_at": at, "kafka_partition": p, "start_offset": start, "end_offset": end}
+            | {"log_end_offset": log_end, **constants}
+            for p, (start, end, log_end) in enumerate(ranges)
+        ]
+        lake.table("ingest_batches").append(pa.Table.from_pylist(rows, SCHEMAS["ingest_batches"].arrow), batch)
+
+    plan(1, day + 10 * hour, (0, 5, 5), (0, 5, 9))
+    plan(2, day + 12 * hour, (5, 8, 9), (5, 9, 9))
+    plan(3, day + 14 * hour, (8, 9, 9), (9, 9, 9))
+    losses = [(2, 0, 5, 7), (2, 1, 6, 8)]
+    names = ("batch", "kafka_partition", "start_offset", "end_offset")
+    rows = [dict(zip(names, loss, strict=True)) | {"accepted_by": "Ana", "accepted_at": day} for loss in losses]
+    lake.table("ingest_losses").append(pa.Table.from_pylist(rows, SCHEMAS["ingest_losses"].arrow))
+
+    first = "batch 2, partition 0: offsets 5 to 6, accepted by Ana"
+    second = "batch 2, partition 1: offsets 6 to 7, accepted by Ana"
+    for start, end, expected in (
+        (10, 12, [first]),
+        (11, 11.5, [first]),
+        (0, 10, [second]),  # what came before the first plan may have come at any time
+        (0, 10.5, [first, second]),
+        (11.9, 20, [first]),
+        (12, 20, []),
+        (-48, -24, [second]),
+    ):
+        assert accepted_losses(lake, day + start * hour, day + end * hour) == expected, (start, end)

@@ -104,23 +104,25 @@ def test_a_read_gives_up_in_time_and_is_repeated_later(
 def test_ingest_outlives_outages_and_every_message_is_counted_once(
     apache: ApacheKafka, make_topic: MakeTopic, deploy_on: DeployOn, kafka_client: ClientName
 ) -> None:
-    small = {"NOTIF_BATCH_MESSAGES": "50", "NOTIF_RUN_MESSAGES": "300"}
+    small = {"NOTIF_BATCH_MESSAGES": "40"}  # several batches a run
     deployment = deploy_on(make_topic(3), 3, NOTIF_KAFKA_CLIENT=kafka_client, NOTIF_KAFKA_TIMEOUT="120", **small)
     truth, start = Truth(), datetime.now(UTC) - timedelta(minutes=5)
 
     def in_the_middle(seed: int, outage: Outage, **settings: str) -> tuple[int, str]:
-        truth.send(deployment, seed, 600, start)
+        truth.send(deployment, seed, 240, start)
         planned = deployment.table("ingest_batches")[0]
         with killed_at_the_end(deployment.start("ingest", "--until-caught-up", **settings)) as process:
-            until(lambda: deployment.commits("ingest_batches") > planned + 3 or process.poll() is not None, "batches")
+            # The table's creation is a commit too.
+            until(
+                lambda: deployment.commits("ingest_batches") - 1 > planned + 2 or process.poll() is not None, "batches"
+            )
             assert process.poll() is None
             outage(apache)
             answer = ended(process)
         return answer.code, answer.err
 
-    assert in_the_middle(1, _frozen_for_3_seconds) == (0, "")
-    assert in_the_middle(2, _killed_and_restarted) == (0, "")
-    code, said = in_the_middle(3, ApacheKafka.freeze, NOTIF_KAFKA_TIMEOUT="2")
+    assert in_the_middle(1, _killed_and_restarted) == (0, "")
+    code, said = in_the_middle(2, ApacheKafka.freeze, NOTIF_KAFKA_TIMEOUT="2")
     assert code == 1
     (line,) = said.splitlines()
     assert "no Kafka broker answers at " in line or "no progress for 2 s at partition " in line
