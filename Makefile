@@ -48,6 +48,14 @@ bench-panel: install
 soak: install
 	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s
 
+# Late rows in 1,000 hours, and hostile messages by the million.
+.PHONY: bench-late fuzz
+bench-late: install
+	$(BIN)/python -m bench.late
+
+fuzz: install
+	$(BIN)/python -m notif_assets_tests.core.fuzz --inputs $(or $(INPUTS),10000000) $(if $(SEED),--seed $(SEED))
+
 ui: install
 	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
 

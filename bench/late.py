@@ -36,14 +36,14 @@ from notif_assets.upkeep.maintenance import maintain
 T = TypeVar("T")
 _HOUR = timedelta(hours=1)
 _INSTANT = pa.timestamp("us", "UTC")
-_FILE_ROWS = 1_000_000
 _CHANNEL_WEIGHTS = (0.80, 0.09, 0.06, 0.03, 0.02)
 
 
 def _messages(chance: np.random.Generator, number: int, customers: int) -> pa.Table:
     """Messages of one hour since 1970, in the order of a compacted file; customers follow Zipf's law."""
     weights = 1 / np.arange(1, customers + 1) ** 1.1
-    customer = np.sort(chance.choice(np.arange(1, customers + 1) * 1_009, number, p=weights / weights.sum()))
+    ids = np.random.default_rng(0).permutation(np.arange(1, customers + 1)) * 1_009
+    customer = np.sort(chance.choice(ids, number, p=weights / weights.sum()))
     channel = chance.choice(len(CHANNELS), number, p=_CHANNEL_WEIGHTS)
     return pa.table(
         {
@@ -93,7 +93,7 @@ def build(settings: Settings, now: datetime, hours: int, messages: int, customer
             written = {"notifications": rows, "minute_aggregates": gold_hour}
             written["minute_aggregates"] = _shifted(gold_hour, ("minute", "first_event", "last_event"), start)
             for name, table in tables.items():
-                staged[name] += stage(table, place, written[name].to_batches(), _FILE_ROWS)
+                staged[name] += stage(table, place, written[name].to_batches(), table.schema.file_rows)
         ledger = {
             "batch": 1,
             "kind": "kafka",

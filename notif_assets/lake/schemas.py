@@ -28,7 +28,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """One table. `statistics` are the columns whose bounds let a reader skip files, `sort` the order after compaction.
+    """One table. `statistics` are the columns whose bounds let a reader skip files, `sort` the order after compaction,
+    `file_rows` how many rows a file then has at most.
 
     Every table names its statistics: Delta would else write the smallest and largest text of each file, personal data
     too, into its log.
@@ -44,6 +45,7 @@ class Schema:
     statistics: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
     sort: tuple[str, ...] = ()
+    file_rows: int = 1_000_000
     group: str = field(default="notifications")
 
     @property
@@ -188,6 +190,7 @@ SCHEMAS: dict[str, Schema] = {
             partition_by=("event_date", "event_hour"),
             statistics=("batch", "customer_id", "minute", "notifications"),
             sort=("customer_id", "channel", "minute"),
+            file_rows=100_000,  # a late message costs the rewriting of one
         ),
         Schema(
             "customer_panel",

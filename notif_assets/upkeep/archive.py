@@ -94,7 +94,7 @@ def _copy(lake: Lake, archive: Lake, day: date) -> int:
             copies,
             (day,),
             lake.stream(order_of(_NAME), {"files": bronze.scan_files(group)}),
-            -(-sum(f.rows for f in group) // files_needed(group)),
+            -(-sum(f.rows for f in group) // files_needed(bronze.schema, group)),
         )
     )
     rewrite_whole(archive, copies, [Swap((day,), tuple(there), staged, whole=True)], f"archived {day}")

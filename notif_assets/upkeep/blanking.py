@@ -86,7 +86,7 @@ def _blank_partitions(lake: Lake, there: Lake, name: str, first_kept: date, boun
             for group in sorted_together(table.schema, files):
                 blanking = _Blanking(name, _everything, bounds)
                 batches = blanking.blanked(_stream(lake, there, name, table.scan_files(group)))
-                rows_per_file = ceil(sum(file.rows for file in group) / files_needed(group))
+                rows_per_file = ceil(sum(file.rows for file in group) / files_needed(table.schema, group))
                 staged = stage(table, partition, batches, rows_per_file, BLANKED)
                 yield Swap(partition, tuple(group), staged), blanking.changed
 

@@ -20,9 +20,8 @@ from notif_assets.upkeep.staging import Swap, commit
 QUIET = timedelta(hours=2)
 """How long after its end a partition is left alone: it is still written to at every batch."""
 
-FILE_ROWS = 1_000_000
 FILE_BYTES = 256 * 2**20
-_SMALL_PARTITION_ROWS = 20_000
+_SMALL_PARTITION_ROWS = 200_000
 _WORTH_IT = 8  # a file is rewritten once the smaller ones weigh an eighth of it
 _COMMIT_ROWS = 5_000_000
 _COMMIT_PARTITIONS = 500
@@ -76,7 +75,9 @@ def _merged(lake: Lake, table: Table, partition: tuple[Value, ...], files: Seque
     rows = sum(file.rows for file in files)
     blanked = all(is_blanked(file) for file in files)
     batches = lake.stream(order_of(table.schema.name), {"files": table.scan_files(files)})
-    return stage(table, partition, batches, ceil(rows / files_needed(files)), BLANKED if blanked else "part")
+    return stage(
+        table, partition, batches, ceil(rows / files_needed(table.schema, files)), BLANKED if blanked else "part"
+    )
 
 
 def is_blanked(file: DataFile) -> bool:
@@ -97,7 +98,9 @@ def is_quiet(partition: tuple[Value, ...], now: datetime) -> bool:
 
 def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """The sets of files of one partition that are worth merging, each into fewer files."""
-    yield from (group for group in sorted_together(schema, _worth_merging(files)) if len(group) > files_needed(group))
+    yield from (
+        group for group in sorted_together(schema, _worth_merging(files)) if len(group) > files_needed(schema, group)
+    )
 
 
 def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[DataFile]]:
@@ -110,7 +113,7 @@ def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[Data
         return [list(files)]
     sets: list[list[DataFile]] = [[]]
     for file in sorted(files, key=lambda file: (_first_batch(file), file.path)):
-        if sets[-1] and files_needed([*sets[-1], file]) > 1:
+        if sets[-1] and files_needed(schema, [*sets[-1], file]) > 1:
             sets.append([])
         sets[-1].append(file)
     return sets
@@ -129,10 +132,10 @@ def _worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
     return taken
 
 
-def files_needed(files: Sequence[DataFile]) -> int:
+def files_needed(schema: Schema, files: Sequence[DataFile]) -> int:
     """How many files the rows of these fill; at least 1."""
     rows, size = sum(file.rows for file in files), sum(file.size for file in files)
-    return max(1, ceil(rows / FILE_ROWS), ceil(size / FILE_BYTES))
+    return max(1, ceil(rows / schema.file_rows), ceil(size / FILE_BYTES))
 
 
 def _first_batch(file: DataFile) -> int:

@@ -18,7 +18,7 @@ from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_c
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
 from notif_assets.settings import Settings
-from notif_assets.upkeep.compaction import FILE_ROWS, by_partition, compact
+from notif_assets.upkeep.compaction import by_partition, compact
 from notif_assets.upkeep.staging import Swap, commit, rewrite_whole
 from notif_assets.upkeep.turns import Progress, silent, turn
 
@@ -121,7 +121,7 @@ def _count_hour(
     touched = lake.select("touched_minutes", {"added": stored, "removed": notifications.scan_files([])})
     rows = gold.count_minutes(lake, notifications, touched, through)
     rows = rows.sort_by([(column, "ascending") for column in aggregates.schema.sort])
-    return stage(aggregates, hour, rows.to_batches(), FILE_ROWS)
+    return stage(aggregates, hour, rows.to_batches(), aggregates.schema.file_rows)
 
 
 def _commit_hours(lake: Lake, swaps: list[Swap]) -> set[tuple[Value, ...]]:

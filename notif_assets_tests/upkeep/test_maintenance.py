@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
@@ -11,7 +12,7 @@ import pytest
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
-from notif_assets.upkeep.compaction import FILE_ROWS, compact, groups, is_quiet, order_of
+from notif_assets.upkeep.compaction import compact, groups, is_quiet, order_of
 from notif_assets.upkeep.maintenance import maintain
 from notif_assets.upkeep.staging import Swap, commit
 from notif_assets_tests.upkeep.world import INGESTED, START, World
@@ -77,7 +78,7 @@ def test_sorting_follows_the_catalogue() -> None:
 
 
 def test_scans_by_customer_skip_files_after_compaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notif_assets.upkeep.compaction.FILE_ROWS", 50)
+    monkeypatch.setitem(SCHEMAS, "notifications", replace(SCHEMAS["notifications"], file_rows=50))
     for _ in range(6):
         world.send(40, START)
         world.ingest()
@@ -104,11 +105,12 @@ def test_a_few_late_rows_do_not_cost_the_rewriting_of_millions() -> None:
     assert list(groups(hourly, [*full, file(3)])) == []
     assert [{f.rows for f in group} for group in groups(hourly, [*full, file(3), file(4)])] == [{3, 4}]
     assert [len(group) for group in groups(hourly, [*full, file(60_000), file(60_001)])] == [7]
-    assert [len(group) for group in groups(hourly, [file(9_000), file(1)])] == [2]
+    assert [len(group) for group in groups(hourly, [file(150_000), file(1)])] == [2]
 
 
 def test_tables_read_by_batch_merge_neighbours_up_to_the_size_of_a_file() -> None:
-    merged = list(groups(SCHEMAS["raw_notifications"], [file(FILE_ROWS // 4, batch=n) for n in range(10)]))
+    bronze = SCHEMAS["raw_notifications"]
+    merged = list(groups(bronze, [file(bronze.file_rows // 4, batch=n) for n in range(10)]))
     assert [[f.path.split("-")[1] for f in group] for group in merged] == [list("0123"), list("4567"), list("89")]
 
 
