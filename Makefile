@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo kafka test check bench bench-freshness bench-panel soak ui lock clean
+.PHONY: install demo kafka test check bench bench-freshness bench-panel bench-late soak fuzz ui lock clean
 
 install: .venv/installed
 
@@ -45,13 +45,11 @@ bench-freshness: install
 bench-panel: install
 	$(BIN)/python -m bench.panel
 
-soak: install
-	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s
-
-# Late rows in 1,000 hours, and hostile messages by the million.
-.PHONY: bench-late fuzz
 bench-late: install
 	$(BIN)/python -m bench.late
+
+soak: install
+	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s
 
 fuzz: install
 	$(BIN)/python -m notif_assets_tests.core.fuzz --inputs $(or $(INPUTS),10000000) $(if $(SEED),--seed $(SEED))
