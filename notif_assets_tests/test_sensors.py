@@ -266,6 +266,7 @@ def test_a_run_whose_process_died_is_ended_and_one_whose_process_lives_is_left(d
         assert pools.claim_concurrency_slot("notifications", run.run_id, "raw_notifications").is_claimed
         assert daemon.skips("new_messages") == f"run {run.run_id[:8]} is in progress"
         assert pools.get_concurrency_info("notifications").active_run_ids == {run.run_id}
+    clock.now = datetime.now(UTC) + timedelta(seconds=1)  # the failure is told with the real time
     assert "1 run failed (its process ended without a word)" in daemon.skips("new_messages")
     assert daemon.status(run) == "FAILURE"
     assert pools.get_concurrency_info("notifications").active_slot_count == 0

@@ -67,6 +67,8 @@ def test_a_lake_that_becomes_read_only_can_still_be_read(deploy: Deploy) -> None
     chance = random.Random(a_seed())
     deployment, truth = deploy(4, **SMALL), Truth()
     with disk(deployment.lake.root, 16) as small:
+        ok(deployment.call("ingest", "--until-caught-up"))
+        ok(deployment.call("check"))  # from here on every table that a reader opens is there
         for seed in range(3):
             truth.send(deployment, seed, 300, datetime.now(UTC) - timedelta(minutes=5))
             with killed_at_the_end(deployment.start("ingest", "--until-caught-up")) as process:

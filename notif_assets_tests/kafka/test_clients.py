@@ -34,7 +34,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def send(settings: Settings, *messages: dict[str, Any]) -> None:
     """Sends in order; keyword arguments of Producer.produce."""
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5})
+    options = {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
+    # One request at a time: one that a new topic's broker refuses and that is sent again must not come after the next.
+    producer = Producer({**options, "max.in.flight.requests.per.connection": 1})
     for message in messages:
         producer.produce(settings.topic, **message)
     assert producer.flush(10) == 0
