@@ -222,7 +222,7 @@ def test_a_password_is_for_every_command_and_a_wrong_one_is_told(
 
 def _refused(deployment: Deployment, bootstrap: str, properties: dict[str, str]) -> str:
     settings = {"NOTIF_KAFKA_BOOTSTRAP": bootstrap, "NOTIF_KAFKA_PROPERTIES": json.dumps(properties)}
-    return refusal(deployment.call("ingest", "--until-caught-up", NOTIF_KAFKA_TIMEOUT="4", **settings))
+    return refusal(deployment.call("ingest", "--until-caught-up", NOTIF_KAFKA_TIMEOUT="6", **settings))
 
 
 def test_a_client_that_finds_no_broker_leaves_no_thread(apache: ApacheKafka, kafka_client: ClientName) -> None:
