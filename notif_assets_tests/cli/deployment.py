@@ -29,7 +29,12 @@ from notif_assets.lake import Lake
 from notif_assets_tests.cli.warm import Command
 
 COMMAND = (sys.executable, "-m", "notif_assets.cli")
-_ROOT = Path(notif_assets.__file__).parents[1]
+ROOT = Path(notif_assets.__file__).resolve().parents[1]
+"""The repository."""
+
+IN_ORDER = {"max.in.flight.requests.per.connection": 1}
+"""For a producer: a new topic may refuse a request, and one that is sent again must not come after the next one."""
+
 _DEADLINE = 300.0
 _numbers = itertools.count()
 
@@ -63,10 +68,10 @@ class Deployment:
     def environment(self, **changes: str) -> dict[str, str]:
         """The variables of a command's process: no setting comes from whoever runs the tests."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIF_", "DAGSTER_"))}
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return inherited | {
             "PYTHONPATH": os.pathsep.join(paths),
-            "DAGSTER_HOME": str(_ROOT),
+            "DAGSTER_HOME": str(ROOT),
             "DAGSTER_STORE": str(self.home / "dagster"),
             "NOTIF_DATA": str(self.home / "data"),
             "NOTIF_KAFKA_BOOTSTRAP": self.bootstrap,
@@ -135,7 +140,9 @@ class Deployment:
 
     def send(self, records: Iterable[Message]) -> int:
         """Sends records to the partition of their customer; gives how many."""
-        producer = Producer({"bootstrap.servers": self.bootstrap, "compression.type": "lz4", "linger.ms": 20})
+        producer = Producer(
+            {"bootstrap.servers": self.bootstrap, "compression.type": "lz4", "linger.ms": 20, **IN_ORDER}
+        )
         sent = 0
         for record in records:
             where = partition_of(record.customer_id, self.partitions)

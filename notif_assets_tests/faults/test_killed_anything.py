@@ -41,6 +41,8 @@ def test_whatever_is_killed_all_goes_on_by_itself_and_every_table_is_exact(
         ok(deployment.call("import-prices", files("notif_assets") / "samples" / "prices-demo.csv"))
         with conducted(Production, deployment) as conductor:
             conductor.seed = seed + first * 10
+            conductor.send(50)
+            conductor.until_counted()  # before that no day can close
             for number in range(first, min(rounds, first + _ROUNDS_OF_A_DEPLOYMENT)):
                 landed[_Round(conductor, seed, number).strike()] += 1
             assert_exact(deployment, conductor.truth)

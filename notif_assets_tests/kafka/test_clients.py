@@ -26,6 +26,7 @@ from notif_assets.kafka.client import (
     open_client,
 )
 from notif_assets.settings import Settings
+from notif_assets_tests.cli.deployment import IN_ORDER
 from notif_assets_tests.kafka.conftest import ClientName
 
 FreshTopic = Callable[[int], Settings]
@@ -35,8 +36,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def send(settings: Settings, *messages: dict[str, Any]) -> None:
     """Sends in order; keyword arguments of Producer.produce."""
     options = {"bootstrap.servers": settings.kafka_bootstrap, "compression.type": "lz4", "linger.ms": 5}
-    # One request at a time: one that a new topic's broker refuses and that is sent again must not come after the next.
-    producer = Producer({**options, "max.in.flight.requests.per.connection": 1})
+    producer = Producer({**options, **IN_ORDER})
     for message in messages:
         producer.produce(settings.topic, **message)
     assert producer.flush(10) == 0

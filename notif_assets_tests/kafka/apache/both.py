@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets, open_client
 from notif_assets.settings import Settings
+from notif_assets_tests.cli.deployment import IN_ORDER
 from notif_assets_tests.kafka.apache.broker import ApacheKafka
 from notif_assets_tests.kafka.conftest import ClientName
 
@@ -47,7 +48,7 @@ def positions(rows: Iterable[dict[str, Any]], partition: int = 0) -> list[int]:
 def producer(apache: ApacheKafka, **config: str | int | float | bool) -> Producer:
     """A producer; `config` with underscores for dots."""
     dotted = {name.replace("_", "."): value for name, value in config.items()}
-    return Producer({"bootstrap.servers": apache.bootstrap, "log_level": 0, "linger.ms": 5, **dotted})
+    return Producer({"bootstrap.servers": apache.bootstrap, "log_level": 0, "linger.ms": 5, **IN_ORDER, **dotted})
 
 
 def send(apache: ApacheKafka, topic: str, *messages: dict[str, Any], **config: str | int | float | bool) -> None:
