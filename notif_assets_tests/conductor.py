@@ -16,20 +16,17 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import dagster as dg
 import pytest
 
-import notif_assets
 from notif_assets.ingest.pump import committed_ends
 from notif_assets.kafka.traffic import Message
-from notif_assets_tests.cli.deployment import Deployment, a_free_port, processes_of, until
+from notif_assets_tests.cli.deployment import ROOT, Deployment, a_free_port, processes_of, until
 from notif_assets_tests.faults.truth import Truth
 
-ROOT = Path(notif_assets.__file__).resolve().parents[1]
 CODE, DAEMON, WEBSERVER = "code server", "daemon", "webserver"
 _LOCATION = "load_from: [{{grpc_server: {{host: 127.0.0.1, port: {port}, location_name: notif_assets}}}}]\n"
 

@@ -13,8 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.lake import Lake
-from notif_assets_tests.cli.deployment import Deployment
-from notif_assets_tests.daemon import ROOT, Daemon
+from notif_assets_tests.cli.deployment import ROOT, Deployment
+from notif_assets_tests.daemon import Daemon
 
 _numbers = itertools.count()
 

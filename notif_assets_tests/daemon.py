@@ -19,7 +19,6 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-import notif_assets
 from notif_assets import schedules, sensors
 from notif_assets.billing.bill import close_day
 from notif_assets.definitions import build_definitions
@@ -28,10 +27,8 @@ from notif_assets.lake import Lake
 from notif_assets.partitions import range_tags
 from notif_assets.processes import PROCESS
 from notif_assets.settings import Settings
+from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.streams import MemoryLog
-
-ROOT = Path(notif_assets.__file__).resolve().parents[1]
-
 
 _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -20,8 +20,8 @@ import dagster as dg
 import pytest
 
 from notif_assets.processes import PROCESS
-from notif_assets_tests.cli.deployment import ok, until
-from notif_assets_tests.conductor import ROOT, Conductor, conducted
+from notif_assets_tests.cli.deployment import ROOT, ok, until
+from notif_assets_tests.conductor import Conductor, conducted
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.truth import assert_exact
 

@@ -16,9 +16,7 @@ import httpx
 import pytest
 
 from notif_assets.kafka.traffic import ACME
-from notif_assets_tests.cli.deployment import a_free_port, processes_of, until
-
-ROOT = Path(__file__).resolve().parents[1]
+from notif_assets_tests.cli.deployment import ROOT, a_free_port, processes_of, until
 
 pytestmark = pytest.mark.timeout(600)
 

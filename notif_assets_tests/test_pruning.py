@@ -20,9 +20,9 @@ from sqlalchemy import select
 from notif_assets import pruning
 from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, is_alive
 from notif_assets.pruning import UNPARTITIONED, prune_runs
-from notif_assets_tests.cli.deployment import killed_at_the_end, ok
+from notif_assets_tests.cli.deployment import ROOT, killed_at_the_end, ok
 from notif_assets_tests.conftest import Deploy
-from notif_assets_tests.daemon import ROOT, Daemon
+from notif_assets_tests.daemon import Daemon
 from notif_assets_tests.faults.kills import killed
 from notif_assets_tests.faults.truth import Truth, assert_exact
 

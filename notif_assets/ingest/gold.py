@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import messages_removed_by
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
-from notif_assets.lake.staging import exchange
-from notif_assets.lake.tables import Value
+from notif_assets.lake.staging import exchange, rows_by_partition
 from notif_assets.settings import Settings
 
 
@@ -58,12 +55,8 @@ def count_minutes(lake: Lake, notifications: Table, touched: pa.Table, through: 
 
     `touched` has the columns of touched_minutes.sql. Files of other customers are not read.
     """
-    touched = touched.sort_by([("event_date", "ascending"), ("event_hour", "ascending")])
-    hours = list(zip(touched["event_date"].to_pylist(), touched["event_hour"].to_pylist(), strict=True))
-    starts = [n for n, hour in enumerate(hours) if n == 0 or hour != hours[n - 1]]
-    customers = np.split(touched["customer_id"].to_numpy(), starts[1:])
-    wanted: dict[tuple[Value, ...], npt.NDArray[np.int64]] = {
-        hours[start]: of_hour for start, of_hour in zip(starts, customers, strict=False)
+    wanted = {
+        hour: rows["customer_id"].to_numpy() for hour, rows in rows_by_partition(notifications.schema, touched).items()
     }
     stored = notifications.scan_holding("customer_id", wanted, batch=(None, through + 1))
     return lake.select("minute_aggregates", {"notifications": stored, "touched": touched})

@@ -61,7 +61,7 @@ def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
     the new rows come as files of their own. Raises LostRace, LakeError.
     """
     columns = [name for name in keys.column_names if name not in table.schema.partition_by]
-    sought, coming = _by_partition(table.schema, keys), _by_partition(table.schema, rows)
+    sought, coming = rows_by_partition(table.schema, keys), rows_by_partition(table.schema, rows)
     numbers = {place: _numbers(of_place, columns) for place, of_place in sought.items()}
     files = [file for file in table.data_files(sought.keys()) if _may_hold(file, numbers[file.partition])]
     with table.writing():
@@ -80,8 +80,8 @@ def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
         return list(pool.map(step, items))
 
 
-def _by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...], pa.Table]:
-    """The rows of each partition, in one chunk each."""
+def rows_by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...], pa.Table]:
+    """`rows`, which have at least the partition columns of the table, by partition, each in one chunk."""
     rows = rows.sort_by([(name, "ascending") for name in schema.partition_by])
     places = list(zip(*(rows[name].to_pylist() for name in schema.partition_by), strict=True))
     starts = [n for n, place in enumerate(places) if n == 0 or place != places[n - 1]]

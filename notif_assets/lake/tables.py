@@ -35,13 +35,16 @@ from notif_assets.lake.schemas import Schema
 Value = int | str | date | datetime
 Bounds = tuple[Value | None, Value | None]
 
+RETENTION = timedelta(days=7)
+"""How long what no snapshot refers to any more stays, for readers of older ones."""
+
 # Reader 1 / writer 2 and no table features: what every Delta reader can read.
 _PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
     "delta.checkpointInterval": "100",
-    "delta.logRetentionDuration": "interval 7 days",
-    "delta.deletedFileRetentionDuration": "interval 7 days",
+    "delta.logRetentionDuration": f"interval {RETENTION.days} days",
+    "delta.deletedFileRetentionDuration": f"interval {RETENTION.days} days",
 }
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 # Delta statistics keep milliseconds, and a maximum may have lost its microseconds.

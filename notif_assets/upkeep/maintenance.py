@@ -5,10 +5,11 @@ blanking.py, archive.py).
 """
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from notif_assets.lake import SCHEMAS, Lake, until_committed
+from notif_assets.lake.tables import RETENTION
 from notif_assets.settings import Settings
 from notif_assets.upkeep.archive import archive_bronze
 from notif_assets.upkeep.blanking import blank_old
@@ -16,7 +17,6 @@ from notif_assets.upkeep.compaction import compact
 from notif_assets.upkeep.rebuild import forget_replay, replay_of
 from notif_assets.upkeep.turns import Progress, silent, turn
 
-_RETENTION = timedelta(days=7)
 _DRAFT = re.compile(r"#\d+$|^tmp\w+\.tmp$")
 
 
@@ -53,7 +53,7 @@ def _sweep(lake: Lake, now: datetime) -> int:
     """Deletes what vacuum does not see, once it has lain for the retention time: drafts (a file that is written in
     parts is called …#1 until it is whole), and a replay that nobody took up again."""
     written = {path: path.stat().st_mtime for path in lake.root.rglob("*") if path.is_file()}
-    until = (now - _RETENTION).timestamp()
+    until = (now - RETENTION).timestamp()
     drafts = [path for path, moment in written.items() if moment < until and _DRAFT.search(path.name)]
     for path in drafts:
         path.unlink(missing_ok=True)

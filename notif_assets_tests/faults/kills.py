@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import pairwise
-from pathlib import Path
 
-import notif_assets
-from notif_assets_tests.cli.deployment import Deployment, ended, killed_at_the_end, ok, until
+from notif_assets_tests.cli.deployment import ROOT, Deployment, ended, killed_at_the_end, ok, until
 
 FLOW = (
     "ingest_batches",
@@ -26,7 +24,6 @@ FLOW = (
 )
 SMALL = {"NOTIF_BATCH_MESSAGES": "60", "NOTIF_RUN_MESSAGES": "240"}
 """Many commits, several runs a process."""
-_ROOT = Path(notif_assets.__file__).resolve().parents[1]
 LEVEL = "no table behind another"
 
 _IMPATIENT = {
@@ -38,7 +35,7 @@ _IMPATIENT = {
 
 def impatient(deployment: Deployment) -> Deployment:
     """The deployment with a dagster.yaml that differs in how often Dagster looks after its runs."""
-    text = (_ROOT / "dagster.yaml").read_text()
+    text = (ROOT / "dagster.yaml").read_text()
     for name, seconds in _IMPATIENT.items():
         before, _, after = text.partition(f"{name}: ")
         text = f"{before}{name}: {seconds}\n{after.partition(chr(10))[2]}"

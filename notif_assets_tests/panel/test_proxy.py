@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from notif_assets.panel.access import COOKIE
-from notif_assets_tests.cli.deployment import a_free_port, killed_at_the_end, until
+from notif_assets_tests.cli.deployment import ROOT, a_free_port, killed_at_the_end, until
 from notif_assets_tests.cli.messages import ACME
 from notif_assets_tests.panel.conftest import Served
 
-_ROOT = Path(__file__).resolve().parents[2]
 PANEL, DAGSTER = {"Host": "painel.example.com"}, {"Host": "dagster.example.com"}
 
 
@@ -37,7 +36,7 @@ def proxied(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     (home / "dagster.passwd").write_text(f"ana:{password}")
     home.chmod(0o755)
     port, ui = a_free_port(), a_free_port()
-    example = (_ROOT / "docs" / "nginx.conf").read_text()
+    example = (ROOT / "docs" / "nginx.conf").read_text()
     for place in ("/etc/nginx/tls", "/etc/nginx", "/var/log/nginx"):
         example = example.replace(f" {place}/", f" {home}/")
     example = example.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
@@ -56,7 +55,7 @@ def proxied(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         for command in ([nginx, "-c", str(home / "nginx.conf")], [sys.executable, *webserver]):
             process = subprocess.Popen(
                 command,
-                cwd=_ROOT,
+                cwd=ROOT,
                 env=served.deployment.environment(),
                 stdout=(home / "output.log").open("ab"),
                 stderr=subprocess.STDOUT,

@@ -15,7 +15,8 @@ from notif_assets.lake.tables import DataFile
 from notif_assets.upkeep.compaction import compact, groups, is_quiet, order_of
 from notif_assets.upkeep.maintenance import maintain
 from notif_assets.upkeep.staging import Swap, commit
-from notif_assets_tests.upkeep.world import INGESTED, START, World
+from notif_assets_tests.faults.kills import FLOW
+from notif_assets_tests.upkeep.world import START, World
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=2)
@@ -33,10 +34,10 @@ def test_no_row_and_no_watermark_changes_and_ingestion_goes_on(world: World) -> 
 
 
 def test_a_quiet_partition_becomes_one_sorted_file_and_a_second_run_does_nothing(world: World) -> None:
-    before = {name: world.files(name) for name in INGESTED}
+    before = {name: world.files(name) for name in FLOW}
     hours_before = [file.partition for file in world.lake.table("notifications").data_files()]
     maintain(world.lake, world.settings, LATER)
-    after = {name: world.files(name) for name in INGESTED}
+    after = {name: world.files(name) for name in FLOW}
     assert after["notifications"] < before["notifications"]
     assert after["raw_notifications"] == after["ingest_batches"] == 1 < before["ingest_batches"]
     hours = {file.partition for file in world.lake.table("notifications").data_files()}
@@ -72,7 +73,7 @@ def test_sorting_follows_the_catalogue() -> None:
         if schema.sort:
             assert order
             assert order[1] == ", ".join(schema.sort)
-        elif name in INGESTED[:4]:
+        elif name in FLOW[:4]:
             assert order
             assert order[1].startswith("batch, ")
 

@@ -14,7 +14,8 @@ from notif_assets.files.invoices import replace_averages
 from notif_assets.ingest import silver
 from notif_assets.lake import SCHEMAS, Lake, LakeError
 from notif_assets.upkeep.rebuild import rebuild
-from notif_assets_tests.upkeep.world import INGESTED, START, World, days
+from notif_assets_tests.faults.kills import FLOW
+from notif_assets_tests.upkeep.world import START, World, days
 
 SILVER = ["notifications", "rejected_notifications"]
 
@@ -27,14 +28,14 @@ def lose(world: World, *names: str) -> None:
 @pytest.mark.parametrize("name", ["minute_aggregates", "customer_panel", *SILVER])
 @pytest.mark.parametrize("lost", [False, True])
 def test_the_same_rows_at_the_same_watermark(world: World, name: str, lost: bool) -> None:
-    before, watermarks = world.contents(*INGESTED), world.watermarks()
+    before, watermarks = world.contents(*FLOW), world.watermarks()
     if lost:
         lose(world, *(SILVER if name in SILVER else [name]))
     rebuild(world.lake, world.settings, name)
-    assert world.contents(*INGESTED) == before
+    assert world.contents(*FLOW) == before
     assert world.watermarks() == watermarks
     rebuild(world.lake, world.settings, name)
-    assert world.contents(*INGESTED) == before
+    assert world.contents(*FLOW) == before
     world.send(30, START + timedelta(hours=42))
     world.ingest()
     world.require_exact()
@@ -42,19 +43,19 @@ def test_the_same_rows_at_the_same_watermark(world: World, name: str, lost: bool
 
 @pytest.mark.parametrize("name", SILVER)
 def test_one_lost_half_of_silver_comes_back(world: World, name: str) -> None:
-    before, watermarks = world.contents(*INGESTED), world.watermarks()
+    before, watermarks = world.contents(*FLOW), world.watermarks()
     lose(world, name)
     rebuild(world.lake, world.settings, name)
-    assert (world.contents(*INGESTED), world.watermarks()) == (before, watermarks)
+    assert (world.contents(*FLOW), world.watermarks()) == (before, watermarks)
     world.require_exact()
 
 
 def test_everything_derived_comes_back_from_bronze(world: World) -> None:
-    before, watermarks = world.contents(*INGESTED), world.watermarks()
+    before, watermarks = world.contents(*FLOW), world.watermarks()
     lose(world, *SILVER, "minute_aggregates", "customer_panel")
     for name in ("notifications", "minute_aggregates", "customer_panel"):
         rebuild(world.lake, world.settings, name)
-    assert (world.contents(*INGESTED), world.watermarks()) == (before, watermarks)
+    assert (world.contents(*FLOW), world.watermarks()) == (before, watermarks)
     assert not (world.settings.lake / ".replay").exists()
 
 
@@ -89,7 +90,7 @@ def test_hours_that_silver_does_not_have_go(world: World) -> None:
 
 
 def test_killed_in_the_middle_it_is_finished_by_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, watermarks = world.contents(*INGESTED), world.watermarks()
+    before, watermarks = world.contents(*FLOW), world.watermarks()
     taken: list[int] = []
     take = silver.take_next_batch
 
@@ -105,11 +106,11 @@ def test_killed_in_the_middle_it_is_finished_by_the_next(world: World, monkeypat
     monkeypatch.setattr("notif_assets.upkeep.rebuild.silver.take_next_batch", fail_at(5))
     with pytest.raises(KeyboardInterrupt):
         rebuild(world.lake, world.settings, "notifications")
-    assert (world.contents(*INGESTED), world.watermarks()) == (before, watermarks)
+    assert (world.contents(*FLOW), world.watermarks()) == (before, watermarks)
     world.send(20, START)
     monkeypatch.setattr("notif_assets.upkeep.rebuild.silver.take_next_batch", take)
     world.ingest()
-    before, watermarks = world.contents(*INGESTED), world.watermarks()
+    before, watermarks = world.contents(*FLOW), world.watermarks()
 
     # and between the commits of its two tables
     from notif_assets.upkeep import rebuild as module
@@ -147,10 +148,10 @@ def test_beside_ingestion_it_stays_exact(world: World) -> None:
     thread.join()
     assert not failures
     world.require_exact()
-    before = world.contents(*INGESTED)
+    before = world.contents(*FLOW)
     for name in ("notifications", "minute_aggregates", "customer_panel"):
         rebuild(lake, world.settings, name)
-    assert world.contents(*INGESTED) == before
+    assert world.contents(*FLOW) == before
 
 
 @pytest.mark.parametrize(

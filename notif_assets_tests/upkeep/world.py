@@ -19,14 +19,6 @@ from notif_assets.settings import Settings
 from notif_assets.upkeep.content import Content, content
 
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=12)
-INGESTED = (
-    "ingest_batches",
-    "raw_notifications",
-    "notifications",
-    "rejected_notifications",
-    "minute_aggregates",
-    "customer_panel",
-)
 
 
 @dataclass
