@@ -135,8 +135,6 @@ class Backlog:
 
 def backlog(lake: Lake, client: KafkaClient) -> Backlog:
     """Compares Kafka with the ledger, and the ledger with the panel; writes nothing. Raises KafkaError, LakeError."""
-    if not lake.exists():  # to open its tables would make them
-        return Backlog(sum(log.end - log.start for log in client.offsets().partitions.values()), 0, None)
     ledger = lake.table("ingest_batches")
     last = _last_rows(lake, ledger)
     logs = client.offsets().partitions  # after the ledger, or what another run takes meanwhile would seem lost

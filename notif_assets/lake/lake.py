@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
@@ -66,21 +66,25 @@ class Lake:
         self.close()
 
     def table(self, name: str) -> Table:
-        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened or created."""
+        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened."""
         return Table(self.root, SCHEMAS[name])
 
     def exists(self) -> bool:
-        """Whether anything was ever written here; readers ask first, so that they create nothing."""
+        """Whether anything was ever written here."""
         return (self.root / _IDENTITY).exists()
 
     def claim(self, **identity: str) -> None:
         """Writes down what must never change while the lake lives (topic, time zone), or compares it.
 
-        Raises LakeError if the lake was made with another value: its rows and bills would mean something else.
+        Who writes it down makes all tables, empty, for other engines to find. Raises LakeError if the lake was made
+        with another value: its rows and bills would mean something else.
         """
         path = self.root / _IDENTITY
         if not path.exists():  # who only reads must need no right to write
             self._write_down(path, identity)
+            for name in SCHEMAS:
+                with suppress(LostRace):
+                    self.table(name).create()
         try:
             known = json.loads(path.read_text())
         except (OSError, ValueError) as error:

@@ -175,6 +175,7 @@ class _Staging:
         group = pa.Table.from_batches(self._waiting).select(self._schema.names).cast(self._schema)
         self._waiting = []
         if self._open is None:
+            self._table.create()  # files without a log are a damaged table
             path = f"{self._folder}{self._prefix}-{uuid.uuid4()}.zstd.parquet"
             (self._table.path / self._folder).mkdir(parents=True, exist_ok=True)
             writer = pq.ParquetWriter(

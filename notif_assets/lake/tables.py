@@ -98,19 +98,29 @@ class DataFile:
 
 
 class Table:
-    """A handle on one snapshot of one table. After a commit it stands on the version it wrote."""
+    """A handle on one snapshot of one table. After a commit it stands on the version it wrote.
+
+    A table that nobody has written yet reads as an empty one, and is created by the first commit: who only reads needs
+    no right to write, and leaves nothing behind.
+    """
 
     def __init__(self, root: Path, schema: Schema) -> None:
-        """Opens the table, or creates it empty. Raises LakeError if another tool gave it features we don't write."""
+        """Opens the newest snapshot. Raises LakeError if another tool gave the table features we don't write."""
         self.schema = schema
         self.path = root / schema.name
         self._files: tuple[int, pa.Table] | None = None  # of one version: a lake of months has thousands of files
         if _MISREAD & set(str(self.path.absolute())):
             raise LakeError(f"the lake {root} can't be used: choose a NOTIF_LAKE without {' '.join(sorted(_MISREAD))}")
+        self._delta: DeltaTable | None = None
         try:
             self._delta = DeltaTable(str(self.path))
         except TableNotFoundError:
-            self._delta = self._create()
+            if any(self.path.rglob("*.parquet")):
+                raise LakeError(
+                    f"table {schema.name} in {root} has data files but no _delta_log: restore that from a backup, or "
+                    "move the folder away if the table may begin anew"
+                ) from None
+            return
         except (DeltaError, OSError) as error:
             for entry in sorted((self.path / "_delta_log").glob("[0-9]*.json"), reverse=True):
                 self._require_whole(entry)  # which says more
@@ -123,7 +133,19 @@ class Table:
                 f"{protocol.min_writer_version}; it must stay at reader 1 / writer 2, so that every engine can use it"
             )
 
-    def _create(self) -> DeltaTable:
+    def create(self) -> DeltaTable:
+        """The table itself, created empty if nobody has done so yet.
+
+        Raises LostRace if somebody committed to it since: its handle saw it without rows. Raises LakeError.
+        """
+        if self._delta is None:
+            created = self._created()
+            if created.version():
+                raise LostRace(self.schema.name)
+            self._delta = created
+        return self._delta
+
+    def _created(self) -> DeltaTable:
         properties: dict[str, str | None] = {
             **_PROPERTIES,
             "delta.dataSkippingStatsColumns": ",".join(self.schema.statistics),
@@ -185,8 +207,8 @@ class Table:
 
     @property
     def version(self) -> int:
-        """The Delta version of the snapshot."""
-        return self._delta.version()
+        """The Delta version of the snapshot; -1 for a table that nobody has written yet."""
+        return -1 if self._delta is None else self._delta.version()
 
     @property
     def superseded(self) -> bool:
@@ -199,10 +221,12 @@ class Table:
 
         Raises LakeError if the table has a history but no watermark: then nothing can be said, least of all 0.
         """
+        if self._delta is None:
+            return 0
         recorded = self._delta.transaction_version(self.schema.name)
         if recorded is not None:
             return recorded
-        if self._delta.version() == 0:
+        if self.version == 0:
             return 0
         raise LakeError(f"table {self.schema.name} has a history but no watermark: restore its _delta_log")
 
@@ -227,7 +251,7 @@ class Table:
         before = self.version
         if where is not None:
             with self._committing():
-                self._delta.delete(where, commit_properties=self._commit_properties(batch, note))
+                self.create().delete(where, commit_properties=self._commit_properties(batch, note))
         if self.version == before:
             self.append(self.schema.arrow.empty_table(), batch, note)
 
@@ -237,7 +261,7 @@ class Table:
         rows = rows.select(self.schema.arrow.names).cast(self.schema.arrow)  # refuses nulls where none may be
         with self._committing():
             write_deltalake(
-                self._delta,
+                self.create(),
                 rows,
                 mode=mode,
                 predicate=predicate,
@@ -305,7 +329,7 @@ class Table:
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
         with self._committing():
-            self._delta.create_write_transaction(
+            self.create().create_write_transaction(
                 [*removed, *added],
                 mode="append",
                 schema=self.schema.arrow,
@@ -313,7 +337,7 @@ class Table:
                 commit_properties=properties,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
-        self._delta.load_as_version(self.version + 1)
+        self.create().load_as_version(self.version + 1)
 
     def _partition_values(self, file: DataFile) -> dict[str, str | None]:
         return dict(zip(self.schema.partition_by, map(str, file.partition), strict=True))
@@ -326,6 +350,8 @@ class Table:
 
     def vacuum(self) -> int:
         """Deletes data files that have belonged to no snapshot for the retention time (7 days); gives how many."""
+        if self._delta is None:
+            return 0
         with self._committing():
             gone = self._delta.vacuum(
                 dry_run=False,
@@ -336,6 +362,8 @@ class Table:
 
     def clean_log(self) -> int:
         """Writes a checkpoint and deletes log entries that it made needless and that expired; gives how many."""
+        if self._delta is None:
+            return 0
         log = self.path / "_delta_log"
         with self._committing():
             if self.version and not (log / f"{self.version:020}.checkpoint.parquet").exists():
@@ -430,6 +458,8 @@ class Table:
 
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
+        if self._delta is None:
+            return pa.table({})
         if self._files is None or self._files[0] != self.version:
             self._files = self.version, pa.table(self._delta.get_add_actions(flatten=True))
         return self._files[1]

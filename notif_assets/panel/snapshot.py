@@ -1,14 +1,13 @@
 """What the panel reads: the newest snapshot of each table, and the counts of the day in memory.
 
 Belongs here: when a table is opened again, what is kept between requests. Doesn't: which rows a report holds
-(queries.py). Nothing is ever created or written: a table that does not exist is an empty one.
+(queries.py). Nothing is ever written.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
@@ -17,32 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets import queries
-from notif_assets.lake import SCHEMAS, Lake, Schema, Table
+from notif_assets.lake import Lake, Table
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
 LATE_AFTER = timedelta(minutes=3)
 """Counting normally lags by less than a minute; from here on a page says that its numbers are old."""
-
-
-class _NoTable(Table):
-    """A table that nobody has written yet."""
-
-    def __init__(self, root: Path, schema: Schema) -> None:
-        self.schema = schema
-        self.path = root / schema.name
-
-    @property
-    def version(self) -> int:
-        return -1
-
-    @property
-    def watermark(self) -> int:
-        return 0
-
-    def files(self) -> pa.Table:
-        return pa.table({})
 
 
 class ReadOnlyLake(Lake):
@@ -61,9 +41,7 @@ class ReadOnlyLake(Lake):
         with self._opening:
             known = self._tables.get(name)
             if known is None or known.superseded:
-                schema = SCHEMAS[name]
-                exists = any((self.root / name / "_delta_log").glob("*.json"))
-                self._tables[name] = known = Table(self.root, schema) if exists else _NoTable(self.root, schema)
+                self._tables[name] = known = super().table(name)
             return known
 
 

@@ -245,6 +245,7 @@ def _level(lake: Lake, settings: Settings) -> int:
 
 def _link(source: Table, target: Table, files: Collection[DataFile]) -> None:
     """Gives the files a second name in the target's folder: nothing is copied."""
+    target.create()
     for file in files:
         there = target.path / file.path
         there.parent.mkdir(parents=True, exist_ok=True)

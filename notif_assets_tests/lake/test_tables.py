@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +108,7 @@ def test_a_batch_that_the_table_has_is_not_committed_again(
 
 def test_a_table_without_batches_counts_its_commits(lake: Lake) -> None:
     table = lake.table("ingest_losses")
-    assert (table.version, table.watermark) == (0, 0)
+    assert (table.version, table.watermark) == (-1, 0)
     table.append(losses(1))
     table.replace(losses(2), None)
     assert lake.table("ingest_losses").watermark == 2
@@ -123,7 +124,35 @@ def test_a_null_where_none_may_be_is_refused_and_nothing_written(lake: Lake) -> 
     table = lake.table("ingest_losses")
     with pytest.raises(ValueError, match="null"):
         table.append(pa.table({name: pa.nulls(1) for name in LOSSES.arrow.names}))
-    assert lake.table("ingest_losses").version == 0
+    assert rows_of(lake, "ingest_losses") == []
+
+
+def test_who_only_reads_leaves_nothing_behind(lake: Lake) -> None:
+    for name in SCHEMAS:
+        table = lake.table(name)
+        assert (table.version, table.watermark, table.superseded) == (-1, 0, False)
+        assert lake.rows(table.scan()).schema.names == SCHEMAS[name].arrow.names
+        assert (table.data_files(), table.vacuum(), table.clean_log()) == ([], 0, 0)
+        table.require_whole_log()
+    assert not lake.root.exists()
+
+
+def test_a_handle_from_before_the_first_commit_loses_to_it(lake: Lake) -> None:
+    before, created = lake.table("ingest_losses"), lake.table("ingest_losses")
+    created.create()
+    assert before.superseded
+    lake.table("ingest_losses").append(losses(1), 1)
+    for stale in (before, created):
+        with pytest.raises(LostRace):
+            stale.append(losses(1), 1)
+    assert starts(lake) == [1]
+
+
+def test_a_table_whose_log_is_gone_is_not_a_new_one(lake: Lake) -> None:
+    table = lake.table("ingest_losses")
+    table.append(losses(1))
+    shutil.rmtree(table.path / "_delta_log")
+    assert_refused(lambda: lake.table("ingest_losses"), "data files but no _delta_log: restore")
 
 
 # --- races ----------------------------------------------------------------------------------------------------------
@@ -172,7 +201,7 @@ def test_many_may_create_a_table_at_once(tmp_path: Path) -> None:
 
         def create(_: int, root: Path = tmp_path / str(number), barrier: threading.Barrier = barrier) -> int:
             barrier.wait()
-            return Lake(root).table("notifications").version
+            return Lake(root).table("notifications").create().version()
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(create, range(4))) == [0] * 4
@@ -190,8 +219,8 @@ def test_who_always_loses_is_told_so() -> None:
 
 
 def test_a_history_without_a_watermark_is_never_taken_for_0(lake: Lake) -> None:
-    path = lake.table("ingest_losses").path
-    write_deltalake(str(path), losses(1), mode="append")
+    table = lake.table("ingest_losses")
+    write_deltalake(table.create(), losses(1), mode="append")
     uses: list[Callable[[Table], object]] = [
         lambda table: table.watermark,
         lambda table: table.append(losses(2)),
@@ -206,6 +235,7 @@ def test_a_history_without_a_watermark_is_never_taken_for_0(lake: Lake) -> None:
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_tables_are_made_for_every_reader(lake: Lake, name: str) -> None:
     table = lake.table(name)
+    table.create()
     (created,) = commits(table)
     assert (created["protocol"]["minReaderVersion"], created["protocol"]["minWriterVersion"]) == (1, 2)
     properties = created["metaData"]["configuration"]
@@ -235,7 +265,9 @@ def test_a_table_with_features_of_another_tool_is_refused(lake: Lake, configurat
 
 
 def test_a_feature_that_nobody_knows_is_refused(lake: Lake) -> None:
-    log = lake.table("ingest_losses").path / "_delta_log"
+    table = lake.table("ingest_losses")
+    table.create()
+    log = table.path / "_delta_log"
     protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["x"], "writerFeatures": ["x"]}
     (log / f"{1:020}.json").write_text(json.dumps({"protocol": protocol}))
     assert_refused(lambda: lake.table("ingest_losses"), "ingest_losses in .* can't be opened")
@@ -253,16 +285,16 @@ def test_a_lake_where_a_file_is_in_the_way(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")
     lake = Lake(tmp_path / "file" / below)
     assert not lake.exists()
-    assert_refused(lambda: lake.table("prices"), "can't be written: .*; see NOTIF_LAKE")
+    assert_refused(lambda: lake.table("prices").create(), "can't be written: .*; see NOTIF_LAKE")
     assert_refused(lambda: lake.claim(topic="t"), "can't be written: .*; see NOTIF_LAKE")
 
 
 def test_a_table_where_a_file_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "prices").write_text("")
-    assert_refused(lambda: Lake(tmp_path).table("prices"), "prices")
+    assert_refused(lambda: Lake(tmp_path).table("prices").create(), "prices")
     (tmp_path / "invoices").mkdir()
     (tmp_path / "invoices" / "_delta_log").write_text("")
-    assert_refused(lambda: Lake(tmp_path).table("invoices"), "invoices")
+    assert_refused(lambda: Lake(tmp_path).table("invoices").create(), "invoices")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -272,7 +304,7 @@ def test_a_lake_that_may_not_be_written(lake: Lake) -> None:
         folder.chmod(0o500)
     try:
         assert_refused(lambda: table.append(losses(1)), "could not be written")
-        assert_refused(lambda: lake.table("prices"), "can't be written")
+        assert_refused(lambda: lake.table("prices").create(), "can't be written")
         assert_refused(lambda: lake.claim(topic="t"), "can't be written")
     finally:
         for folder in (lake.root, table.path, table.path / "_delta_log"):
@@ -327,7 +359,8 @@ def test_claim_refuses_another_topic_or_time_zone(lake: Lake) -> None:
         lambda: lake.claim(topic="notifications", timezone="Asia/Kathmandu"),
         "made with timezone UTC, and now NOTIF_TIMEZONE says Asia/Kathmandu",
     )
-    assert [path.name for path in lake.root.iterdir()] == ["lake.json"]  # no drafts left behind
+    assert {path.name for path in lake.root.iterdir()} == {"lake.json", *SCHEMAS}  # no drafts left behind
+    assert {lake.table(name).version for name in SCHEMAS} == {0}
     assert (lake.root / "lake.json").stat().st_mode & 0o444 == 0o444
     (lake.root / "lake.json").write_text("{")
     assert_refused(lambda: lake.claim(topic="notifications"), "lake.json can't be read")
