@@ -172,16 +172,22 @@ class Conductor:
         until(finished, "the end of the run")
         return self.run(run_id).status
 
-    def kill_run(self, run_id: str) -> bool:
-        """Kills the process of a run that was launched; False if there is none (yet, or any more)."""
+    def process_of(self, run_id: str) -> int | None:
+        """The process of a run that was launched; None if there is none (yet, or any more)."""
         working = processes_of(self.deployment.home / "dagster")
         for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
             for part in entry.message.split():
                 if part.rstrip(").").isdigit() and int(part.rstrip(").")) in working:
-                    with suppress(ProcessLookupError):
-                        os.kill(int(part.rstrip(").")), signal.SIGKILL)
-                    return True
-        return False
+                    return int(part.rstrip(")."))
+        return None
+
+    def kill_run(self, run_id: str) -> bool:
+        """Kills the process of a run that was launched; False if there is none."""
+        process = self.process_of(run_id)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return process is not None
 
     # --- the UI -------------------------------------------------------------------------------------------------------
 

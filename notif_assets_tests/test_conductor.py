@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -110,7 +111,9 @@ def test_a_killed_run_is_followed_by_one_that_goes_on(conductor: Conductor) -> N
     failed = len(conductor.runs("micro_batch", dg.DagsterRunStatus.FAILURE))
     conductor.send(2000)
     run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
-    until(lambda: conductor.kill_run(run.run_id), "the death of its process")
+    process = until(lambda: conductor.process_of(run.run_id), "its process")
+    assert b"multiprocessing.forkserver" in Path(f"/proc/{process}/cmdline").read_bytes()  # and not a new Python
+    assert conductor.kill_run(run.run_id)
     conductor.until_run("micro_batch", dg.DagsterRunStatus.FAILURE, already=failed)
     conductor.until_counted()
     assert_exact(conductor.deployment, conductor.truth)
