@@ -25,9 +25,9 @@ demo: install
 kafka: install
 	$(BIN)/python -m notif_assets_tests.kafka.apache.broker $(if $(PORT),--port $(PORT))
 
-# One worker more than the cores of a small machine: the longest tests mostly wait for a daemon.
+# Twice as many workers as a small machine has cores: the longest tests mostly wait for a daemon.
 test: install
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check .

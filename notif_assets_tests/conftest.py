@@ -27,11 +27,18 @@ _LONGEST = (
     "test_conductor.py",
     "test_killed_anything.py",
     "test_living.py",
-    "test_killed_ingest.py",
     "test_demo.py",
-    "test_races.py",
     "test_pages.py",
-    "test_killed_close.py",
+    "test_full_disk.py",
+    "test_contract.py",
+    "test_late.py",
+    "test_races.py",
+    "test_bill.py",
+    "test_damage.py",
+    "test_books.py",
+    "test_history.py",
+    "test_clock.py",
+    "test_killed_ingest.py",
 )
 
 
