@@ -5,14 +5,17 @@ layouts.
 """
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Semaphore
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+import pyarrow as pa
 from anyio.streams.memory import MemoryObjectSendStream
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -32,6 +35,18 @@ _TYPE: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 _AT_ONCE = 24
+_READING = Semaphore(os.cpu_count() or 1)
+
+
+def in_turn(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, each of them read while no more exports read than there are processors: more at once would be no
+    sooner done, and hold the decoded pages of as many files."""
+    while True:
+        with _READING:
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 class _Gone(Exception):  # noqa: N818 - no error: nobody listens any more

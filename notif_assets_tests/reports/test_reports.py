@@ -21,6 +21,7 @@ from notif_assets.reports import (
     DETAILED_SCHEMA,
     INVOICE_AVERAGES_SCHEMA,
     PANEL_SCHEMA,
+    plain,
     write_billing,
     write_chatbot,
     write_detailed,
@@ -332,6 +333,26 @@ def test_csv_reads_back_and_no_cell_is_a_formula(rows: list[tuple[Any, ...]]) ->
     got = list(csv.reader(io.StringIO(data, newline=""), strict=True))
     assert got[0] == DETAILED_SCHEMA.names
     assert got[1:] == [[str(row[0]), *map(guarded, row[1:5]), iso(row[5])] for row in rows]
+
+
+to_microseconds = st.datetimes()
+to_milliseconds = st.datetimes().map(lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000))
+
+
+@given(
+    st.lists(to_milliseconds) | st.lists(to_microseconds) | st.lists(to_milliseconds | st.none()),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_moment_is_what_isoformat_says(column: list[datetime | None], milliseconds: bool, offset: bool) -> None:
+    def expected(moment: datetime) -> str:
+        digits = "microseconds" if moment.microsecond % 1000 else "milliseconds"
+        digits = digits if moment.microsecond or milliseconds else "seconds"
+        return moment.isoformat(timespec=digits) + ("+00:00" if offset else "")
+
+    stored = pa.array(column, pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    texts = plain.moments(stored, milliseconds=milliseconds, offset=offset).to_pylist()
+    assert texts == [moment and expected(moment) for moment in column]
 
 
 def test_csv_guards_column_names_but_never_numbers() -> None:
