@@ -90,12 +90,17 @@ def _build(settings: Settings, number: int) -> None:
             _take(lake, topic, in_large_batches)
             print(f"{topic.end} messages ingested", file=sys.stderr, flush=True)
         load_prices(lake, parse_price_list(_PRICES.read_bytes(), _PRICES.name))
+        _maintain(lake, settings)  # before the days close, each of which would read thousands of small files
         today = datetime.now(settings.zone).date()
         for day in reversed([day for day in days_with_messages(lake.table("notifications"), settings) if day < today]):
             print(f"closing {day}", file=sys.stderr, flush=True)
             close_day(lake, settings, topic, day, "bench")  # type: ignore[arg-type]
-        for line in maintain(lake, settings, datetime.now(UTC)):
-            print(line, file=sys.stderr)
+        _maintain(lake, settings)
+
+
+def _maintain(lake: Lake, settings: Settings) -> None:
+    for line in maintain(lake, settings, datetime.now(UTC)):
+        print(line, file=sys.stderr)
 
 
 def _ingest(settings: Settings) -> None:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing import bill
-from notif_assets.core.days import day_bounds, day_of, days_between, days_of_hours
+from notif_assets.core.days import day_of, days_between
 from notif_assets.ingest.ledger import Batch, read_batch
+from notif_assets.ingest.silver import days_with_messages
 from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
@@ -154,7 +155,8 @@ def bills(
         for name in ("daily_billing", "billing_adjustments")
     )
     lines = [written]
-    for day in _days_with_messages(lake, settings, [day for day in days if day not in closed], customer_id):
+    # Counting an empty day costs as much as counting any other.
+    for day in set(days_with_messages(lake.table("minute_aggregates"), settings)).intersection(days) - closed:
         day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
@@ -177,18 +179,6 @@ def bills(
     return pa.concat_tables(lines), adjustments
 
 
-def _days_with_messages(
-    lake: Lake, settings: Settings, days: Sequence[date], customer_id: int | None
-) -> Sequence[date]:
-    """Those of the days that have a message: counting an empty one costs as much as counting any other."""
-    if len(days) < 2:
-        return days
-    start, _ = day_bounds(min(days), settings.zone)
-    _, end = day_bounds(max(days), settings.zone)
-    hours = hourly_totals(lake, start, end, customer_id)
-    return sorted(set(days_of_hours(hours, settings.zone)).intersection(days))
-
-
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
     """The days whose bills somebody looks at on `day`: the newest closed ones, and the last calendar days, closed or
     not, `most` of each. A day that failed to close is among them."""
@@ -209,12 +199,9 @@ def rejected_by_reason(lake: Lake, since: date) -> dict[str, int]:
     return dict(zip(rows["reason"].to_pylist(), rows["messages"].to_pylist(), strict=True))
 
 
-def hourly_totals(
-    lake: Lake, start: datetime, end: datetime | None = None, customer_id: int | None = None
-) -> dict[datetime, int]:
-    """The notifications of all customers, or of one, per UTC hour with start <= minute < end; hours without are not in
-    it."""
-    minutes = lake.table("minute_aggregates").scan(minute=(start, end), customer_id=only(customer_id))
+def hourly_totals(lake: Lake, start: datetime) -> dict[datetime, int]:
+    """The notifications of all customers per UTC hour from `start` on; hours without are not in it."""
+    minutes = lake.table("minute_aggregates").scan(minute=(start, None))
     rows = lake.select("hour_counts", {"minutes": minutes}).to_pylist()
     return {datetime.combine(row["event_date"], time(row["event_hour"]), UTC): row["notifications"] for row in rows}
 

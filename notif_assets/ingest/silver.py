@@ -246,11 +246,11 @@ def _days_to_deduplicate(work: _Work, notifications: Table) -> list[date]:
     return [day for day in days if day <= work.batch.dedup_through and (not before or day > before)]
 
 
-def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
-    """Every billing day that may hold a message, by the hours that have files; in date order."""
+def days_with_messages(hourly: Table, settings: Settings) -> list[date]:
+    """Every billing day that may hold a message, by the hours for which a table has files; in date order."""
     hours = [
         datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
-        for day, hour in set(zip(*notifications.scan().partition_values.values(), strict=True))
+        for day, hour in set(zip(*hourly.scan().partition_values.values(), strict=True))
     ]
     return days_of_hours(hours, settings.zone)
 

@@ -166,4 +166,5 @@ def _letters(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.ui
 
 def _any_of(wanted: bytes, letters: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Which of the bytes are one of these ASCII letters; the UTF-8 of no other letter contains them."""
-    return np.logical_or.reduce([letters == letter for letter in wanted])
+    found: npt.NDArray[np.bool_] = np.logical_or.reduce([letters == letter for letter in wanted])
+    return found
