@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing import bill
-from notif_assets.core.days import day_of, days_between
+from notif_assets.core.days import day_bounds, day_of, days_between, hours_of
 from notif_assets.ingest.ledger import Batch, read_batch
-from notif_assets.ingest.silver import days_with_messages
 from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
@@ -30,7 +29,7 @@ class Unknown(Exception):  # noqa: N818 - an answer
 
 def customer_names(lake: Lake, customer_id: int | None = None) -> dict[int, str]:
     """The newest name of each known customer, or of one. Raises Unknown for one that never had a message."""
-    return _names(lake.rows(lake.table("customer_panel").scan()), customer_id)
+    return _names(lake.rows(lake.table("customer_panel").scan(customer_id=only(customer_id))), customer_id)
 
 
 def _names(panel_rows: pa.Table, customer_id: int | None) -> dict[int, str]:
@@ -155,8 +154,10 @@ def bills(
         for name in ("daily_billing", "billing_adjustments")
     )
     lines = [written]
-    # Counting an empty day costs as much as counting any other.
-    for day in set(days_with_messages(lake.table("minute_aggregates"), settings)).intersection(days) - closed:
+    hours = lake.table("minute_aggregates").partitions()
+    for day in days:
+        if day in closed or hours.isdisjoint(hours_of(*day_bounds(day, settings.zone))):
+            continue  # counting a day without messages would cost as much as counting any other
         day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:

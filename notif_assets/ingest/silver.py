@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any, Self
 
@@ -246,12 +246,9 @@ def _days_to_deduplicate(work: _Work, notifications: Table) -> list[date]:
     return [day for day in days if day <= work.batch.dedup_through and (not before or day > before)]
 
 
-def days_with_messages(hourly: Table, settings: Settings) -> list[date]:
-    """Every billing day that may hold a message, by the hours for which a table has files; in date order."""
-    hours = [
-        datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
-        for day, hour in set(zip(*hourly.scan().partition_values.values(), strict=True))
-    ]
+def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
+    """Every billing day that may hold a message, by the hours that have files; in date order."""
+    hours = [datetime.combine(day, time(hour), UTC) for day, hour in notifications.partitions()]
     return days_of_hours(hours, settings.zone)
 
 

@@ -70,7 +70,7 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     touched = notifications.scan(batch=(None if after is None else after + 1, None))
     hours = set(zip(*touched.partition_values.values(), strict=True))
     if after is None:
-        hours |= set(zip(*aggregates.scan().partition_values.values(), strict=True))
+        hours |= aggregates.partitions()
     for number in moves_between(lake, lake.table("ingest_batches"), through, notifications.watermark):
         events = [event.astimezone(UTC) for event in messages_removed_by(lake, number)["event_datetime"].to_pylist()]
         hours -= {(event.date(), event.hour) for event in events}

@@ -36,6 +36,7 @@ def duckdb_config(memory: str) -> dict[str, str | int | float | bool | list[str]
         "memory_limit": memory,
         "temp_directory": str(Path(tempfile.gettempdir()) / f"notif-assets-{os.getpid()}"),
         "preserve_insertion_order": False,
+        "enable_external_file_cache": False,  # the system has them in memory already, and gives it back
     }
 
 

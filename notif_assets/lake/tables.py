@@ -424,7 +424,7 @@ class Table:
         kept = files.filter(keep)
         return Scan(
             self.schema,
-            tuple(str(self.path / name) for name in kept["path"].to_pylist()),
+            tuple(f"{self.path}/{name}" for name in kept["path"].to_pylist()),
             {column: tuple(kept[f"partition.{column}"].to_pylist()) for column in self.schema.partition_by},
             bounds,
             sum(kept["num_records"].to_pylist()),
@@ -434,7 +434,7 @@ class Table:
         """The rows of these files, which need not be in the snapshot; bounds as in scan."""
         return Scan(
             self.schema,
-            tuple(str(self.path / file.path) for file in files),
+            tuple(f"{self.path}/{file.path}" for file in files),
             {c: tuple(file.partition[i] for file in files) for i, c in enumerate(self.schema.partition_by)},
             bounds,
             sum(file.rows for file in files),
@@ -455,6 +455,11 @@ class Table:
             )
             for row in files.to_pylist()
         ]
+
+    def partitions(self) -> set[tuple[Any, ...]]:
+        """The partitions that have files."""
+        files = self.files()
+        return set(self._partitions(files)) if files.num_rows else set()
 
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""

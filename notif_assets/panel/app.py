@@ -3,12 +3,14 @@
 Belongs here: putting the parts together, what an error looks like, health. Doesn't: any page or number.
 """
 
+import ctypes
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 
+import pyarrow as pa
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +27,9 @@ from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 
 _READY_WITHIN_SECONDS = 600.0
+
+# mallopt(3): how many heaps threads may have, and from how many bytes on a block is the system's again once it is free.
+_MALLOC = {"M_ARENA_MAX": (-8, 2), "M_TRIM_THRESHOLD": (-1, 2**20), "M_MMAP_THRESHOLD": (-3, 2**20)}
 _log = logging.getLogger("notif_assets.panel")
 
 
@@ -71,8 +76,21 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = lambda: dateti
     return app
 
 
+def _give_memory_back() -> None:
+    """Lets what an export needed for a moment go back to the system.
+
+    By default every thread's heap keeps the most it ever needed: 20 exports at once held 580 MiB more, not 200.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    with suppress(OSError, AttributeError):  # another C library has other ways
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in _MALLOC.values():
+            libc.mallopt(option, value)
+
+
 def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> None:
     """Serves until it is interrupted."""
+    _give_memory_back()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
     app = build_app(settings)

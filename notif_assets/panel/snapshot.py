@@ -5,6 +5,7 @@ Belongs here: when a table is opened again, what is kept between requests. Doesn
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -16,22 +17,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets import queries
-from notif_assets.lake import Lake, Table
+from notif_assets.lake import Lake, Scan, Table
+from notif_assets.lake.lake import Input
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
+_ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
 LATE_AFTER = timedelta(minutes=3)
 """Counting normally lags by less than a minute; from here on a page says that its numbers are old."""
 
 
 class ReadOnlyLake(Lake):
-    """A lake whose handles are kept, and opened again when their table has a newer version."""
+    """A lake whose handles are kept, and opened again when their table has a newer version; and so are short answers,
+    which stay right as long as they are asked of the same files: a data file never changes."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.lake, memory=settings.panel_memory)
         self._tables: dict[str, Table] = {}
-        self._opening = Lock()
+        self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
+        self._opening, self._answering = Lock(), Lock()
 
     def table(self, name: str) -> Table:
         """The newest snapshot of the table; nobody may commit through it. Raises LakeError if it can't be opened."""
@@ -43,6 +48,36 @@ class ReadOnlyLake(Lake):
             if known is None or known.superseded:
                 self._tables[name] = known = super().table(name)
             return known
+
+    def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
+        """As in any lake."""
+        scans = tuple((table, *_identity(scan)) for table, scan in inputs.items() if isinstance(scan, Scan))
+        if len(scans) < len(inputs):
+            return super().select(name, inputs, **parameters)
+        key = (name, scans, tuple(parameters.items()))
+        return self._kept(key, lambda: super(ReadOnlyLake, self).select(name, inputs, **parameters))
+
+    def rows(self, scan: Scan) -> pa.Table:
+        """As in any lake."""
+        return self._kept(_identity(scan), lambda: super(ReadOnlyLake, self).rows(scan))
+
+    def _kept(self, key: tuple[object, ...], ask: Callable[[], pa.Table]) -> pa.Table:
+        with self._answering:
+            known = self._answers.get(key)
+            if known is not None:
+                self._answers.move_to_end(key)
+                return known
+        answer = ask()
+        if answer.nbytes <= _SHORT:
+            with self._answering:
+                self._answers[key] = answer
+                while len(self._answers) > _ANSWERS:
+                    self._answers.popitem(last=False)
+        return answer
+
+
+def _identity(scan: Scan) -> tuple[object, ...]:
+    return scan.schema.name, scan.files, tuple(scan.bounds.items())
 
 
 @dataclass(frozen=True)
