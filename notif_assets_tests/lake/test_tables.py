@@ -141,10 +141,10 @@ def test_a_handle_from_before_the_first_commit_loses_to_it(lake: Lake) -> None:
     before, created = lake.table("ingest_losses"), lake.table("ingest_losses")
     created.create()
     assert before.superseded
-    lake.table("ingest_losses").append(losses(1), 1)
+    lake.table("ingest_losses").append(losses(1))
     for stale in (before, created):
         with pytest.raises(LostRace):
-            stale.append(losses(1), 1)
+            stale.append(losses(1))  # it would not have seen the first commit
     assert starts(lake) == [1]
 
 
