@@ -23,7 +23,7 @@ import pytest
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import ledger
 from notif_assets.kafka.client import Ranges, TopicOffsets, check_ranges, record_batch
-from notif_assets.lake import Lake, Table
+from notif_assets.lake import SCHEMAS, Lake, Table
 
 Row = dict[str, Any]
 Key = tuple[int, str]
@@ -614,6 +614,22 @@ def rows_of(lake: Lake, table: str) -> list[Row]:
     """Every row of a table."""
     rows: list[Row] = lake.rows(lake.table(table).scan()).to_pylist()
     return rows
+
+
+def losses(*starts: int, batch: int = 1) -> pa.Table:
+    """Rows of ingest_losses, one for each start offset: a small table for tests of tables."""
+    rows = [
+        {
+            "batch": batch,
+            "kafka_partition": 0,
+            "start_offset": start,
+            "end_offset": start + 1,
+            "accepted_by": "me",
+            "accepted_at": NOON,
+        }
+        for start in starts
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS["ingest_losses"].arrow)
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

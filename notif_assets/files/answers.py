@@ -112,9 +112,8 @@ def flow_tables(
     of the files' names (UTC); `customer` and `flow` of None mean all.
     """
     table = lake.table("chatbot_answers")
-    values = table.scan().partition_values
     first, last = ((moment.date(), moment.hour) for moment in (first_hour, last_hour))
-    hours = {hour for hour in zip(values["answer_date"], values["hour"], strict=True) if first <= hour <= last}
+    hours = {hour for hour in table.scan().partitions if first <= hour <= last}
     return flow_tables_of(lake, table.scan(partitions=hours), customer, flow)
 
 

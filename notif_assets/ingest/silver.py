@@ -248,7 +248,7 @@ def _days_to_deduplicate(work: _Work, notifications: Table) -> list[date]:
 
 def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
     """Every billing day that may hold a message, by the hours that have files; in date order."""
-    hours = [datetime.combine(day, time(hour), UTC) for day, hour in notifications.partitions()]
+    hours = [datetime.combine(day, time(hour), UTC) for day, hour in notifications.scan().partitions]
     return days_of_hours(hours, settings.zone)
 
 

@@ -52,9 +52,8 @@ def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
 def repeated_in_hours(lake: Lake, after: int) -> list[str]:
     """Messages that are twice in one hour, among the hours that batches after `after` touched."""
     notifications = lake.table("notifications")
-    hours = set(zip(*notifications.scan(batch=(after + 1, None)).partition_values.values(), strict=True))
     found = []
-    for hour in sorted(hours):
+    for hour in sorted(notifications.scan(batch=(after + 1, None)).partitions):
         found += repeated_messages(lake, notifications.scan(partitions={hour}))
     return found
 
@@ -68,9 +67,9 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
     through = aggregates.watermark
     touched = notifications.scan(batch=(None if after is None else after + 1, None))
-    hours = set(zip(*touched.partition_values.values(), strict=True))
+    hours = touched.partitions
     if after is None:
-        hours |= aggregates.partitions()
+        hours |= aggregates.scan().partitions
     for number in moves_between(lake, lake.table("ingest_batches"), through, notifications.watermark):
         events = [event.astimezone(UTC) for event in messages_removed_by(lake, number)["event_datetime"].to_pylist()]
         hours -= {(event.date(), event.hour) for event in events}

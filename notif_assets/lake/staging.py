@@ -42,9 +42,10 @@ def stage(
 ) -> tuple[DataFile, ...]:
     """Writes the rows of one partition, in the order given, as files of about `rows_per_file` that nobody sees yet."""
     staging = _Staging(table, partition, rows_per_file, prefix)
+    step = min(_GROUP_ROWS, staging.rows_per_file)
     for batch in batches:
-        for start in range(0, batch.num_rows, staging.rows_per_file):
-            staging.add(batch.slice(start, staging.rows_per_file))
+        for start in range(0, batch.num_rows, step):
+            staging.add(batch.slice(start, step))
     return staging.finish()
 
 
@@ -187,7 +188,7 @@ class _Staging:
                 write_page_checksum=True,  # by which `check` finds a page that is no longer what was written
             )
             self._open, self._rows, self._bounds = (path, writer), 0, {}
-        self._open[1].write_table(group, row_group_size=_GROUP_ROWS)
+        self._open[1].write_table(group, row_group_size=len(group))
         self._rows += len(group)
         for name in self._columns:
             _widen(self._bounds.setdefault(name, {"nulls": 0}), group[name])

@@ -35,6 +35,8 @@ from notif_assets.lake.schemas import Schema
 Value = int | str | date | datetime
 Bounds = tuple[Value | None, Value | None]
 
+_BIGINT = range(-(2**63), 2**63)
+
 RETENTION = timedelta(days=7)
 """How long what no snapshot refers to any more stays, for readers of older ones."""
 
@@ -79,6 +81,11 @@ class Scan:
     partition_values: Mapping[str, tuple[Value, ...]]
     bounds: Mapping[str, Bounds]
     rows_at_most: int
+
+    @property
+    def partitions(self) -> set[tuple[Any, ...]]:
+        """The partitions of the files."""
+        return set(zip(*self.partition_values.values(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -329,7 +336,8 @@ class Table:
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
         with self._committing():
-            self.create().create_write_transaction(
+            delta = self.create()
+            delta.create_write_transaction(
                 [*removed, *added],
                 mode="append",
                 schema=self.schema.arrow,
@@ -337,7 +345,7 @@ class Table:
                 commit_properties=properties,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
-        self.create().load_as_version(self.version + 1)
+        delta.load_as_version(self.version + 1)
 
     def _partition_values(self, file: DataFile) -> dict[str, str | None]:
         return dict(zip(self.schema.partition_by, map(str, file.partition), strict=True))
@@ -456,11 +464,6 @@ class Table:
             for row in files.to_pylist()
         ]
 
-    def partitions(self) -> set[tuple[Any, ...]]:
-        """The partitions that have files."""
-        files = self.files()
-        return set(self._partitions(files)) if files.num_rows else set()
-
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
         if self._delta is None:
@@ -471,8 +474,16 @@ class Table:
 
 
 def only(value: int | None) -> Bounds:
-    """The bounds of a scan that hold one value; None: every value."""
-    return (None, None) if value is None else (value, value + 1)
+    """The bounds of a scan that hold one value of a bigint; None: every value. A value that no bigint has is in no row.
+
+    >>> only(7), only(None), only(2**70), only(2**63 - 1) == (2**63 - 1, None)
+    ((7, 8), (None, None), (0, 0), True)
+    """
+    if value is None:
+        return None, None
+    if value not in _BIGINT:
+        return 0, 0
+    return value, value + 1 if value + 1 in _BIGINT else None
 
 
 def literal(value: Value) -> str:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
@@ -55,11 +56,11 @@ class ReadOnlyLake(Lake):
         if len(scans) < len(inputs):
             return super().select(name, inputs, **parameters)
         key = (name, scans, tuple(parameters.items()))
-        return self._kept(key, lambda: super(ReadOnlyLake, self).select(name, inputs, **parameters))
+        return self._kept(key, partial(super().select, name, inputs, **parameters))
 
     def rows(self, scan: Scan) -> pa.Table:
         """As in any lake."""
-        return self._kept(_identity(scan), lambda: super(ReadOnlyLake, self).rows(scan))
+        return self._kept(_identity(scan), partial(super().rows, scan))
 
     def _kept(self, key: tuple[object, ...], ask: Callable[[], pa.Table]) -> pa.Table:
         with self._answering:

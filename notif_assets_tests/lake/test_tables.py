@@ -15,24 +15,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_committed
-from notif_assets_tests.streams import NOON, rows_of
+from notif_assets_tests.streams import losses, rows_of
 
 LOSSES = SCHEMAS["ingest_losses"]
-
-
-def losses(*starts: int, batch: int = 1) -> pa.Table:
-    rows = [
-        {
-            "batch": batch,
-            "kafka_partition": 0,
-            "start_offset": start,
-            "end_offset": start + 1,
-            "accepted_by": "me",
-            "accepted_at": NOON,
-        }
-        for start in starts
-    ]
-    return pa.Table.from_pylist(rows, schema=LOSSES.arrow)
 
 
 def starts(lake: Lake) -> list[int]:

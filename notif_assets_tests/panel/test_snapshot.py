@@ -10,7 +10,7 @@ import pytest
 from notif_assets.lake import Lake, only
 from notif_assets.panel.snapshot import ReadOnlyLake
 from notif_assets.settings import Settings
-from notif_assets_tests.lake.test_tables import losses
+from notif_assets_tests.streams import losses
 
 
 @pytest.fixture
