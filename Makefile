@@ -6,12 +6,16 @@ export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
 .PHONY: install demo kafka test check bench bench-freshness bench-panel bench-late soak fuzz ui lock clean
 
+# uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make install PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	awk '/^[^ ]/ {ours = /^uv==/} ours' requirements.lock > .venv/uv.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --require-hashes -r requirements.lock || \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -76,15 +76,15 @@ class Tally:
 def messages(seed: int, customers: int, start: datetime, rate: float, tally: Tally | None = None) -> Iterator[Message]:
     """Messages without end, `rate` a second from `start` (with an offset) on; counted into `tally` as they are taken.
 
-    The same arguments give the same messages. Customers follow a Zipf distribution; the first is the document's
-    Acme. Of all messages about 1 % are sent again within the next thousands, the same bytes; 2 in 1,000 are
-    late by seconds to 40 days; 1 in 1,000 is broken in one of BROKEN_KINDS.
+    The same arguments give the same messages; another seed gives other messages of the same customers. These follow
+    a Zipf distribution; the first is the document's Acme. Of all messages about 1 % are sent again within the next
+    thousands, the same bytes; 2 in 1,000 are late by seconds to 40 days; 1 in 1,000 is broken in one of BROKEN_KINDS.
     """
     if start.tzinfo is None or rate <= 0 or customers < 1:
         raise ValueError("want a start with an offset, a positive rate and at least one customer")
     tally = tally if tally is not None else Tally()
     random = Random(seed)  # noqa: S311 (repeatable on purpose)
-    ids, heads = _customers(customers, random)
+    ids, heads = _customers(customers)
     # What can be put together beforehand is: each message then costs three draws and one formatting.
     weights = list(itertools.accumulate(1 / rank**_ZIPF for rank in range(1, customers + 1)))
     tails = [
@@ -151,8 +151,9 @@ class _Clock:
         return f"{text}{rest:03d}{offset}", day
 
 
-def _customers(number: int, random: Random) -> tuple[list[int], list[str]]:
+def _customers(number: int) -> tuple[list[int], list[str]]:
     """Ids and, for each, how its messages begin: one id, one name."""
+    random = Random(number)  # noqa: S311 (repeatable on purpose)
     ids = [ACME, *random.sample(range(1_000_000, 7_000_000), number - 1)]
     names = ["Acme", *(f"{_COMPANIES[id % len(_COMPANIES)]} {id % 1000}" for id in ids[1:])]
     return ids, [
