@@ -1,8 +1,8 @@
-"""Commands in processes of their own that begin with the imports done.
+"""Commands that cost what they do, though hundreds are run, each with imports and a storage of Dagster's to begin with.
 
-Belongs here: forking a process from one that has imported what the commands import, so that hundreds of commands cost
-what they do and not what Python costs to start. Such a process can be killed, signalled and raced like any other.
-Doesn't: which command, in which deployment (deployment.py).
+Belongs here: forking a process from one that has imported what the commands import (it can be killed, signalled and
+raced like any other); what libraries would prepare anew for each command. Doesn't: which command, in which deployment
+(deployment.py).
 """
 
 import atexit
@@ -14,10 +14,39 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import sqlalchemy
+from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["notif_assets.cli", "notif_assets.runs"])
+_FORKS.set_forkserver_preload(["notif_assets.cli", "notif_assets.runs", "notif_assets_tests.cli.warm"])
+
+
+def _prepare_storages_once(*storages: ModuleType) -> None:
+    """Keeps a database's engine, and with it the statements compiled for it, and the scripts of Alembic's migrations.
+
+    Dagster makes an engine for each statement and reads the scripts for each run: a third of a short command's work.
+    """
+    engines: dict[str, sqlalchemy.Engine] = {}
+
+    def create_engine(address: str, **options: Any) -> sqlalchemy.Engine:
+        if address not in engines:
+            engines[address] = sqlalchemy.create_engine(address, **options)
+        return engines[address]
+
+    for storage in storages:
+        storage.create_engine = create_engine  # type: ignore[attr-defined]
+    ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
+
+
+_prepare_storages_once(sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage)
 
 
 class Command:

@@ -146,6 +146,21 @@ def test_offsets_that_kafka_deleted_are_an_error(fresh_topic: FreshTopic) -> Non
         assert sum(batch.num_rows for batch in kept) == bounds.end - bounds.start
 
 
+def test_offsets_that_kafka_deletes_after_the_look_are_an_error(
+    fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = fresh_topic(1)
+    large = {"partition": 0, "value": os.urandom(900_000)}
+    send(settings, large)
+    with open_client(settings) as client:
+        looks, look = [client.offsets()], client.offsets
+        for _ in range(10):
+            send(settings, large)
+        monkeypatch.setattr(client, "offsets", lambda: looks.pop() if looks else look())
+        with pytest.raises(OffsetsDeleted, match="deleted offsets 0 to"):
+            list(client.read({0: (0, 1)}))
+
+
 @pytest.mark.parametrize("ranges", [{0: (0, 6)}, {0: (0, 5), 7: (0, 1)}])
 def test_a_range_beyond_the_end_is_an_error(fresh_topic: FreshTopic, ranges: Ranges) -> None:
     settings = fresh_topic(1)
