@@ -35,6 +35,26 @@ _ROOT = Path(__file__).resolve().parents[1]
 # Seconds: a run that has started tells its process as the first thing it does.
 _TELLS_WITHIN = 60.0
 
+IMPORTS_OF_A_RUN = [
+    "dagster._cli",
+    "dagster._grpc.impl",
+    "notif_assets.definitions",
+    # What is imported only while a run goes on: Dagster's storage, what a job is put together with, a client of Kafka's
+    # where it is installed, and pandas, which pyarrow looks for at its first array.
+    "dagster._core.execution.execute_in_process",
+    "dagster._core.instance.factory",
+    "dagster._core.instance.runs.run_domain",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.migration.utils",
+    "dagster._core.storage.root",
+    "dagster._core.storage.sqlite_storage",
+    "notif_assets.kafka.confluent_client",
+    "pandas",
+    "pyarrow.dataset",
+    "upath",
+]
+"""The modules that a process which runs are forked from imports before."""
+
 PROCESS = "notif_assets/process"
 """The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
 
@@ -56,7 +76,7 @@ def fork_runs() -> None:
     server = sys.modules.get("dagster._grpc.server")
     if server is not None and sys.platform == "linux":
         forks = multiprocessing.get_context("forkserver")
-        forks.set_forkserver_preload(["dagster._cli", "dagster._grpc.impl", "notif_assets.definitions"])
+        forks.set_forkserver_preload(IMPORTS_OF_A_RUN)
         # What the server makes its processes with; it has no setting for it.
         server.DagsterApiServer._mp_ctx = property(lambda _: forks, lambda *_: None)
 

@@ -4,10 +4,10 @@ Belongs here: which rows a report holds for a customer, a channel, a period. Doe
 files (cli.py), pages (panel/).
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,35 +82,50 @@ def detailed(
     channel: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    at_once: Callable[[], int] = lambda: _SLICE,
 ) -> tuple[Iterator[pa.RecordBatch], dict[int, str]]:
-    """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names."""
+    """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names.
+
+    Of one customer about `at_once()` messages are held, asked anew before each reading; a minute's are read together.
+    """
     names = customer_names(lake, customer_id)
     messages = lake.table("notifications")
     if customer_id is None:
         scan = messages.scan(event_datetime=(start, end))
         return lake.stream("detailed", {"notifications": scan}, channel=channel), names
-    return _in_slices(lake, messages, customer_id, channel, start, end), names
+    return _in_slices(lake, messages, customer_id, channel, (start, end), at_once), names
 
 
 def _in_slices(
-    lake: Lake, messages: Table, customer_id: int, channel: str | None, start: datetime | None, end: datetime | None
+    lake: Lake,
+    messages: Table,
+    customer_id: int,
+    channel: str | None,
+    bounds: tuple[datetime | None, datetime | None],
+    at_once: Callable[[], int],
 ) -> Iterator[pa.RecordBatch]:
     """One customer's messages, sorted a few thousand at a time: the first come at once, and memory stays flat. While
     somebody takes their time to read a slice, the engine holds nothing of it.
 
     The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
     """
-    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=(start, end))
+    low, end = bounds
+    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
     per_minute = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
-    edges, held = [start], 0
+    counts: Counter[datetime] = Counter()
     for minute, count in zip(per_minute["minute"].to_pylist(), per_minute["notifications"].to_pylist(), strict=True):
-        if held and held + count > _SLICE and minute != edges[-1]:
-            edges.append(minute)
-            held = 0
-        held += count
-    for low, high in pairwise([*edges, end]):
+        counts[minute] += count
+    left = deque(counts.items())
+    while True:
+        most, held = at_once(), 0
+        while left and (not held or held + left[0][1] <= most):
+            held += left.popleft()[1]
+        high = left[0][0] if left else end
         scan = messages.scan(customer_id=only(customer_id), event_datetime=(low, high))
         yield from lake.select("detailed", {"notifications": scan}, channel=channel).to_batches(_SLICE)
+        if not left:
+            return
+        low = high
 
 
 def page(

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from notif_assets import queries
 from notif_assets.core.days import days_between
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
-from notif_assets.panel.export import Download, in_turn, name_of
+from notif_assets.panel.export import SHARES, Download, name_of
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
 from notif_assets.reports import Format, write_detailed
 
@@ -241,10 +241,10 @@ def download(
 ) -> Download:
     """The detailed report as a file."""
     try:
-        batches, names = queries.detailed(panel.lake, customer.customer_id, channel, start, end)
+        batches, names = queries.detailed(panel.lake, customer.customer_id, channel, start, end, SHARES.rows)
     except queries.Unknown:
         batches, names = iter(()), {}
-    write = partial(write_detailed, in_turn(batches), format=format, names=names)
+    write = partial(write_detailed, SHARES.count(batches), format=format, names=names)
     return Download(name_of(customer, start, end), format, write)
 
 

@@ -5,11 +5,10 @@ layouts.
 """
 
 import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from threading import Semaphore
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import anyio
@@ -35,18 +34,34 @@ _TYPE: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 _AT_ONCE = 24
-_READING = Semaphore(os.cpu_count() or 1)
+_ROWS = 10_000  # that an export holds at most
+_ROWS_OF_ALL = 40_000
 
 
-def in_turn(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches, each of them read while no more exports read than there are processors: more at once would be no
-    sooner done, and hold the decoded pages of as many files."""
-    while True:
-        with _READING:
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
+class Shares:
+    """Bounds what all exports hold together, however many there are and however slowly they are read."""
+
+    def __init__(self) -> None:
+        self._counting = Lock()
+        self._exports = 0
+
+    def rows(self) -> int:
+        """How many rows an export may read at once now."""
+        return min(_ROWS, _ROWS_OF_ALL // max(1, self._exports))
+
+    def count(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches of an export, which is counted until it has, or wants, no more of them."""
+        with self._counting:
+            self._exports += 1
+        try:
+            yield from batches
+        finally:
+            with self._counting:
+                self._exports -= 1
+
+
+SHARES = Shares()
+"""Of this process."""
 
 
 class _Gone(Exception):  # noqa: N818 - no error: nobody listens any more

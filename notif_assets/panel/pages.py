@@ -188,11 +188,12 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
     yesterday = day_start(overview.day - _DAY, zone)
     hour = minute.replace(minute=0)
     since = min(yesterday, hour - (_HOURS - 1) * _HOUR)
+    asked_beside = panel.beside.submit(_bills, panel, customer, overview.day)
     # What was counted of past hours rarely changes: asked by itself, it is known when the page asks again.
     counted = [queries.minutes(panel.lake, customer.customer_id, *bounds) for bounds in ((since, hour), (hour, now))]
     series = _Series(pa.concat_tables(counted), since)
     until = min(overview.updated_at or now, now)
-    bills, unpriced = _bills(panel, customer, overview.day)
+    bills, unpriced = asked_beside.result()
     month = [bill for bill in bills if (bill.day.year, bill.day.month) == (overview.day.year, overview.day.month)]
     language = language_of(request)
     return {

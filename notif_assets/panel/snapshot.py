@@ -4,9 +4,11 @@ Belongs here: when a table is opened again, what is kept between requests. Doesn
 (queries.py). Nothing is ever written.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -31,13 +33,23 @@ LATE_AFTER = timedelta(minutes=3)
 
 class ReadOnlyLake(Lake):
     """A lake whose handles are kept, and opened again when their table has a newer version; and so are short answers,
-    which stay right as long as they are asked of the same files: a data file never changes."""
+    which stay right as long as they are asked of the same files: a data file never changes.
+
+    Questions are worked on by as many threads as there are processors: by more, none would be answered sooner, and the
+    engine's allocator keeps memory for each thread that ever asked.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.lake, memory=settings.panel_memory)
         self._tables: dict[str, Table] = {}
         self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
         self._opening, self._answering = Lock(), Lock()
+        self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake")
+
+    def close(self) -> None:
+        """As of any lake."""
+        self._workers.shutdown()
+        super().close()
 
     def table(self, name: str) -> Table:
         """The newest snapshot of the table; nobody may commit through it. Raises LakeError if it can't be opened."""
@@ -54,7 +66,7 @@ class ReadOnlyLake(Lake):
         """As in any lake."""
         scans = tuple((table, *_identity(scan)) for table, scan in inputs.items() if isinstance(scan, Scan))
         if len(scans) < len(inputs):
-            return super().select(name, inputs, **parameters)
+            return self._workers.submit(super().select, name, inputs, **parameters).result()
         key = (name, scans, tuple(parameters.items()))
         return self._kept(key, partial(super().select, name, inputs, **parameters))
 
@@ -68,7 +80,7 @@ class ReadOnlyLake(Lake):
             if known is not None:
                 self._answers.move_to_end(key)
                 return known
-        answer = ask()
+        answer = self._workers.submit(ask).result()
         if answer.nbytes <= _SHORT:
             with self._answering:
                 self._answers[key] = answer
@@ -197,6 +209,8 @@ class Panel:
         self._refreshing = Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_new, name="overview", daemon=True)
+        self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
+        """For what a page asks while it asks something else: most questions keep only one processor busy."""
 
     def start(self) -> None:
         """Starts refreshing."""
@@ -207,6 +221,7 @@ class Panel:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.beside.shutdown()
         self.lake.close()
 
     @property

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-_ROWS_AT_ONCE = 4_096
+_ROWS_AT_ONCE = 2_048
 _ROW_GROUP_BYTES = 8 * 2**20
 
 # Columns of the user's document that write their moments their own way; all others as `moments` does by default.
@@ -77,12 +77,18 @@ def write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryI
     """
     out.write((",".join(_csv_texts(pa.array(schema.names, pa.large_string())).to_pylist()) + "\n").encode())
     for batch in small_batches(batches):
-        cells = [
-            _csv_texts(_plain(field.name, column)) if _is_text(field.type) else _plain(field.name, column)
-            for field, column in zip(schema, batch.columns, strict=True)
-        ]
-        lines = pc.binary_join_element_wise(*cells, _large(","), null_handling="replace")
-        out.write(_joined(lines, "\n").buffers()[2])  # the lines one behind another, as they are in memory
+        out.write(_csv_lines(batch))
+
+
+def _csv_lines(batch: pa.RecordBatch) -> bytes:
+    """The lines of a batch. All it takes to make them is gone when somebody who reads slowly makes a writer wait."""
+    cells = [
+        _csv_texts(_plain(field.name, column)) if _is_text(field.type) else _plain(field.name, column)
+        for field, column in zip(batch.schema, batch.columns, strict=True)
+    ]
+    lines = pc.binary_join_element_wise(*cells, _large(","), null_handling="replace")
+    one_behind_another: bytes = _joined(lines, "\n").buffers()[2].to_pybytes()
+    return one_behind_another
 
 
 def write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
