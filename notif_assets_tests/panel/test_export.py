@@ -1,0 +1,75 @@
+"""An export: what it holds while it is read, and its end.
+
+Belongs here: how a download is made. Doesn't: its rows (test_numbers.py), who may have it (test_access.py).
+"""
+
+from collections.abc import MutableMapping
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import anyio
+import pyarrow as pa
+import pytest
+
+from notif_assets import queries
+from notif_assets.panel.export import Download, Shares, threads
+from notif_assets_tests.cli.messages import ACME
+from notif_assets_tests.panel.conftest import Served
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 7, 10**9])
+def test_a_report_is_the_same_however_little_is_read_at_once(served: Served, at_once: int) -> None:
+    with served.deployment.lake as lake:
+        expected = served.deployment.rows("notifications")
+        slices, _ = queries.detailed(lake, ACME, at_once=lambda: at_once)
+        rows = pa.Table.from_batches(slices).to_pylist()
+    assert [row["message_id"] for row in rows] == [
+        row["message_id"]
+        for row in sorted(expected, key=lambda row: (row["event_datetime"], row["message_id"]))
+        if row["customer_id"] == ACME
+    ]
+
+
+def test_many_exports_hold_no_more_than_a_few() -> None:
+    shares, batch = Shares(), pa.RecordBatch.from_pydict({"n": [1]})
+    alone = shares.rows()
+    exports = [shares.count([batch, batch]) for _ in range(20)]
+    for export in exports:
+        next(export)
+    assert 20 * shares.rows() <= 4 * alone
+    assert [len(list(export)) for export in exports[:10]] == [1] * 10  # read to their ends
+    for export in exports[10:]:
+        export.close()  # type: ignore[attr-defined]  # left by whoever read them
+    assert shares.rows() == alone
+
+
+def test_a_client_that_goes_away_ends_the_writing() -> None:
+    sent: list[MutableMapping[str, Any]] = []
+    ended = []
+
+    def write(out: BinaryIO) -> None:
+        try:
+            while True:
+                out.write(b"a line\n")
+        finally:
+            ended.append(len(sent))
+
+    async def visit() -> None:
+        gone = anyio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == 5:
+                gone.set()
+
+        app = SimpleNamespace(state=SimpleNamespace(export_threads=threads()))
+        with anyio.fail_after(30):
+            await Download("name", "csv", write)({"type": "http", "method": "GET", "app": app}, receive, send)
+
+    anyio.run(visit)
+    assert ended
+    assert ended[0] < 10
