@@ -24,6 +24,8 @@ from notif_assets.kafka.client import (
     Ranges,
     TopicMissing,
     open_client,
+    record_batch,
+    rows_within_bytes,
 )
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import IN_ORDER
@@ -131,6 +133,12 @@ def test_batches_stay_near_their_size(fresh_topic: FreshTopic) -> None:
         batches = list(client.read({0: (bounds.start, bounds.end)}))
     assert sum(batch.num_rows for batch in batches) == bounds.end - bounds.start
     assert max(batch.nbytes for batch in batches) < 2 * MAX_BYTES
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0, MAX_ROWS), (2**20, MAX_BYTES // 2**20), (2 * MAX_BYTES, 1)])
+def test_as_many_rows_are_asked_for_next_as_the_last_ones_let_expect(size: int, expected: int) -> None:
+    batch = record_batch([0] * 3, [0, 1, 2], [0] * 3, [None] * 3, [bytes(size)] * 3)
+    assert expected - 1 <= rows_within_bytes(batch) <= expected
 
 
 def test_offsets_that_kafka_deleted_are_an_error(fresh_topic: FreshTopic) -> None:
