@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from importlib.abc import MetaPathFinder
 from importlib.resources import files
 
 import pyarrow as pa
@@ -81,14 +82,20 @@ def _spare_memory() -> None:
     """Lets what an export needed for a moment go back to the system, and does without pandas.
 
     By default every thread's heap keeps the most it ever needed: 20 exports at once held 580 MiB more, not 200. And
-    pyarrow imports pandas, 40 MiB that nothing here asks for, at its first array if it is installed.
+    pyarrow and DuckDB import pandas, 40 MiB that nothing here asks for, at their first rows if it is installed.
     """
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _NoPandas())
     pa.set_memory_pool(pa.system_memory_pool())
     with suppress(OSError, AttributeError):  # another C library has other ways
         libc = ctypes.CDLL("libc.so.6")
         for option, value in _MALLOC.values():
             libc.mallopt(option, value)
+
+
+class _NoPandas(MetaPathFinder):
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("the panel does without pandas", name=fullname)
 
 
 def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> None:

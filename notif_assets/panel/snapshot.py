@@ -82,11 +82,20 @@ class ReadOnlyLake(Lake):
                 return known
         answer = self._workers.submit(ask).result()
         if answer.nbytes <= _SHORT:
+            answer = _copied(answer)
             with self._answering:
                 self._answers[key] = answer
                 while len(self._answers) > _ANSWERS:
                     self._answers.popitem(last=False)
         return answer
+
+
+def _copied(answer: pa.Table) -> pa.Table:
+    """The answer in memory of its size; the engine's is for thousands of rows, however few there are."""
+    memory = pa.BufferOutputStream()
+    with pa.ipc.new_stream(memory, answer.schema) as stream:
+        stream.write_table(answer)
+    return pa.ipc.open_stream(memory.getvalue()).read_all()
 
 
 def _identity(scan: Scan) -> tuple[object, ...]:
