@@ -4,11 +4,12 @@ Belongs here: which rows a report holds for a customer, a channel, a period. Doe
 files (cli.py), pages (panel/).
 """
 
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -109,23 +110,29 @@ def _in_slices(
 
     The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
     """
-    low, end = bounds
+    start, end = bounds
     aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
     per_minute = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
-    counts: Counter[datetime] = Counter()
-    for minute, count in zip(per_minute["minute"].to_pylist(), per_minute["notifications"].to_pylist(), strict=True):
-        counts[minute] += count
-    left = deque(counts.items())
+    minutes, totals = _totals(per_minute)
+    low, at, read = start, 0, 0
     while True:
-        most, held = at_once(), 0
-        while left and (not held or held + left[0][1] <= most):
-            held += left.popleft()[1]
-        high = left[0][0] if left else end
+        # As arrays they are small; as many Python objects would take more than the messages that an export holds.
+        most = at_once()
+        at = max(at + 1, int(np.searchsorted(totals, read + most, "right")))
+        high = minutes[at].as_py() if at < len(minutes) else end
         scan = messages.scan(customer_id=only(customer_id), event_datetime=(low, high))
-        yield from lake.select("detailed", {"notifications": scan}, channel=channel).to_batches(_SLICE)
-        if not left:
+        yield from lake.select("detailed", {"notifications": scan}, channel=channel).to_batches(most)
+        if at >= len(minutes):
             return
-        low = high
+        low, read = high, int(totals[at - 1])
+
+
+def _totals(per_minute: pa.Table) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """The minutes, each once, and the notifications up to the end of each."""
+    minutes, counts = per_minute["minute"].combine_chunks(), per_minute["notifications"].to_numpy()
+    instants = minutes.cast(pa.int64()).to_numpy()
+    firsts = np.flatnonzero(np.r_[True, instants[1:] != instants[:-1]][: len(instants)])
+    return minutes.take(pa.array(firsts)), np.cumsum(np.add.reduceat(counts, firsts) if len(firsts) else counts)
 
 
 def page(

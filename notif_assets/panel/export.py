@@ -35,7 +35,7 @@ _TYPE: dict[Format, str] = {
 }
 _AT_ONCE = 24
 _ROWS = 10_000  # that an export holds at most
-_ROWS_OF_ALL = 40_000
+_ROWS_OF_ALL = 20_000
 
 
 class Shares:
