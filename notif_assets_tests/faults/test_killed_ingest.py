@@ -16,6 +16,7 @@ from notif_assets_tests.faults.kills import FLOW, LEVEL, SMALL, a_seed, killed, 
 from notif_assets_tests.faults.truth import Truth, assert_exact, assert_nothing_wrong_so_far
 
 _COMMITS = 20  # about as many as the traffic between two kills causes
+_CATCH_UP_EVERY = 20  # or what is left to the end would take longer than a command may
 
 
 @pytest.mark.timeout(0)  # every process has its own deadline; a soak takes as long as it takes
@@ -31,6 +32,8 @@ def test_killed_at_random_moments_and_run_again_every_table_is_exact(
     landed: Counter[str] = Counter()
     kills = finished = 0
     while kills < rounds:
+        if kills and kills % _CATCH_UP_EVERY == 0:
+            ok(deployment.run("ingest", "--until-caught-up"))
         truth.send(deployment, seed + kills + finished + 1, 250, start)
         where = _killed_at_work(deployment, chance.randint(1, _COMMITS), chance.uniform(0, 0.2))
         if where is None:
