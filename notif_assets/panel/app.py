@@ -31,7 +31,7 @@ from notif_assets.settings import Settings
 _READY_WITHIN_SECONDS = 600.0
 
 # mallopt(3): how many heaps threads may have, and from how many bytes on a block is the system's again once it is free.
-_MALLOC = {"M_ARENA_MAX": (-8, 2), "M_TRIM_THRESHOLD": (-1, 2**18), "M_MMAP_THRESHOLD": (-3, 2**17)}
+_MALLOC = {"M_ARENA_MAX": (-8, 2), "M_TRIM_THRESHOLD": (-1, 2**20), "M_MMAP_THRESHOLD": (-3, 2**20)}
 _log = logging.getLogger("notif_assets.panel")
 
 
