@@ -1,6 +1,7 @@
 # Everything runs from the repository's root, in .venv; each target installs what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
@@ -13,10 +14,10 @@ install: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make install PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	awk '/^[^ ]/ {ours = /^uv==/} ours' requirements.lock > .venv/uv.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
+	$(PIP) --require-hashes -r .venv/uv.txt
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --require-hashes -r requirements.lock || \
-		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+		$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-build-isolation -e .
 	touch $@
 
 # The whole system with live traffic; FOR=90 ends by itself and reconciles. RATE, PORT, PANEL_PORT, KAFKA_PORT as well.

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -110,13 +109,14 @@ def _in_slices(
 
     The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
     """
-    start, end = bounds
+    low, end = bounds
     aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
-    per_minute = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
-    minutes, totals = _totals(per_minute)
-    low, at, read = start, 0, 0
+    counts = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
+    # As arrays they are small; as many Python objects would take more than the messages that an export holds.
+    per_minute = counts.group_by("minute").aggregate([("notifications", "sum")]).sort_by("minute")
+    minutes, totals = per_minute["minute"], np.cumsum(per_minute["notifications_sum"].to_numpy())
+    at = read = 0
     while True:
-        # As arrays they are small; as many Python objects would take more than the messages that an export holds.
         most = at_once()
         at = max(at + 1, int(np.searchsorted(totals, read + most, "right")))
         high = minutes[at].as_py() if at < len(minutes) else end
@@ -125,14 +125,6 @@ def _in_slices(
         if at >= len(minutes):
             return
         low, read = high, int(totals[at - 1])
-
-
-def _totals(per_minute: pa.Table) -> tuple[pa.Array, npt.NDArray[np.int64]]:
-    """The minutes, each once, and the notifications up to the end of each."""
-    minutes, counts = per_minute["minute"].combine_chunks(), per_minute["notifications"].to_numpy()
-    instants = minutes.cast(pa.int64()).to_numpy()
-    firsts = np.flatnonzero(np.r_[True, instants[1:] != instants[:-1]][: len(instants)])
-    return minutes.take(pa.array(firsts)), np.cumsum(np.add.reduceat(counts, firsts) if len(firsts) else counts)
 
 
 def page(

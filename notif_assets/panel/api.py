@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from notif_assets import queries
 from notif_assets.core.days import days_between
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
-from notif_assets.panel.export import SHARES, Download, name_of
+from notif_assets.panel.export import Download, name_of, rows_at_once
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
 from notif_assets.reports import Format, write_detailed
 
@@ -233,18 +233,25 @@ def export(
 ) -> Response:
     """The whole detailed report of a period as a file, streamed."""
     take_export(request)
-    return download(panel, customer, _within(start), _within(end), channel, format)
+    return download(request, panel, customer, _within(start), _within(end), channel, format)
 
 
 def download(
-    panel: Panel, customer: Customer, start: datetime | None, end: datetime | None, channel: str | None, format: Format
+    request: Request,
+    panel: Panel,
+    customer: Customer,
+    start: datetime | None,
+    end: datetime | None,
+    channel: str | None,
+    format: Format,
 ) -> Download:
     """The detailed report as a file."""
+    at_once = partial(rows_at_once, request.app.state.export_threads)
     try:
-        batches, names = queries.detailed(panel.lake, customer.customer_id, channel, start, end, SHARES.rows)
+        batches, names = queries.detailed(panel.lake, customer.customer_id, channel, start, end, at_once)
     except queries.Unknown:
         batches, names = iter(()), {}
-    write = partial(write_detailed, SHARES.count(batches), format=format, names=names)
+    write = partial(write_detailed, batches, format=format, names=names)
     return Download(name_of(customer, start, end), format, write)
 
 

@@ -5,16 +5,14 @@ layouts.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import pyarrow as pa
 from anyio.streams.memory import MemoryObjectSendStream
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -34,34 +32,7 @@ _TYPE: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 _AT_ONCE = 24
-_ROWS = 10_000  # that an export holds at most
-_ROWS_OF_ALL = 20_000
-
-
-class Shares:
-    """Bounds what all exports hold together, however many there are and however slowly they are read."""
-
-    def __init__(self) -> None:
-        self._counting = Lock()
-        self._exports = 0
-
-    def rows(self) -> int:
-        """How many rows an export may read at once now."""
-        return min(_ROWS, _ROWS_OF_ALL // max(1, self._exports))
-
-    def count(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches of an export, which is counted until it has, or wants, no more of them."""
-        with self._counting:
-            self._exports += 1
-        try:
-            yield from batches
-        finally:
-            with self._counting:
-                self._exports -= 1
-
-
-SHARES = Shares()
-"""Of this process."""
+_ROWS = 20_000  # that all exports hold together, an export at most half of them
 
 
 class _Gone(Exception):  # noqa: N818 - no error: nobody listens any more
@@ -146,6 +117,11 @@ class Download(Response):
 def threads() -> anyio.CapacityLimiter:
     """How many exports are written at once; further ones wait."""
     return anyio.CapacityLimiter(_AT_ONCE)
+
+
+def rows_at_once(threads: anyio.CapacityLimiter) -> int:
+    """How many rows an export may read at once: fewer the more are written, however slowly they are read."""
+    return _ROWS // max(2, threads.borrowed_tokens)
 
 
 def name_of(customer: Customer, start: datetime | None, end: datetime | None) -> str:

@@ -296,7 +296,7 @@ def report(
         raise Refused(400, "the first day must not come after the last")
     take_export(request)
     zone = panel.settings.zone
-    return download(panel, customer, day_start(de, zone), day_start(ate + _DAY, zone), canal or None, formato)
+    return download(request, panel, customer, day_start(de, zone), day_start(ate + _DAY, zone), canal or None, formato)
 
 
 # --- the operator's page ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from notif_assets import queries
-from notif_assets.panel.export import Download, Shares, threads
+from notif_assets.panel.export import Download, rows_at_once, threads
 from notif_assets_tests.cli.messages import ACME
 from notif_assets_tests.panel.conftest import Served
 
@@ -31,16 +31,17 @@ def test_a_report_is_the_same_however_little_is_read_at_once(served: Served, at_
 
 
 def test_many_exports_hold_no_more_than_a_few() -> None:
-    shares, batch = Shares(), pa.RecordBatch.from_pydict({"n": [1]})
-    alone = shares.rows()
-    exports = [shares.count([batch, batch]) for _ in range(20)]
-    for export in exports:
-        next(export)
-    assert 20 * shares.rows() <= 2 * alone
-    assert [len(list(export)) for export in exports[:10]] == [1] * 10  # read to their ends
-    for export in exports[10:]:
-        export.close()  # type: ignore[attr-defined]  # left by whoever read them
-    assert shares.rows() == alone
+    async def visit() -> None:
+        limiter, exports = threads(), [object() for _ in range(20)]
+        alone = rows_at_once(limiter)
+        for export in exports:
+            limiter.acquire_on_behalf_of_nowait(export)
+        assert 20 * rows_at_once(limiter) <= 2 * alone
+        for export in exports:
+            limiter.release_on_behalf_of(export)
+        assert rows_at_once(limiter) == alone
+
+    anyio.run(visit)
 
 
 def test_a_client_that_goes_away_ends_the_writing() -> None:
@@ -66,9 +67,11 @@ def test_a_client_that_goes_away_ends_the_writing() -> None:
             if len(sent) == 5:
                 gone.set()
 
-        app = SimpleNamespace(state=SimpleNamespace(export_threads=threads()))
+        limiter = threads()
+        app = SimpleNamespace(state=SimpleNamespace(export_threads=limiter))
         with anyio.fail_after(30):
             await Download("name", "csv", write)({"type": "http", "method": "GET", "app": app}, receive, send)
+        assert limiter.borrowed_tokens == 0
 
     anyio.run(visit)
     assert ended
