@@ -99,7 +99,7 @@ def is_quiet(partition: tuple[Value, ...], now: datetime) -> bool:
 def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """The sets of files of one partition that are worth merging, each into fewer files."""
     yield from (
-        group for group in sorted_together(schema, _worth_merging(files)) if len(group) > files_needed(schema, group)
+        group for group in sorted_together(schema, _worth_merging(schema, files)) if len(group) > files_needed(schema, group)
     )
 
 
@@ -119,17 +119,19 @@ def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[Data
     return sets
 
 
-def _worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
+def _worth_merging(schema: Schema, files: Sequence[DataFile]) -> list[DataFile]:
+    """The smaller files, up to the last one that does not outweigh those before it; full ones weigh nothing, because
+    merging gains nothing by them. A few tiny files before many of one size must not keep these apart."""
     if sum(file.rows for file in files) <= _SMALL_PARTITION_ROWS:
         return list(files)
-    taken: list[DataFile] = []
-    rows = 0
-    for file in sorted(files, key=lambda file: (file.rows, file.path)):
-        if taken and file.rows > _WORTH_IT * rows:
-            break
-        taken.append(file)
-        rows += file.rows
-    return taken
+    by_size = sorted(files, key=lambda file: (file.rows, file.path))
+    worth = weight = 0
+    for number, file in enumerate(by_size, start=1):
+        if file.rows <= _WORTH_IT * weight:
+            worth = number
+        if max(file.rows / schema.file_rows, file.size / FILE_BYTES) <= 1 / 2:
+            weight += file.rows
+    return by_size[:worth]
 
 
 def files_needed(schema: Schema, files: Sequence[DataFile]) -> int:

@@ -109,6 +109,13 @@ def test_a_few_late_rows_do_not_cost_the_rewriting_of_millions() -> None:
     assert [len(group) for group in groups(hourly, [file(150_000), file(1)])] == [2]
 
 
+def test_a_few_late_rows_do_not_keep_the_files_of_an_hour_apart() -> None:
+    hourly = SCHEMAS["notifications"]
+    minutes = [file(14_000 + n, f"minute{n}") for n in range(60)]
+    assert [len(group) for group in groups(hourly, [file(1), file(5), *minutes])] == [62]
+    assert [len(group) for group in groups(hourly, [file(5_000), *(file(240_000, f"big{n}") for n in range(4))])] == [5]
+
+
 def test_tables_read_by_batch_merge_neighbours_up_to_the_size_of_a_file() -> None:
     bronze = SCHEMAS["raw_notifications"]
     merged = list(groups(bronze, [file(bronze.file_rows // 4, batch=n) for n in range(10)]))
