@@ -1,18 +1,24 @@
-"""What Dagster knows, for the operator's page.
+"""What Dagster knows, for the operator's page: the last runs, and the checks that fail.
 
-Belongs here: the last runs and the checks that fail, read from Dagster's storage. Doesn't: looking at the lake.
+Belongs here: when it is read, and how long it is kept. Doesn't: reading it (read_dagster.py, a process that ends when
+it has read: Dagster takes 54 MiB of memory, which the panel would hold for the sake of one page); looking at the lake.
 """
 
-import os
+import logging
+import subprocess
+import sys
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import Literal
 
-import dagster as dg
+import msgspec
 
-from notif_assets.alerts import failing_checks, known_checks
-
-_MOST = 10
+_KEPT = timedelta(seconds=15)
+_SHOWN = timedelta(minutes=2)
+_SECONDS = 60.0
+_log = logging.getLogger("notif_assets.panel")
 
 
 @dataclass(frozen=True)
@@ -37,29 +43,54 @@ class Failing:
 
 @dataclass(frozen=True)
 class State:
-    """The newest runs, and what each failing check says; `known` is False where there is no Dagster storage."""
+    """The newest runs, and what each failing check says. There is none of them where Dagster never ran ("absent"), or
+    where its storage can't be read ("unreadable")."""
 
-    known: bool
+    reading: Literal["known", "absent", "unreadable"]
+    read_at: datetime
     runs: tuple[Run, ...] = ()
     failing: tuple[Failing, ...] = ()
 
 
-def state() -> State:
-    """Dagster's state now; nothing is created where Dagster never ran."""
-    store = os.environ.get("DAGSTER_STORE")
-    if "DAGSTER_HOME" not in os.environ or store is None or not (Path(store) / "history").exists():
-        return State(known=False)
-    with dg.DagsterInstance.get() as instance:
-        runs = [
-            Run(
-                record.dagster_run.run_id,
-                record.dagster_run.job_name,
-                record.dagster_run.status.value,
-                datetime.fromtimestamp(record.start_time, UTC) if record.start_time else None,
-                record.end_time - record.start_time if record.start_time and record.end_time else None,
-            )
-            for record in instance.get_run_records(limit=_MOST)
-        ]
-        failing = failing_checks(instance, known_checks(instance))
-    found = (Failing(name, name.rpartition(" of ")[2], sentence) for name, sentence in sorted(failing.items()))
-    return State(True, tuple(runs), tuple(found))
+class DagsterState:
+    """Dagster's state as of a moment ago.
+
+    Reading takes a second or two. Who asks gets what was read last, and after 15 s causes another reading; only for
+    what is older than 2 minutes do they wait for it.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._lock = Lock()
+        self._last: State | None = None
+        self._next: Future[State] | None = None
+
+    def __call__(self) -> State:
+        """The state."""
+        with self._lock:
+            last = self._last
+            age = datetime.now(UTC) - last.read_at if last else timedelta.max
+            if age > _KEPT and self._next is None:
+                self._next = self._executor.submit(self._read)
+            coming = self._next
+        if last and age <= _SHOWN:
+            return last
+        assert coming
+        return coming.result()
+
+    def _read(self) -> State:
+        state = _read()
+        with self._lock:
+            self._last, self._next = state, None
+        return state
+
+
+def _read() -> State:
+    command = [sys.executable, "-m", "notif_assets.panel.read_dagster"]
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603 - our own
+        return msgspec.json.decode(done.stdout, type=State)
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
+        why = error.stderr if isinstance(error, subprocess.CalledProcessError) else b""
+        _log.warning("Dagster's state can't be read: %s", why.decode(errors="replace").strip()[-500:] or error)
+        return State("unreadable", datetime.now(UTC))

@@ -24,7 +24,6 @@ from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
 from notif_assets.core.days import day_start
 from notif_assets.ingest.truth import closed_days
-from notif_assets.panel import dagster_state
 from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
 from notif_assets.panel.charts import Chart, chart
@@ -313,6 +312,7 @@ def operator_page(
 ) -> Response:
     """All customers, and how the system is."""
     overview, now = panel.overview, panel.clock()
+    dagster = panel.dagster()
     found = overview.customers.search(q, ordem)
     pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
     page = min(pagina, pages)
@@ -337,7 +337,8 @@ def operator_page(
         hours=_bars(since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(_HOURS)], panel.settings.zone),
         batch=queries.newest_batch(panel.lake),
         rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),
-        dagster=dagster_state.state(),
+        dagster=dagster,
+        dagster_read=ago(datetime.now(UTC) - dagster.read_at, language_of(request)),
         dagster_url=panel.settings.dagster_url,
         late=overview.is_late(now),
         until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",

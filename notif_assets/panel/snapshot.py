@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from notif_assets import queries
 from notif_assets.lake import Lake, Scan, Table
 from notif_assets.lake.lake import Input
+from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
@@ -220,6 +221,7 @@ class Panel:
         self._thread = threading.Thread(target=self._keep_new, name="overview", daemon=True)
         self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
         """For what a page asks while it asks something else: most questions keep only one processor busy."""
+        self.dagster = DagsterState(self.beside)
 
     def start(self) -> None:
         """Starts refreshing."""

@@ -99,7 +99,9 @@ def is_quiet(partition: tuple[Value, ...], now: datetime) -> bool:
 def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """The sets of files of one partition that are worth merging, each into fewer files."""
     yield from (
-        group for group in sorted_together(schema, _worth_merging(schema, files)) if len(group) > files_needed(schema, group)
+        group
+        for group in sorted_together(schema, _worth_merging(schema, files))
+        if len(group) > files_needed(schema, group)
     )
 
 

@@ -29,6 +29,7 @@ class Served:
 
     deployment: Deployment
     url: str
+    pid: int
     _tokens: dict[int | None, str] = field(default_factory=dict)
 
     def token(self, customer_id: int | None) -> str:
@@ -89,7 +90,7 @@ def served(deploy: Deploy) -> Iterator[Served]:
     with (deployment.home / "panel.log").open("wb") as log:
         process = deployment.start_python("panel", "--port", port, output=log)
         with killed_at_the_end(process):
-            served = Served(deployment, f"http://127.0.0.1:{port}")
+            served = Served(deployment, f"http://127.0.0.1:{port}", process.pid)
             until(lambda: _answers(served) or process.poll() is not None, "the start of the panel", 60)
             yield served
             process.terminate()

@@ -150,6 +150,9 @@ def test_an_operator_s_visit(visit: Visitors, served: Served) -> None:
     page.get_by_role("link", name="Todos os clientes").click()
     expect(page.get_by_role("heading", name="Últimas execuções")).to_be_visible()
     assert page.locator("a[href^='http://127.0.0.1:3000/runs/']").count() > 0
+    loaded = Path(f"/proc/{served.pid}/maps").read_text()
+    assert "pyarrow" in loaded
+    assert not re.search("/(grpc|pandas|sqlalchemy)/", loaded)  # what Dagster brings with it, and much memory
 
 
 def test_without_javascript_everything_is_there(visit: Visitors) -> None:
