@@ -5,6 +5,7 @@ files (cli.py), pages (panel/).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing import bill
-from notif_assets.core.days import day_bounds, day_of, days_between, hours_of
+from notif_assets.core.days import day_bounds, day_of, days_between
 from notif_assets.ingest.ledger import Batch, read_batch
 from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import SCHEMAS, Lake, Table, only
@@ -150,15 +151,29 @@ def page(
     )
 
 
+@dataclass(frozen=True)
+class AtHand:
+    """What somebody knows of a customer already, so that it need not be read: the name, and the lines of an open day
+    (None: they must be counted)."""
+
+    name: str
+    lines: Callable[[date], pa.Table | None]
+
+
 def bills(
-    lake: Lake, settings: Settings, days: Sequence[date], customer_id: int | None = None, channel: str | None = None
+    lake: Lake,
+    settings: Settings,
+    days: Sequence[date],
+    customer_id: int | None = None,
+    channel: str | None = None,
+    at_hand: AtHand | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
 
     A known customer without messages has a line of nothing for each day. Raises BillRefused for an open day that
     can't be priced.
     """
-    known = customer_names(lake, customer_id)
+    known = {customer_id: at_hand.name} if at_hand else customer_names(lake, customer_id)
     closed = closed_days(lake).intersection(days)
     partitions = {(day,) for day in closed}
     written, adjustments = (
@@ -168,11 +183,15 @@ def bills(
         for name in ("daily_billing", "billing_adjustments")
     )
     lines = [written]
-    hours = lake.table("minute_aggregates").scan().partitions
+    aggregates = lake.table("minute_aggregates")
     for day in days:
-        if day in closed or hours.isdisjoint(hours_of(*day_bounds(day, settings.zone))):
-            continue  # counting a day without messages would cost as much as counting any other
-        day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
+        if day in closed:
+            continue
+        day_lines = at_hand.lines(day) if at_hand else None
+        if day_lines is None:
+            if not aggregates.scan(minute=day_bounds(day, settings.zone)).files:
+                continue  # counting a day without messages would cost as much as counting any other
+            day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
         there = {day for table in lines for day in table["billing_date"].to_pylist()}

@@ -135,13 +135,20 @@ def is_closed(lake: Lake, day: date) -> bool:
 
 
 def lines_of(
-    lake: Lake, settings: Settings, day: date, status: Status, run_id: str, customer_id: int | None = None
+    lake: Lake,
+    settings: Settings,
+    day: date,
+    status: Status,
+    run_id: str,
+    customer_id: int | None = None,
+    minutes: pa.Table | None = None,
 ) -> tuple[pa.Table, int]:
     """The day's lines, or those of one customer, as they would be billed now, and the batch up to which they count;
-    nothing is written. Raises BillRefused for a channel without exactly one price.
+    nothing is written. `minutes` are rows of minute_aggregates, or sums with the same meaning, of who has them at
+    hand. Raises BillRefused for a channel without exactly one price.
     """
     version, listed = prices_in_force(lake)
-    counts, through = _recount(lake, settings, day, customer_id)
+    counts, through = _recount(lake, settings, day, customer_id, minutes)
     prices = _refuse_unpriced(lake, day, counts, version, listed)
     return _lines(lake, counts, prices, day, version, status, through, run_id), through
 
@@ -339,12 +346,13 @@ def _readmitted(lake: Lake, settings: Settings, day: date, counted: int) -> pa.T
     )
 
 
-def _recount(lake: Lake, settings: Settings, day: date, customer_id: int | None = None) -> tuple[pa.Table, int]:
+def _recount(
+    lake: Lake, settings: Settings, day: date, customer_id: int | None = None, minutes: pa.Table | None = None
+) -> tuple[pa.Table, int]:
     """The day counted anew from minute_aggregates, and the batch up to which that counts."""
     aggregates = lake.table("minute_aggregates")
-    start, end = day_bounds(day, settings.zone)
-    minutes = aggregates.scan(minute=(start, end), customer_id=only(customer_id))
-    return lake.select("day_counts", {"minutes": minutes}), aggregates.watermark
+    scan = aggregates.scan(minute=day_bounds(day, settings.zone), customer_id=only(customer_id))
+    return lake.select("day_counts", {"minutes": scan if minutes is None else minutes}), aggregates.watermark
 
 
 def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, listed: pa.Table) -> pa.Table:

@@ -390,8 +390,6 @@ class Table:
             return self.scan_files([], **bounds)
         keep = pa.repeat(True, files.num_rows)
         by = self.schema.partition_by
-        if partitions is not None and by:
-            keep = pa.array([partition in partitions for partition in self._partitions(files)])
         for column, (low, high) in bounds.items():
             edges = [f"partition.{column}"] * 2 if column in by else [f"min.{column}", f"max.{column}"]
             if edges[0] not in files.column_names:
@@ -402,6 +400,9 @@ class Table:
                 keep = pc.and_(keep, pc.fill_null(pc.greater_equal(largest, pa.scalar(reach, largest.type)), True))
             if high is not None:
                 keep = pc.and_(keep, pc.fill_null(pc.less(smallest, pa.scalar(high, smallest.type)), True))
+        if partitions is not None and by:
+            files = files.filter(keep)
+            keep = pa.array([partition in partitions for partition in self._partitions(files)], pa.bool_())
         return self._scan_of(files, keep, bounds)
 
     def scan_holding(

@@ -271,10 +271,10 @@ def answer_of(overview: Overview, customer: Customer) -> PanelAnswer:
     )
 
 
-def bills_of(panel: Panel, customer: Customer, days: list[date]) -> BillsAnswer:
-    """The bills of these days. Raises BillRefused for an open day that can't be priced."""
+def bills_of(panel: Panel, customer: Customer, days: list[date], at_hand: queries.AtHand | None = None) -> BillsAnswer:
+    """The bills of these days, as queries.bills. Raises BillRefused for an open day that can't be priced."""
     try:
-        lines, adjustments = queries.bills(panel.lake, panel.settings, days, customer.customer_id)
+        lines, adjustments = queries.bills(panel.lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
     except queries.Unknown:
         return BillsAnswer(lines=[], adjustments=[], total=Decimal("0.00"))
     of_day = sorted(lines.to_pylist(), key=lambda row: (row["billing_date"], row["channel"] or ""))

@@ -4,10 +4,11 @@ Belongs here: what a page is made of. Doesn't: numbers (queries.py, api.py), who
 other languages (texts.py).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Annotated, Any
@@ -22,12 +23,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
-from notif_assets.core.days import day_start
+from notif_assets.core.days import day_start, hours_of
 from notif_assets.ingest.truth import closed_days
 from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
 from notif_assets.panel.charts import Chart, chart
-from notif_assets.panel.snapshot import Customer, Panel, Sort
+from notif_assets.panel.hours import Hours
+from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
 from notif_assets.panel.texts import Language, ago, clock, language_of, translations
 from notif_assets.panel.tokens import Keys, TokenRefused
@@ -35,7 +37,6 @@ from notif_assets.reports import Format
 from notif_assets.reports.text import money, unit_price, visible
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-_HOURS = 48  # of a chart
 _BILLS = 31
 _YEAR_SECONDS = 365 * 86_400
 
@@ -162,14 +163,12 @@ def customer_page(request: Request, panel: OfPanel, customer: OfCustomer) -> Res
 def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
     """The part of the page that changes by itself; 304 while nothing changed."""
     overview, now = panel.overview, panel.clock()
-    versions = [
-        panel.lake.table(name).version for name in ("minute_aggregates", "daily_billing", "billing_adjustments")
-    ]
     tag = etag(
         customer,
         overview.version,
         overview.is_late(now),
-        versions,
+        panel.hours.table.version,
+        [panel.lake.table(name).version for name in ("daily_billing", "billing_adjustments")],
         f"{now:%Y-%m-%dT%H:%M}",
         language_of(request),
     )
@@ -182,16 +181,14 @@ def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Resp
 
 
 def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, Any]:
-    overview, now, zone = panel.overview, panel.clock(), panel.settings.zone
+    overview, hours, now, zone = panel.overview, panel.hours, panel.clock(), panel.settings.zone
+    asked_beside = panel.beside.submit(_bills, panel, customer, overview.day, hours)
     minute = now.replace(second=0, microsecond=0)
-    yesterday = day_start(overview.day - _DAY, zone)
     hour = minute.replace(minute=0)
-    since = min(yesterday, hour - (_HOURS - 1) * _HOUR)
-    asked_beside = panel.beside.submit(_bills, panel, customer, overview.day)
-    # What was counted of past hours rarely changes: asked by itself, it is known when the page asks again.
-    counted = [queries.minutes(panel.lake, customer.customer_id, *bounds) for bounds in ((since, hour), (hour, now))]
-    series = _Series(pa.concat_tables(counted), since)
     until = min(overview.updated_at or now, now)
+    start, before = day_start(overview.day, zone), day_start(overview.day - _DAY, zone)
+    yesterday = before, before + max(until - start, timedelta(0))
+    series = _series(hours, customer, now, by_minute_at=(minute - 59 * _MINUTE, now, *yesterday))
     bills, unpriced = asked_beside.result()
     month = [bill for bill in bills if (bill.day.year, bill.day.month) == (overview.day.year, overview.day.month)]
     language = language_of(request)
@@ -202,9 +199,9 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
         "late": overview.is_late(now),
         "until": clock(until, zone, now),
         "ago": ago(now - until, language),
-        "channels": _compared(customer, series, overview.day, until, zone),
+        "channels": _compared(customer, series.count(*yesterday)),
         "minutes": series.chart(minute - 59 * _MINUTE, _MINUTE, 60, zone),
-        "hours": series.chart(hour - (_HOURS - 1) * _HOUR, _HOUR, _HOURS, zone),
+        "hours": series.chart(hour - (CHART_HOURS - 1) * _HOUR, _HOUR, CHART_HOURS, zone),
         "bills": bills[:_BILLS],
         "unpriced": unpriced,
         "month": month,
@@ -212,6 +209,15 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
         "month_notifications": sum(bill.notifications for bill in month),
         "zone": str(zone),
     }
+
+
+def _series(hours: Hours, customer: Customer, now: datetime, by_minute_at: Iterable[datetime]) -> "_Series":
+    """The customer's counts: by minute in the hours of these moments, by hour in all others that are kept."""
+    fine = {(moment.date(), moment.hour) for moment in by_minute_at}
+    coarse = hours_of(hours.since, now) - fine
+    minutes = hours.minutes(customer.customer_id, fine, now)
+    sums = hours.sums(customer.customer_id, coarse).select(minutes.schema.names)
+    return _Series(pa.concat_tables([sums, minutes]), hours.since)
 
 
 class _Series:
@@ -249,25 +255,26 @@ def _bars(start: datetime, step: timedelta, counts: list[int], zone: ZoneInfo) -
     return chart([(f"{moment:{form}}", count) for moment, count in zip(moments, counts, strict=True)])
 
 
-def _compared(customer: Customer, series: _Series, day: date, until: datetime, zone: ZoneInfo) -> list[Today]:
-    start, before = day_start(day, zone), day_start(day - _DAY, zone)
-    earlier = series.count(before, before + max(until - start, timedelta(0)))
-    names = dict.fromkeys(["Whatsapp", *(one.name for one in customer.channels), *earlier])
+def _compared(customer: Customer, yesterday: dict[str, int]) -> list[Today]:
+    names = dict.fromkeys(["Whatsapp", *(one.name for one in customer.channels), *yesterday])
     counts = {one.name: one.notifications for one in customer.channels}
-    return [Today(name, counts.get(name, 0), earlier.get(name, 0)) for name in names]
+    return [Today(name, counts.get(name, 0), yesterday.get(name, 0)) for name in names]
 
 
-def _bills(panel: Panel, customer: Customer, today: date) -> tuple[list[DayBill], bool]:
+def _bills(panel: Panel, customer: Customer, today: date, hours: Hours) -> tuple[list[DayBill], bool]:
     """The bills of late, newest first, and whether open days are missing for want of a price.
 
     An open day without messages has none yet, but for today.
     """
     days = queries.billed_days(panel.lake, today, _BILLS)
+    at_hand = None
+    if customer.customer_id in panel.overview.customers:
+        at_hand = queries.AtHand(customer.name, partial(hours.lines, panel.settings, customer.customer_id))
     try:
-        answer, unpriced = bills_of(panel, customer, days), False
+        answer, unpriced = bills_of(panel, customer, days, at_hand), False
     except BillRefused:
         closed = closed_days(panel.lake)
-        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed]), True
+        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed], at_hand), True
     adjustments: dict[date, list[Adjustment]] = {}
     for one in answer.adjustments:
         adjustments.setdefault(one.date, []).append(one)
@@ -320,7 +327,7 @@ def operator_page(
     def address(**changes: object) -> str:
         return "/operador?" + urlencode({"q": q, "ordem": ordem, "pagina": page} | changes)
 
-    since = now.replace(minute=0, second=0, microsecond=0) - (_HOURS - 1) * _HOUR
+    since = now.replace(minute=0, second=0, microsecond=0) - (CHART_HOURS - 1) * _HOUR
     hourly = queries.hourly_totals(panel.lake, since)
     return render(
         request,
@@ -334,7 +341,9 @@ def operator_page(
         order=ordem,
         address=address,
         totals=overview.customers.per_channel(),
-        hours=_bars(since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(_HOURS)], panel.settings.zone),
+        hours=_bars(
+            since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(CHART_HOURS)], panel.settings.zone
+        ),
         batch=queries.newest_batch(panel.lake),
         rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),
         dagster=dagster,

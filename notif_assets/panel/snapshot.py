@@ -20,14 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets import queries
+from notif_assets.core.days import day_start
+from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import Lake, Scan, Table
 from notif_assets.lake.lake import Input
 from notif_assets.panel.dagster_state import DagsterState
+from notif_assets.panel.hours import Hours
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
 _ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
+CHART_HOURS = 48
 LATE_AFTER = timedelta(minutes=3)
 """Counting normally lags by less than a minute; from here on a page says that its numbers are old."""
 
@@ -216,7 +220,8 @@ class Panel:
         self.lake = ReadOnlyLake(settings)
         self.problem = ""
         self._overview: Overview | None = None
-        self._refreshing = Lock()
+        self._hours: Hours | None = None
+        self._refreshing, self._summing = Lock(), Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_new, name="overview", daemon=True)
         self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
@@ -256,10 +261,31 @@ class Panel:
                 self._overview = known = Overview(table.version, day, updated_at, Customers(rows))
             return known
 
+    @property
+    def hours(self) -> Hours:
+        """The counts of the last 48 hours, and of today and yesterday; as of the newest refreshing."""
+        return self._hours or self._refresh_hours()
+
+    def _refresh_hours(self) -> Hours:
+        now = self.clock()
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        days = [self.today - timedelta(days=1), self.today]
+        start = day_start(days[0], self.settings.zone).replace(minute=0)
+        since = min(start, hour - (CHART_HOURS - 1) * timedelta(hours=1))
+        with self._summing:
+            known = self._hours
+            if known is None or known.table.superseded or known.since != since:
+                known = Hours(self.lake, since, known)
+                for day in set(days) - closed_days(self.lake):
+                    known.bill(self.settings, day)  # now, or a page would wait for it
+                self._hours = known
+            return known
+
     def _keep_new(self) -> None:
         while not self._ending.wait(_POLL_SECONDS):
             try:
                 self.refresh()
+                self._refresh_hours()
                 self.problem = ""
             except Exception as error:  # told by /readyz, and tried again: a page must not die of a bad moment
                 self.problem = str(error)

@@ -1,0 +1,121 @@
+"""The counts of each hour of late, of all customers, in memory: a page of two days would else read fifty files.
+
+Belongs here: which hours are kept, when one is counted again, a customer's part of them. Doesn't: what a page makes of
+them (pages.py).
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+
+from notif_assets.billing.bill import BillRefused, lines_of
+from notif_assets.core.days import day_bounds, hours_of
+from notif_assets.lake import Lake, Table, only
+from notif_assets.settings import Settings
+
+_HOUR = timedelta(hours=1)
+_SCHEMA = pa.schema(
+    [
+        ("customer_id", pa.int64()),
+        ("customer_name", pa.string()),
+        ("channel", pa.string()),
+        ("notifications", pa.int64()),
+        ("last_event", pa.timestamp("us", "UTC")),
+        ("minute", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+class OfCustomers:
+    """Rows sorted by customer_id, and where each customer's are."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+        self._customers = rows["customer_id"].to_numpy()
+
+    def of(self, customer_id: int) -> pa.Table:
+        """The rows of one customer."""
+        start, end = np.searchsorted(self._customers, (customer_id, customer_id + 1))
+        return self.rows.slice(start, end - start)
+
+
+class Hours:
+    """minute_aggregates from the hour `since` on, at one version, summed per hour."""
+
+    def __init__(self, lake: Lake, since: datetime, before: "Hours | None" = None) -> None:
+        """Counts each hour whose files are others than `before`."""
+        self.since = since
+        self.table: Table = lake.table("minute_aggregates")
+        self._lake = lake
+        self._files: dict[tuple[date, int], set[str]] = {}
+        self._sums: dict[tuple[date, int], OfCustomers] = {}
+        self._lines: dict[tuple[date, int], OfCustomers | None] = {}
+        self._billing = Lock()
+        scan = self.table.scan(minute=(since, None))
+        for hour, file in zip(zip(*scan.partition_values.values(), strict=True), scan.files, strict=True):
+            self._files.setdefault(hour, set()).add(file)
+        for hour, files in self._files.items():
+            same = before is not None and before._files.get(hour) == files
+            self._sums[hour] = before._sums[hour] if before and same else self._summed(_start(hour))
+
+    def _summed(self, start: datetime) -> OfCustomers:
+        rows = self._lake.select("hour_sums", {"minutes": self.table.scan(minute=(start, start + _HOUR))})
+        rows = rows.combine_chunks()
+        for at, name in enumerate(rows.schema.names):
+            if pa.types.is_string(rows[name].type):  # fifty hours of names are mostly the same
+                rows = rows.set_column(at, name, rows[name].dictionary_encode())
+        return OfCustomers(rows)
+
+    def sums(self, customer_id: int, hours: Collection[tuple[date, int]]) -> pa.Table:
+        """The customer's rows of these hours, in place of minutes: `minute` is the beginning of the hour."""
+        return _together([(hour, self._sums[hour].of(customer_id)) for hour in hours if hour in self._sums])
+
+    def minutes(self, customer_id: int, hours: Collection[tuple[date, int]], until: datetime) -> pa.Table:
+        """The customer's minutes of these hours that began before `until`, as queries.minutes has them."""
+        scan = self.table.scan(hours, customer_id=only(customer_id), minute=(self.since, until))
+        return self._lake.select("customer_minutes", {"minutes": scan}, channel=None)
+
+    def lines(self, settings: Settings, customer_id: int, day: date) -> pa.Table | None:
+        """The customer's provisional lines of a day, as bill.lines_of has them.
+
+        None if this can't say: the hours of the day are not all kept, or the day begins within one, or some customer
+        has no price, which is no other's concern.
+        """
+        lines = self.bill(settings, day)
+        return lines.of(customer_id) if lines else None
+
+    def bill(self, settings: Settings, day: date) -> OfCustomers | None:
+        """All customers' lines, made once for a price list."""
+        start, end = day_bounds(day, settings.zone)
+        if start < self.since or start.minute or end.minute:
+            return None
+        key = day, self._lake.table("prices").version
+        with self._billing:
+            if key not in self._lines:
+                self._lines[key] = self._billed(settings, day, hours_of(start, end))
+            return self._lines[key]
+
+    def _billed(self, settings: Settings, day: date, hours: Collection[tuple[date, int]]) -> OfCustomers | None:
+        minutes = _together([(hour, self._sums[hour].rows) for hour in hours if hour in self._sums])
+        try:
+            lines, _ = lines_of(self._lake, settings, day, "provisional", "report", None, minutes)
+        except BillRefused:
+            return None
+        return OfCustomers(lines.sort_by("customer_id").combine_chunks())
+
+
+def _together(sums: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:
+    """Hours' rows with their hour as the minute, text as text."""
+    found = []
+    for hour, rows in sums:
+        if rows.num_rows:
+            minute = pa.repeat(pa.scalar(_start(hour), _SCHEMA.field("minute").type), rows.num_rows)
+            found.append(rows.append_column("minute", minute))
+    return pa.concat_tables(found).cast(_SCHEMA) if found else _SCHEMA.empty_table()
+
+
+def _start(hour: tuple[date, int]) -> datetime:
+    return datetime.combine(hour[0], time(hour[1]), UTC)
