@@ -113,7 +113,7 @@ def _require_exact(panel: Panel, rows: Rows, customer: int, priced: bool = True)
         assert drawn == [_counted(rows, customer, at, min(at + step, minute + MINUTE)).total() for at in starts]
         assert len(drawn) in (48, 60)
     today = NOW.astimezone(zone).date()
-    start, end = _bounds(today, zone)
+    start, _ = _bounds(today, zone)
     before = start - timedelta(days=1)
     until = before + (COUNTED_UNTIL - start) // MINUTE * MINUTE
     assert {one.channel: one.yesterday for one in page["channels"]} == {
