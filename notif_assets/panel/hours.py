@@ -14,6 +14,7 @@ import pyarrow as pa
 from notif_assets.billing.bill import BillRefused, lines_of
 from notif_assets.core.days import day_bounds, hours_of
 from notif_assets.lake import Lake, Table, only
+from notif_assets.panel.read_only import copied
 from notif_assets.settings import Settings
 
 _HOUR = timedelta(hours=1)
@@ -67,7 +68,7 @@ class Hours:
         for at, name in enumerate(rows.schema.names):
             if pa.types.is_string(rows[name].type):  # fifty hours of names are mostly the same
                 rows = rows.set_column(at, name, rows[name].dictionary_encode())
-        return OfCustomers(rows)
+        return OfCustomers(copied(rows))
 
     def sums(self, customer_id: int, hours: Collection[tuple[date, int]]) -> pa.Table:
         """The customer's rows of these hours, in place of minutes: `minute` is the beginning of the hour."""
@@ -104,7 +105,7 @@ class Hours:
             lines, _ = lines_of(self._lake, settings, day, "provisional", "report", None, minutes)
         except BillRefused:
             return None
-        return OfCustomers(lines.sort_by("customer_id").combine_chunks())
+        return OfCustomers(copied(lines.sort_by("customer_id").combine_chunks()))
 
 
 def _together(sums: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:

@@ -1,17 +1,14 @@
-"""What the panel reads: the newest snapshot of each table, and the counts of the day in memory.
+"""What the panel knows at a moment: all customers' counts of the day, and what else it keeps in memory.
 
-Belongs here: when a table is opened again, what is kept between requests. Doesn't: which rows a report holds
-(queries.py). Nothing is ever written.
+Belongs here: when it is read again. Doesn't: what is kept of tables and answers (read_only.py) and of hours (hours.py),
+which rows a report holds (queries.py).
 """
 
-import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
@@ -22,89 +19,16 @@ import pyarrow.compute as pc
 from notif_assets import queries
 from notif_assets.core.days import day_start
 from notif_assets.ingest.truth import closed_days
-from notif_assets.lake import Lake, Scan, Table
-from notif_assets.lake.lake import Input
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
+from notif_assets.panel.read_only import ReadOnlyLake
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
-_ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
 CHART_HOURS = 48
 LATE_AFTER = timedelta(minutes=3)
 """Counting normally lags by less than a minute; from here on a page says that its numbers are old."""
-
-
-class ReadOnlyLake(Lake):
-    """A lake whose handles are kept, and opened again when their table has a newer version; and so are short answers,
-    which stay right as long as they are asked of the same files: a data file never changes.
-
-    Questions are worked on by as many threads as there are processors: by more, none would be answered sooner, and the
-    engine's allocator keeps memory for each thread that ever asked.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.lake, memory=settings.panel_memory)
-        self._tables: dict[str, Table] = {}
-        self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
-        self._opening, self._answering = Lock(), Lock()
-        self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake")
-
-    def close(self) -> None:
-        """As of any lake."""
-        self._workers.shutdown()
-        super().close()
-
-    def table(self, name: str) -> Table:
-        """The newest snapshot of the table; nobody may commit through it. Raises LakeError if it can't be opened."""
-        known = self._tables.get(name)
-        if known is not None and not known.superseded:
-            return known
-        with self._opening:
-            known = self._tables.get(name)
-            if known is None or known.superseded:
-                self._tables[name] = known = super().table(name)
-            return known
-
-    def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
-        """As in any lake."""
-        scans = tuple((table, *_identity(scan)) for table, scan in inputs.items() if isinstance(scan, Scan))
-        if len(scans) < len(inputs):
-            return self._workers.submit(super().select, name, inputs, **parameters).result()
-        key = (name, scans, tuple(parameters.items()))
-        return self._kept(key, partial(super().select, name, inputs, **parameters))
-
-    def rows(self, scan: Scan) -> pa.Table:
-        """As in any lake."""
-        return self._kept(_identity(scan), partial(super().rows, scan))
-
-    def _kept(self, key: tuple[object, ...], ask: Callable[[], pa.Table]) -> pa.Table:
-        with self._answering:
-            known = self._answers.get(key)
-            if known is not None:
-                self._answers.move_to_end(key)
-                return known
-        answer = self._workers.submit(ask).result()
-        if answer.nbytes <= _SHORT:
-            answer = _copied(answer)
-            with self._answering:
-                self._answers[key] = answer
-                while len(self._answers) > _ANSWERS:
-                    self._answers.popitem(last=False)
-        return answer
-
-
-def _copied(answer: pa.Table) -> pa.Table:
-    """The answer in memory of its size; the engine's is for thousands of rows, however few there are."""
-    memory = pa.BufferOutputStream()
-    with pa.ipc.new_stream(memory, answer.schema) as stream:
-        stream.write_table(answer)
-    return pa.ipc.open_stream(memory.getvalue()).read_all()
-
-
-def _identity(scan: Scan) -> tuple[object, ...]:
-    return scan.schema.name, scan.files, tuple(scan.bounds.items())
 
 
 @dataclass(frozen=True)

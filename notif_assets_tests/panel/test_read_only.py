@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from notif_assets.lake import Lake, only
-from notif_assets.panel.snapshot import ReadOnlyLake
+from notif_assets.panel.read_only import ReadOnlyLake
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import losses
 

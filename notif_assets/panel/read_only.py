@@ -1,0 +1,90 @@
+"""The lake as the panel reads it. Nothing is ever written.
+
+Belongs here: when a table is opened again, which answers are kept between requests. Doesn't: questions (queries.py).
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Lock
+
+import pyarrow as pa
+
+from notif_assets.lake import Lake, Scan, Table
+from notif_assets.lake.lake import Input
+from notif_assets.settings import Settings
+
+_ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes
+
+
+class ReadOnlyLake(Lake):
+    """A lake whose handles are kept, and opened again when their table has a newer version; and so are short answers,
+    which stay right as long as they are asked of the same files: a data file never changes.
+
+    Questions are worked on by as many threads as there are processors: by more, none would be answered sooner, and the
+    engine's allocator keeps memory for each thread that ever asked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.lake, memory=settings.panel_memory)
+        self._tables: dict[str, Table] = {}
+        self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
+        self._opening, self._answering = Lock(), Lock()
+        self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake")
+
+    def close(self) -> None:
+        """As of any lake."""
+        self._workers.shutdown()
+        super().close()
+
+    def table(self, name: str) -> Table:
+        """The newest snapshot of the table; nobody may commit through it. Raises LakeError if it can't be opened."""
+        known = self._tables.get(name)
+        if known is not None and not known.superseded:
+            return known
+        with self._opening:
+            known = self._tables.get(name)
+            if known is None or known.superseded:
+                self._tables[name] = known = super().table(name)
+            return known
+
+    def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
+        """As in any lake."""
+        scans = tuple((table, *_identity(scan)) for table, scan in inputs.items() if isinstance(scan, Scan))
+        if len(scans) < len(inputs):
+            return self._workers.submit(super().select, name, inputs, **parameters).result()
+        key = (name, scans, tuple(parameters.items()))
+        return self._kept(key, partial(super().select, name, inputs, **parameters))
+
+    def rows(self, scan: Scan) -> pa.Table:
+        """As in any lake."""
+        return self._kept(_identity(scan), partial(super().rows, scan))
+
+    def _kept(self, key: tuple[object, ...], ask: Callable[[], pa.Table]) -> pa.Table:
+        with self._answering:
+            known = self._answers.get(key)
+            if known is not None:
+                self._answers.move_to_end(key)
+                return known
+        answer = self._workers.submit(ask).result()
+        if answer.nbytes <= _SHORT:
+            answer = copied(answer)
+            with self._answering:
+                self._answers[key] = answer
+                while len(self._answers) > _ANSWERS:
+                    self._answers.popitem(last=False)
+        return answer
+
+
+def copied(answer: pa.Table) -> pa.Table:
+    """The answer in memory of its own size, for who keeps it; the engine's has room for thousands of rows."""
+    memory = pa.BufferOutputStream()
+    with pa.ipc.new_stream(memory, answer.schema) as stream:
+        stream.write_table(answer)
+    return pa.ipc.open_stream(memory.getvalue()).read_all()
+
+
+def _identity(scan: Scan) -> tuple[object, ...]:
+    return scan.schema.name, scan.files, tuple(scan.bounds.items())
