@@ -6,10 +6,11 @@ files (cli.py), pages (panel/).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -111,11 +112,7 @@ def _in_slices(
     The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
     """
     low, end = bounds
-    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
-    counts = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
-    # As arrays they are small; as many Python objects would take more than the messages that an export holds.
-    per_minute = counts.group_by("minute").aggregate([("notifications", "sum")]).sort_by("minute")
-    minutes, totals = per_minute["minute"], np.cumsum(per_minute["notifications_sum"].to_numpy())
+    minutes, totals = _minutes_and_totals(lake, customer_id, channel, bounds)
     at = read = 0
     while True:
         most = at_once()
@@ -126,6 +123,21 @@ def _in_slices(
         if at >= len(minutes):
             return
         low, read = high, int(totals[at - 1])
+
+
+def _minutes_and_totals(
+    lake: Lake, customer_id: int, channel: str | None, bounds: tuple[datetime | None, datetime | None]
+) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64]]:
+    """The minutes that have messages, in order, and how many messages there are up to the end of each.
+
+    As arrays: as Python objects, or grouped by Arrow, they would take more memory than the messages of a slice.
+    """
+    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
+    counts = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
+    moments = counts["minute"].cast(pa.int64()).to_numpy()
+    firsts = np.flatnonzero(np.diff(moments, prepend=-1))
+    up_to = np.append(0, np.cumsum(counts["notifications"].to_numpy()))
+    return counts["minute"].take(firsts), up_to[np.append(firsts[1:], len(moments))]
 
 
 def page(
@@ -153,8 +165,8 @@ def page(
 
 @dataclass(frozen=True)
 class AtHand:
-    """What somebody knows of a customer already, so that it need not be read: the name, and the lines of an open day
-    (None: they must be counted)."""
+    """What somebody knows of a customer already, so that it need not be read: the name, and the lines of an open day,
+    whatever name they have (None: they must be counted)."""
 
     name: str
     lines: Callable[[date], pa.Table | None]
@@ -188,7 +200,9 @@ def bills(
         if day in closed:
             continue
         day_lines = at_hand.lines(day) if at_hand else None
-        if day_lines is None:
+        if at_hand and day_lines is not None:
+            day_lines = _replaced(day_lines, customer_name=at_hand.name)
+        else:
             if not aggregates.scan(minute=day_bounds(day, settings.zone)).files:
                 continue  # counting a day without messages would cost as much as counting any other
             day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
@@ -231,13 +245,6 @@ def rejected_by_reason(lake: Lake, since: date) -> dict[str, int]:
     rejected = lake.table("rejected_notifications").scan(ingest_date=(since, None))
     rows = lake.select("rejected_counts", {"rejected": rejected})
     return dict(zip(rows["reason"].to_pylist(), rows["messages"].to_pylist(), strict=True))
-
-
-def hourly_totals(lake: Lake, start: datetime) -> dict[datetime, int]:
-    """The notifications of all customers per UTC hour from `start` on; hours without are not in it."""
-    minutes = lake.table("minute_aggregates").scan(minute=(start, None))
-    rows = lake.select("hour_counts", {"minutes": minutes}).to_pylist()
-    return {datetime.combine(row["event_date"], time(row["event_hour"]), UTC): row["notifications"] for row in rows}
 
 
 def _replaced(rows: pa.Table, **values: object) -> pa.Table:

@@ -11,6 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from notif_assets.billing.prices import ensure_prices, packaged_prices, price_list, prices_in_force
 from notif_assets.core.days import day_bounds, day_of
@@ -141,14 +142,14 @@ def lines_of(
     status: Status,
     run_id: str,
     customer_id: int | None = None,
-    minutes: pa.Table | None = None,
+    counted: pa.Table | None = None,
 ) -> tuple[pa.Table, int]:
     """The day's lines, or those of one customer, as they would be billed now, and the batch up to which they count;
-    nothing is written. `minutes` are rows of minute_aggregates, or sums with the same meaning, of who has them at
-    hand. Raises BillRefused for a channel without exactly one price.
+    nothing is written. `counted` is for who has the day's counts at hand, as sql/day_counts.sql gives them. Raises
+    BillRefused for a channel without exactly one price.
     """
     version, listed = prices_in_force(lake)
-    counts, through = _recount(lake, settings, day, customer_id, minutes)
+    counts, through = _recount(lake, settings, day, customer_id, counted)
     prices = _refuse_unpriced(lake, day, counts, version, listed)
     return _lines(lake, counts, prices, day, version, status, through, run_id), through
 
@@ -347,21 +348,22 @@ def _readmitted(lake: Lake, settings: Settings, day: date, counted: int) -> pa.T
 
 
 def _recount(
-    lake: Lake, settings: Settings, day: date, customer_id: int | None = None, minutes: pa.Table | None = None
+    lake: Lake, settings: Settings, day: date, customer_id: int | None = None, counted: pa.Table | None = None
 ) -> tuple[pa.Table, int]:
-    """The day counted anew from minute_aggregates, and the batch up to which that counts."""
+    """The day counted anew from minute_aggregates, unless it is already, and the batch up to which that counts."""
     aggregates = lake.table("minute_aggregates")
-    scan = aggregates.scan(minute=day_bounds(day, settings.zone), customer_id=only(customer_id))
-    return lake.select("day_counts", {"minutes": scan if minutes is None else minutes}), aggregates.watermark
+    if counted is None:
+        minutes = aggregates.scan(minute=day_bounds(day, settings.zone), customer_id=only(customer_id))
+        counted = lake.select("day_counts", {"minutes": minutes})
+    return counted, aggregates.watermark
 
 
 def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, listed: pa.Table) -> pa.Table:
     """The unit price of each customer and channel of `pairs`. Raises BillRefused naming those without exactly one."""
     prices = lake.select("unit_prices", {"pairs": pairs, "prices": listed}, day=day)
     channels: dict[tuple[str, int], list[int]] = {}
-    for row in prices.to_pylist():
-        if row["prices_found"] != 1:
-            channels.setdefault((row["channel"], row["prices_found"]), []).append(row["customer_id"])
+    for row in prices.filter(pc.not_equal(prices["prices_found"], 1)).to_pylist():
+        channels.setdefault((row["channel"], row["prices_found"]), []).append(row["customer_id"])
     findings = [
         f"channel {channel} has {'no price' if found == 0 else f'{found} prices'} in list {version} "
         f"(customer {customers[0]}{f' and {len(customers) - 1} more' if len(customers) > 1 else ''}): "

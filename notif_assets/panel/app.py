@@ -3,16 +3,12 @@
 Belongs here: putting the parts together, what an error looks like, health. Doesn't: any page or number.
 """
 
-import ctypes
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from importlib.abc import MetaPathFinder
 from importlib.resources import files
 
-import pyarrow as pa
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,16 +18,13 @@ from starlette.exceptions import HTTPException
 
 from notif_assets.billing.bill import BillRefused
 from notif_assets.lake import LakeError
-from notif_assets.panel import api, export, metrics, pages
+from notif_assets.panel import api, export, memory, metrics, pages
 from notif_assets.panel.access import Answers, ExportLimit, OfPanel, Operator, Refused
 from notif_assets.panel.snapshot import Panel
 from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 
 _READY_WITHIN_SECONDS = 600.0
-
-# mallopt(3): how many heaps threads may have, and from how many bytes on a block is the system's again once it is free.
-_MALLOC = {"M_ARENA_MAX": (-8, 2), "M_TRIM_THRESHOLD": (-1, 2**20), "M_MMAP_THRESHOLD": (-3, 2**20)}
 _log = logging.getLogger("notif_assets.panel")
 
 
@@ -78,29 +71,9 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = lambda: dateti
     return app
 
 
-def _spare_memory() -> None:
-    """Lets what an export needed for a moment go back to the system, and does without pandas.
-
-    By default every thread's heap keeps the most it ever needed: 20 exports at once held 580 MiB more, not 200. And
-    pyarrow and DuckDB import pandas, 40 MiB that nothing here asks for, at their first rows if it is installed.
-    """
-    sys.meta_path.insert(0, _NoPandas())
-    pa.set_memory_pool(pa.system_memory_pool())
-    with suppress(OSError, AttributeError):  # another C library has other ways
-        libc = ctypes.CDLL("libc.so.6")
-        for option, value in _MALLOC.values():
-            libc.mallopt(option, value)
-
-
-class _NoPandas(MetaPathFinder):
-    def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError("the panel does without pandas", name=fullname)
-
-
 def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> None:
     """Serves until it is interrupted."""
-    _spare_memory()
+    memory.spare()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
     app = build_app(settings)

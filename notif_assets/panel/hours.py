@@ -10,6 +10,7 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from notif_assets.billing.bill import BillRefused, lines_of
 from notif_assets.core.days import day_bounds, hours_of
@@ -21,10 +22,8 @@ _HOUR = timedelta(hours=1)
 _SCHEMA = pa.schema(
     [
         ("customer_id", pa.int64()),
-        ("customer_name", pa.string()),
         ("channel", pa.string()),
         ("notifications", pa.int64()),
-        ("last_event", pa.timestamp("us", "UTC")),
         ("minute", pa.timestamp("us", "UTC")),
     ]
 )
@@ -64,11 +63,12 @@ class Hours:
 
     def _summed(self, start: datetime) -> OfCustomers:
         rows = self._lake.select("hour_sums", {"minutes": self.table.scan(minute=(start, start + _HOUR))})
-        rows = rows.combine_chunks()
-        for at, name in enumerate(rows.schema.names):
-            if pa.types.is_string(rows[name].type):  # fifty hours of names are mostly the same
-                rows = rows.set_column(at, name, rows[name].dictionary_encode())
-        return OfCustomers(copied(rows))
+        channels = rows["channel"].combine_chunks().dictionary_encode()
+        return OfCustomers(copied(rows.set_column(rows.schema.names.index("channel"), "channel", channels)))
+
+    def totals(self) -> dict[datetime, int]:
+        """All customers' notifications of each hour that has some."""
+        return {_start(hour): pc.sum(sums.rows["notifications"]).as_py() for hour, sums in self._sums.items()}
 
     def sums(self, customer_id: int, hours: Collection[tuple[date, int]]) -> pa.Table:
         """The customer's rows of these hours, in place of minutes: `minute` is the beginning of the hour."""
@@ -80,7 +80,7 @@ class Hours:
         return self._lake.select("customer_minutes", {"minutes": scan}, channel=None)
 
     def lines(self, settings: Settings, customer_id: int, day: date) -> pa.Table | None:
-        """The customer's provisional lines of a day, as bill.lines_of has them.
+        """The customer's provisional lines of a day, as bill.lines_of has them, but without names.
 
         None if this can't say: the hours of the day are not all kept, or the day begins within one, or some customer
         has no price, which is no other's concern.
@@ -100,12 +100,13 @@ class Hours:
             return self._lines[key]
 
     def _billed(self, settings: Settings, day: date, hours: Collection[tuple[date, int]]) -> OfCustomers | None:
-        minutes = _together([(hour, self._sums[hour].rows) for hour in hours if hour in self._sums])
+        sums = _together((hour, self._sums[hour].rows) for hour in hours if hour in self._sums)
+        counts = self._lake.select("sums_together", {"sums": sums})
         try:
-            lines, _ = lines_of(self._lake, settings, day, "provisional", "report", None, minutes)
+            lines, _ = lines_of(self._lake, settings, day, "provisional", "report", None, counts)
         except BillRefused:
             return None
-        return OfCustomers(copied(lines.sort_by("customer_id").combine_chunks()))
+        return OfCustomers(copied(lines.sort_by("customer_id")))
 
 
 def _together(sums: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:

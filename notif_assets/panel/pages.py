@@ -328,7 +328,7 @@ def operator_page(
         return "/operador?" + urlencode({"q": q, "ordem": ordem, "pagina": page} | changes)
 
     since = now.replace(minute=0, second=0, microsecond=0) - (CHART_HOURS - 1) * _HOUR
-    hourly = queries.hourly_totals(panel.lake, since)
+    hourly = panel.hours.totals()
     return render(
         request,
         "operator.html",

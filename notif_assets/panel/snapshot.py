@@ -5,6 +5,7 @@ which rows a report holds (queries.py).
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ import pyarrow.compute as pc
 from notif_assets import queries
 from notif_assets.core.days import day_start
 from notif_assets.ingest.truth import closed_days
+from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.read_only import ReadOnlyLake
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
+_GIVE_BACK_SECONDS = 5.0
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
 CHART_HOURS = 48
 LATE_AFTER = timedelta(minutes=3)
@@ -206,10 +209,14 @@ class Panel:
             return known
 
     def _keep_new(self) -> None:
+        given_back = time.monotonic()
         while not self._ending.wait(_POLL_SECONDS):
             try:
                 self.refresh()
                 self._refresh_hours()
+                if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
+                    memory.give_back()
+                    given_back = time.monotonic()
                 self.problem = ""
             except Exception as error:  # told by /readyz, and tried again: a page must not die of a bad moment
                 self.problem = str(error)
