@@ -25,8 +25,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
-from bench.memory import pss
+from bench.memory import of_its_own, pss
 from notif_assets.billing.bill import close_day
 from notif_assets.billing.prices import load_prices
 from notif_assets.core.offsets import Log
@@ -167,7 +169,7 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     client = httpx.Client(base_url=f"http://127.0.0.1:{_PORT}", headers=operator, timeout=120)
     with Lake(settings.lake) as lake:
         known = lake.rows(lake.table("customer_panel").scan())["customer_id"].unique().to_pylist()
-    print(f"{len(known)} customers, memory of the panel {pss(pid) / 2**20:.0f} MiB")
+    print(f"{len(known)} customers, memory of the panel {_memory(pid)}")
 
     times = asyncio.run(_at_rate(known, operator, 200, seconds))
     _row("panel as JSON, 200 requests/s, ms", [1000 * t for t in times])
@@ -176,11 +178,11 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     _row("the operator's page, ms", [1000 * _timed(client, "/operador") for _ in range(20)])
     _row("commit → in the API, s", _delays(client, settings, 6))
 
-    before = pss(pid) / 2**20
+    before = _memory(pid)
     for format in ("csv", "text", "parquet"):
         first, whole, rows = _export(client, format)
         print(f"export of Acme as {format:<8} first byte {first:.2f} s, {rows / whole:,.0f} rows/s, {rows:,} rows")
-    print(f"memory of the panel before {before:.0f} MiB, after {pss(pid) / 2**20:.0f} MiB")
+    print(f"memory of the panel before {before}, after {_memory(pid)}")
     _crowd(operator, pid)
     _gone(client, operator)
 
@@ -240,22 +242,21 @@ def _delays(client: httpx.Client, settings: Settings, number: int) -> list[float
 def _export(client: httpx.Client, format: str) -> tuple[float, float, int]:
     """Seconds to the first byte and to the last, and rows."""
     began = time.perf_counter()
-    first, lines = 0.0, 0
+    first, pieces = 0.0, []
     with client.stream("GET", f"/api/v1/customers/{ACME}/messages/export?format={format}") as answer:
         answer.raise_for_status()
-        pieces = []
         for piece in answer.iter_raw():
             first = first or time.perf_counter() - began
-            lines += piece.count(b"\n" if format == "csv" else b"\nMensagem ID")
-            if format == "parquet":
-                pieces.append(piece)
+            pieces.append(piece)
     whole = time.perf_counter() - began
-    rows = lines
-    if format == "parquet":
-        import pyarrow.parquet as pq
+    return first, whole, _rows(b"".join(pieces), format)
 
-        rows = pq.read_metadata(pa.BufferReader(b"".join(pieces))).num_rows
-    return first, whole, rows
+
+def _rows(report: bytes, format: str) -> int:
+    if format == "csv":
+        many_lines_a_row = pa_csv.ParseOptions(newlines_in_values=True)
+        return sum(map(len, pa_csv.open_csv(pa.BufferReader(report), parse_options=many_lines_a_row)))
+    return report.count(b"\nMensagem ID") if format == "text" else pq.read_metadata(pa.BufferReader(report)).num_rows
 
 
 def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float = 40) -> None:
@@ -276,9 +277,9 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
     readers = [threading.Thread(target=read, args=(which,)) for which in range(number)]
     for reader in readers:
         reader.start()
-    most = 0.0
+    most = (0, "")
     while any(reader.is_alive() for reader in readers):
-        most = max(most, pss(pid) / 2**20)
+        most = max(most, (pss(pid), _memory(pid)))
         time.sleep(0.5)
     for reader in readers:
         reader.join()
@@ -286,7 +287,11 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
         f"{number} slow exports at once: {sum(got) / 2**20:.0f} MiB sent, the least {min(got) / 2**20:.1f} MiB, ",
         end="",
     )
-    print(f"memory of the panel at most {most:.0f} MiB")
+    print(f"memory of the panel at most {most[1]}")
+
+
+def _memory(pid: int) -> str:
+    return f"{pss(pid) / 2**20:.0f} MiB ({of_its_own(pid) / 2**20:.0f} without pages of files)"
 
 
 def _gone(client: httpx.Client, headers: dict[str, str]) -> None:

@@ -77,6 +77,7 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
     app = build_app(settings)
+    memory.settle()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]

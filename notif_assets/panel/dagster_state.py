@@ -55,8 +55,8 @@ class State:
 class DagsterState:
     """Dagster's state as of a moment ago.
 
-    Reading takes a second or two. Who asks gets what was read last, and after 15 s causes another reading; only for
-    what is older than 2 minutes do they wait for it.
+    Reading takes a second or two, and begins when somebody asks and what was read last is older than 15 s. Only for
+    what is older than 2 minutes does anybody wait.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -65,18 +65,25 @@ class DagsterState:
         self._last: State | None = None
         self._next: Future[State] | None = None
 
+    def recent(self) -> State | None:
+        """The state, if it is known; otherwise it will be soon."""
+        return self._known()[0]
+
     def __call__(self) -> State:
-        """The state."""
+        """The state, which is waited for if it must be."""
+        known, coming = self._known()
+        if known:
+            return known
+        assert coming
+        return coming.result()
+
+    def _known(self) -> tuple[State | None, Future[State] | None]:
         with self._lock:
             last = self._last
             age = datetime.now(UTC) - last.read_at if last else timedelta.max
             if age > _KEPT and self._next is None:
                 self._next = self._executor.submit(self._read)
-            coming = self._next
-        if last and age <= _SHOWN:
-            return last
-        assert coming
-        return coming.result()
+            return last if age <= _SHOWN else None, self._next
 
     def _read(self) -> State:
         state = _read()

@@ -28,6 +28,7 @@ from notif_assets.ingest.truth import closed_days
 from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
 from notif_assets.panel.charts import Chart, chart
+from notif_assets.panel.dagster_state import State
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
@@ -319,7 +320,7 @@ def operator_page(
 ) -> Response:
     """All customers, and how the system is."""
     overview, now = panel.overview, panel.clock()
-    dagster = panel.dagster()
+    dagster = panel.dagster.recent()
     found = overview.customers.search(q, ordem)
     pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
     page = min(pagina, pages)
@@ -346,10 +347,19 @@ def operator_page(
         ),
         batch=queries.newest_batch(panel.lake),
         rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),
-        dagster=dagster,
-        dagster_read=ago(datetime.now(UTC) - dagster.read_at, language_of(request)),
-        dagster_url=panel.settings.dagster_url,
+        **_of_dagster(request, panel, dagster),
         late=overview.is_late(now),
         until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",
         ago=ago(now - (overview.updated_at or now), language_of(request)),
     )
+
+
+@router.get("/operador/dagster")
+def dagster_part(request: Request, panel: OfPanel, _viewer: Operator) -> Response:
+    """What the operator's page says of Dagster, for the script that fetches it where the page could not say it yet."""
+    return render(request, "_dagster.html", **_of_dagster(request, panel, panel.dagster()))
+
+
+def _of_dagster(request: Request, panel: Panel, state: State | None) -> dict[str, Any]:
+    read = ago(datetime.now(UTC) - state.read_at, language_of(request)) if state else ""
+    return {"dagster": state, "dagster_read": read, "dagster_url": panel.settings.dagster_url}

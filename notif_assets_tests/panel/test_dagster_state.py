@@ -25,11 +25,13 @@ def test_what_is_shown_is_recent_and_only_for_what_is_old_does_somebody_wait(mon
     first, second, third = _read_before(60), _read_before(200), _read_before(1)
     with ThreadPoolExecutor(1) as executor:
         state = DagsterState(executor)
+        assert state.recent() is None  # nothing is known yet, and nothing is waited for
         readings.put(first)
-        assert state() is first  # nothing was known: it was waited for
-        assert [state(), state()] == [first, first]  # another reading has begun, one, and nobody waits for it
+        assert state() is first  # it was waited for
+        assert [state(), state.recent()] == [first, first]  # another reading has begun, one, and nobody waits for it
         readings.put(second)
         executor.submit(int).result()  # behind that reading
+        assert state.recent() is None
         readings.put(third)
         assert state() is third  # the second is too old to be shown
         assert state() is third

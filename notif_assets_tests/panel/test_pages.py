@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect, sync_playwright
 
 from notif_assets_tests.cli.deployment import ok
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
@@ -141,6 +141,8 @@ def test_a_report_is_taken_away(visit: Visitors, served: Served, format: str, su
 def test_an_operator_s_visit(visit: Visitors, served: Served) -> None:
     page = visit(None)
     assert page.url == f"{served.url}/operador"
+    runs = page.locator("a[href^='http://127.0.0.1:3000/runs/']")
+    expect(runs.first).to_be_visible()  # the page did not wait for them
     picture(page, "panel-operator.png")
     page.get_by_label("Nome ou código").fill("padaria")
     page.get_by_role("button", name="Buscar").click()
@@ -149,10 +151,28 @@ def test_an_operator_s_visit(visit: Visitors, served: Served) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Cliente: Padaria São João")
     page.get_by_role("link", name="Todos os clientes").click()
     expect(page.get_by_role("heading", name="Últimas execuções")).to_be_visible()
-    assert page.locator("a[href^='http://127.0.0.1:3000/runs/']").count() > 0
+    expect(runs.first).to_be_visible()
     loaded = Path(f"/proc/{served.pid}/maps").read_text()
     assert "pyarrow" in loaded
     assert not re.search("/(grpc|pandas|sqlalchemy)/", loaded)  # what Dagster brings with it, and much memory
+
+
+def test_what_dagster_knows_comes_after_the_page(visit: Visitors) -> None:
+    def not_read_yet(route: Route) -> None:
+        answer = route.fetch()
+        told = '<div id="dagster" data-address="/operador/dagster" data-lost="não lido"><p role="status">sendo lido</p>'
+        route.fulfill(response=answer, body=answer.text().replace('<div id="dagster">', told))
+
+    page = visit(None)
+    page.route("**/operador", not_read_yet)
+    page.reload()
+    expect(page.locator("a[href^='http://127.0.0.1:3000/runs/']").first).to_be_visible()
+    expect(page.get_by_text("sendo lido")).to_have_count(0)
+    page.route("**/operador/dagster", lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#dagster [role=status]")).to_have_text("não lido")
+    assert visit.complaints == ["Failed to load resource: net::ERR_FAILED"]
+    visit.complaints.clear()
 
 
 def test_without_javascript_everything_is_there(visit: Visitors) -> None:
