@@ -80,7 +80,7 @@ def test_two_ctrl_c_end_all_that_it_started_and_it_used_no_setting_of_others(
     with demo.running() as process:
         until(lambda: "produced" in demo.said or process.poll() is not None, "the first line")
         links = re.findall(r"http://\S+/entrar\?t=\S+", demo.said)
-        pages = [httpx.Client(follow_redirects=True).get(link) for link in links]
+        pages = [httpx.Client(follow_redirects=True, timeout=60).get(link) for link in links]
         assert [(page.status_code, page.url.path) for page in pages] == [(200, f"/clientes/{ACME}"), (200, "/operador")]
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)

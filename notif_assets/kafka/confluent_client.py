@@ -171,6 +171,8 @@ class ConfluentClient:
             if error.args[0].code() == Code._UNSUPPORTED_FEATURE:  # a broker older than 2.8
                 return None
             raise
+        except TimeoutError:  # a moment before the library itself says so
+            raise KafkaException(Code(Code._TIMED_OUT)) from None
 
     def _on_error(self, error: Any) -> None:
         self._said[error.code()] = error.str()

@@ -9,9 +9,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from notif_assets.kafka.client import KafkaUnavailable, ReadStalled, open_client
 from notif_assets.settings import Settings
@@ -134,6 +136,17 @@ def test_ingest_outlives_outages_and_every_message_is_counted_once(
     assert_exact(deployment, truth)
 
 
+def test_an_answer_that_never_comes_is_an_outage(apache: ApacheKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen just before the last of its questions, which the library gives up no sooner than we do."""
+    apache.create_topic("unanswered", 1)
+    monkeypatch.setattr(AdminClient, "describe_topics", lambda *_, **__: {"unanswered": Future()})
+    with (
+        open_client(_settings(apache, "unanswered", "confluent", 1)) as client,
+        pytest.raises(KafkaUnavailable, match="no Kafka broker answers at "),
+    ):
+        client.offsets()
+
+
 def test_refused_at_start_then_served(
     apache: ApacheKafka, make_topic: MakeTopic, deploy_on: DeployOn, kafka_client: ClientName
 ) -> None:
@@ -206,7 +219,7 @@ def test_a_password_is_for_every_command_and_a_wrong_one_is_told(
         ),
         (_login("PLAIN", "wrong-secret"), "LOGIN", "refuses the login: correct security.protocol and sasl.*"),
         (_login_by_tls(apache, "SCRAM-SHA-512", authority="other-ca"), "BOTH", "(certificate verify failed)"),
-        (_tls(apache), "MUTUAL", "certificate): correct security.protocol and ssl.*"),
+        (_tls(apache), "MUTUAL", "): correct security.protocol and ssl.*"),  # Java's words for it change
         ({}, "BOTH", "or security.protocol in NOTIF_KAFKA_PROPERTIES if it is there"),
         (_tls(apache, "no-such"), "TLS", "Kafka property 'ssl.ca.location' "),
     ):
