@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from notif_assets.lake.schemas import SCHEMAS
-from notif_assets.lake.tables import LakeError, LostRace, Scan, Table, literal
+from notif_assets.lake.tables import LakeError, LostRace, Scan, Snapshot, Table, literal
 
 T = TypeVar("T")
 Input: TypeAlias = pa.Table | Scan
@@ -52,7 +52,8 @@ class Lake:
         self._connect = connect or (lambda: duckdb.connect(config=duckdb_config(memory)))
         self._opened = ExitStack()
         self._database: duckdb.DuckDBPyConnection | None = None
-        self._lock = Lock()
+        self._newest: dict[str, Snapshot | None] = {}
+        self._lock, self._opening = Lock(), Lock()
 
     def close(self) -> None:
         """Ends the connection to the engine."""
@@ -67,8 +68,14 @@ class Lake:
         self.close()
 
     def table(self, name: str) -> Table:
-        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened."""
-        return Table(self.root, SCHEMAS[name])
+        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened.
+
+        Snapshots are kept: reading a log takes milliseconds, and a micro-batch asks for a handle fifty times.
+        """
+        with self._opening:
+            table = Table(self.root, SCHEMAS[name], self._newest.get(name))
+            self._newest[name] = table.snapshot
+        return table
 
     def exists(self) -> bool:
         """Whether anything was ever written here."""

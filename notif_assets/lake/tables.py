@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,35 @@ class DataFile:
         return statistics["minValues"].get(column), statistics["maxValues"].get(column)
 
 
+class Snapshot:
+    """One version of a table, read from its log. Nothing changes it, so handles and threads may share it."""
+
+    def __init__(self, delta: DeltaTable, entry: Path, table: str) -> None:
+        """The version at which `delta` stands, the last entry of whose log is `entry`."""
+        self.version = delta.version()
+        self._delta, self._entry, self._table = delta, entry, table
+        self._file = _identity(entry)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the log still ends with it; costs microseconds. Not if log clean-up took its entry: then look.
+
+        The entry must be the file that was read: one that is moved away and written again has the same version.
+        """
+        following = self._entry.with_name(f"{self.version + 1:020}.json")
+        return self._file is not None and self._file == _identity(self._entry) and not following.exists()
+
+    @cached_property
+    def watermark(self) -> int | None:
+        """The table's watermark; None where the log has none."""
+        return self._delta.transaction_version(self._table)
+
+    @cached_property
+    def files(self) -> pa.Table:
+        """See Table.files."""
+        return pa.table(self._delta.get_add_actions(flatten=True))
+
+
 class Table:
     """A handle on one snapshot of one table. After a commit it stands on the version it wrote.
 
@@ -111,46 +141,59 @@ class Table:
     no right to write, and leaves nothing behind.
     """
 
-    def __init__(self, root: Path, schema: Schema) -> None:
-        """Opens the newest snapshot. Raises LakeError if another tool gave the table features we don't write."""
+    def __init__(self, root: Path, schema: Schema, known: Snapshot | None = None) -> None:
+        """Opens the newest snapshot, or takes `known` if it still is. Raises LakeError if it can't be opened, or if
+        another tool gave the table features we don't write."""
         self.schema = schema
         self.path = root / schema.name
-        self._files: tuple[int, pa.Table] | None = None  # of one version: a lake of months has thousands of files
         if _MISREAD & set(str(self.path.absolute())):
             raise LakeError(f"the lake {root} can't be used: choose a NOTIF_LAKE without {' '.join(sorted(_MISREAD))}")
-        self._delta: DeltaTable | None = None
+        self._own: DeltaTable | None = None  # what this handle commits through, and nobody else has
+        if known is not None and known.is_newest:
+            self.snapshot: Snapshot | None = known
+            return
+        delta = self._opened()
+        self.snapshot = None if delta is None else self._snapshot_of(delta)
+
+    def _opened(self) -> DeltaTable | None:
+        """The table at its newest version; None if nobody has written it yet."""
+        name, root = self.schema.name, self.path.parent
         try:
-            self._delta = DeltaTable(str(self.path))
+            delta = DeltaTable(str(self.path))
         except TableNotFoundError:
             if any(self.path.rglob("*.parquet")):
                 raise LakeError(
-                    f"table {schema.name} in {root} has data files but no _delta_log: restore that from a backup, or "
+                    f"table {name} in {root} has data files but no _delta_log: restore that from a backup, or "
                     "move the folder away if the table may begin anew"
                 ) from None
-            return
+            return None
         except (DeltaError, OSError) as error:
             for entry in sorted((self.path / "_delta_log").glob("[0-9]*.json"), reverse=True):
                 self._require_whole(entry)  # which says more
-            raise LakeError(f"table {schema.name} in {root} can't be opened: {_line(error)}") from error
-        self._require_whole(self._log_entry(self.version))
-        protocol = self._delta.protocol()
+            raise LakeError(f"table {name} in {root} can't be opened: {_line(error)}") from error
+        self._require_whole(self._log_entry(delta.version()))
+        protocol = delta.protocol()
         if (protocol.min_reader_version, protocol.min_writer_version) != (1, 2):
             raise LakeError(
-                f"table {schema.name} asks for reader {protocol.min_reader_version} / writer "
+                f"table {name} asks for reader {protocol.min_reader_version} / writer "
                 f"{protocol.min_writer_version}; it must stay at reader 1 / writer 2, so that every engine can use it"
             )
+        return delta
+
+    def _snapshot_of(self, delta: DeltaTable) -> Snapshot:
+        return Snapshot(delta, self._log_entry(delta.version()), self.schema.name)
 
     def create(self) -> DeltaTable:
-        """The table itself, created empty if nobody has done so yet.
+        """The table itself, for this handle to commit through; created empty if nobody has done so yet.
 
-        Raises LostRace if somebody committed to it since: its handle saw it without rows. Raises LakeError.
+        Raises LostRace if somebody committed to it since the handle was opened. Raises LakeError.
         """
-        if self._delta is None:
-            created = self._created()
-            if created.version():
+        if self._own is None:
+            own = self._opened() or self._created()
+            if own.version() != max(self.version, 0):  # of a table that is new, the handle saw as much: no rows
                 raise LostRace(self.schema.name)
-            self._delta = created
-        return self._delta
+            self._own, self.snapshot = own, self._snapshot_of(own)
+        return self._own
 
     def _created(self) -> DeltaTable:
         properties: dict[str, str | None] = {
@@ -215,12 +258,12 @@ class Table:
     @property
     def version(self) -> int:
         """The Delta version of the snapshot; -1 for a table that nobody has written yet."""
-        return -1 if self._delta is None else self._delta.version()
+        return -1 if self.snapshot is None else self.snapshot.version
 
     @property
     def superseded(self) -> bool:
-        """Whether the log has a newer version than the snapshot; costs microseconds."""
-        return self._log_entry(self.version + 1).exists()
+        """Whether the log no longer ends with the snapshot; costs microseconds."""
+        return self._log_entry(0).exists() if self.snapshot is None else not self.snapshot.is_newest
 
     @property
     def watermark(self) -> int:
@@ -228,11 +271,10 @@ class Table:
 
         Raises LakeError if the table has a history but no watermark: then nothing can be said, least of all 0.
         """
-        if self._delta is None:
+        if self.snapshot is None:
             return 0
-        recorded = self._delta.transaction_version(self.schema.name)
-        if recorded is not None:
-            return recorded
+        if self.snapshot.watermark is not None:
+            return self.snapshot.watermark
         if self.version == 0:
             return 0
         raise LakeError(f"table {self.schema.name} has a history but no watermark: restore its _delta_log")
@@ -287,9 +329,12 @@ class Table:
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
-        """Tells a lost race from a commit that failed by itself (disk full, no permission)."""
+        """Goes on to the version that was written. Tells a lost race from a commit that failed by itself (disk full, no
+        permission)."""
         try:
             yield
+            assert self._own is not None
+            self.snapshot = self._snapshot_of(self._own)
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
                 raise LostRace(self.schema.name) from error
@@ -345,7 +390,7 @@ class Table:
                 commit_properties=properties,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
-        delta.load_as_version(self.version + 1)
+            delta.load_as_version(self.version + 1)
 
     def _partition_values(self, file: DataFile) -> dict[str, str | None]:
         return dict(zip(self.schema.partition_by, map(str, file.partition), strict=True))
@@ -358,10 +403,10 @@ class Table:
 
     def vacuum(self) -> int:
         """Deletes data files that have belonged to no snapshot for the retention time (7 days); gives how many."""
-        if self._delta is None:
+        if self.snapshot is None:
             return 0
         with self._committing():
-            gone = self._delta.vacuum(
+            gone = self.create().vacuum(
                 dry_run=False,
                 full=True,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
@@ -370,14 +415,15 @@ class Table:
 
     def clean_log(self) -> int:
         """Writes a checkpoint and deletes log entries that it made needless and that expired; gives how many."""
-        if self._delta is None:
+        if self.snapshot is None:
             return 0
         log = self.path / "_delta_log"
         with self._committing():
+            delta = self.create()
             if self.version and not (log / f"{self.version:020}.checkpoint.parquet").exists():
-                self._delta.create_checkpoint()
+                delta.create_checkpoint()
             before = {entry.name for entry in log.iterdir()}
-            self._delta.cleanup_metadata()
+            delta.cleanup_metadata()
             return len(before - {entry.name for entry in log.iterdir()})
 
     def scan(self, partitions: Collection[tuple[Value, ...]] | None = None, **bounds: Bounds) -> Scan:
@@ -467,11 +513,7 @@ class Table:
 
     def files(self) -> pa.Table:
         """One row per data file of the snapshot, from the Delta log: path, num_records, min.*, max.*, partition.*."""
-        if self._delta is None:
-            return pa.table({})
-        if self._files is None or self._files[0] != self.version:
-            self._files = self.version, pa.table(self._delta.get_add_actions(flatten=True))
-        return self._files[1]
+        return pa.table({}) if self.snapshot is None else self.snapshot.files
 
 
 def only(value: int | None) -> Bounds:
@@ -517,6 +559,14 @@ def in_statistics(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     return value.isoformat() if isinstance(value, date) else value
+
+
+def _identity(entry: Path) -> tuple[int, int, int] | None:
+    try:
+        known = entry.stat()
+    except OSError:
+        return None
+    return known.st_ino, known.st_size, known.st_mtime_ns
 
 
 def _is_whole(entry: bytes) -> bool:

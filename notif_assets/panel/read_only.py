@@ -1,6 +1,6 @@
 """The lake as the panel reads it. Nothing is ever written.
 
-Belongs here: when a table is opened again, which answers are kept between requests. Doesn't: questions (queries.py).
+Belongs here: which answers are kept between requests. Doesn't: questions (queries.py).
 """
 
 import os
@@ -12,7 +12,7 @@ from threading import Lock
 
 import pyarrow as pa
 
-from notif_assets.lake import Lake, Scan, Table
+from notif_assets.lake import Lake, Scan
 from notif_assets.lake.lake import Input
 from notif_assets.settings import Settings
 
@@ -20,8 +20,8 @@ _ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes
 
 
 class ReadOnlyLake(Lake):
-    """A lake whose handles are kept, and opened again when their table has a newer version; and so are short answers,
-    which stay right as long as they are asked of the same files: a data file never changes.
+    """A lake whose short answers are kept: they stay right as long as they are asked of the same files, for a data file
+    never changes.
 
     Questions are worked on by as many threads as there are processors: by more, none would be answered sooner, and the
     engine's allocator keeps memory for each thread that ever asked.
@@ -29,26 +29,14 @@ class ReadOnlyLake(Lake):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.lake, memory=settings.panel_memory)
-        self._tables: dict[str, Table] = {}
         self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
-        self._opening, self._answering = Lock(), Lock()
+        self._answering = Lock()
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake")
 
     def close(self) -> None:
         """As of any lake."""
         self._workers.shutdown()
         super().close()
-
-    def table(self, name: str) -> Table:
-        """The newest snapshot of the table; nobody may commit through it. Raises LakeError if it can't be opened."""
-        known = self._tables.get(name)
-        if known is not None and not known.superseded:
-            return known
-        with self._opening:
-            known = self._tables.get(name)
-            if known is None or known.superseded:
-                self._tables[name] = known = super().table(name)
-            return known
 
     def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
         """As in any lake."""

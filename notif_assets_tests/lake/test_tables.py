@@ -133,6 +133,35 @@ def test_a_handle_from_before_the_first_commit_loses_to_it(lake: Lake) -> None:
     assert starts(lake) == [1]
 
 
+def test_handles_share_a_snapshot_as_long_as_it_is_the_newest(lake: Lake) -> None:
+    lake.table("ingest_losses").append(losses(1))
+    first, second = lake.table("ingest_losses"), lake.table("ingest_losses")
+    assert first.snapshot is second.snapshot
+    first.append(losses(2))
+    assert (first.version, second.version) == (2, 1)  # a commit moves the handle that made it, and no other
+    assert (first.watermark, second.watermark, second.superseded) == (2, 1, True)
+    assert lake.rows(second.scan())["start_offset"].to_pylist() == [1]
+    with pytest.raises(LostRace):
+        second.append(losses(3))
+    Lake(lake.root).table("ingest_losses").append(losses(4))  # another process
+    assert starts(lake) == [1, 2, 4]
+    assert not lake.table("ingest_losses").superseded
+
+
+def test_a_log_entry_that_is_not_the_one_that_was_read_is_read(lake: Lake) -> None:
+    table = lake.table("ingest_losses")
+    table.append(losses(1))
+    table.append(losses(2))
+    newest = table.path / "_delta_log" / f"{table.version:020}.json"
+    assert starts(lake) == [1, 2]
+    newest.rename(newest.with_suffix(".away"))  # as one does with an entry that a power cut cut off
+    assert starts(lake) == [1]
+    Lake(lake.root).table("ingest_losses").append(losses(3))
+    assert starts(lake) == [1, 3]
+    shutil.rmtree(table.path)
+    assert starts(lake) == []
+
+
 def test_a_table_whose_log_is_gone_is_not_a_new_one(lake: Lake) -> None:
     table = lake.table("ingest_losses")
     table.append(losses(1))
@@ -143,9 +172,9 @@ def test_a_table_whose_log_is_gone_is_not_a_new_one(lake: Lake) -> None:
 # --- races ----------------------------------------------------------------------------------------------------------
 
 
-def race(root: Path, writer: int, last: int) -> int:
+def race(lake: Lake, writer: int, last: int) -> int:
     """Writes batches 1 … last, as far as nobody else does; gives how many this one wrote."""
-    lake, written = Lake(root), 0
+    written = 0
     while True:
 
         def attempt() -> bool:
@@ -161,22 +190,29 @@ def race(root: Path, writer: int, last: int) -> int:
         written += 1
 
 
+def race_on(root: Path, writer: int, last: int) -> int:
+    """As race, in a process of its own."""
+    return race(Lake(root), writer, last)
+
+
 def assert_each_batch_once(root: Path, written: list[int], last: int) -> None:
     rows = rows_of(Lake(root), "ingest_losses")
     assert sorted(row["batch"] for row in rows) == list(range(1, last + 1))
     assert sum(written) == last
 
 
-def test_threads_racing_for_batches_write_each_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lakes", [1, 3])
+def test_threads_racing_for_batches_write_each_once(tmp_path: Path, lakes: int) -> None:
+    opened = [Lake(tmp_path / "lake") for _ in range(lakes)]
     with ThreadPoolExecutor(3) as pool:
-        written = list(pool.map(lambda writer: race(tmp_path / "lake", writer, 30), range(3)))
+        written = list(pool.map(lambda writer: race(opened[writer % lakes], writer, 30), range(3)))
     assert_each_batch_once(tmp_path / "lake", written, 30)
 
 
 def test_processes_racing_for_batches_write_each_once(tmp_path: Path) -> None:
     root = tmp_path / "lake"
     with get_context("spawn").Pool(2) as pool:
-        written = pool.starmap(race, [(root, writer, 20) for writer in range(2)])
+        written = pool.starmap(race_on, [(root, writer, 20) for writer in range(2)])
     assert_each_batch_once(root, written, 20)
 
 
