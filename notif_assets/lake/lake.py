@@ -52,7 +52,7 @@ class Lake:
         self._connect = connect or (lambda: duckdb.connect(config=duckdb_config(memory)))
         self._opened = ExitStack()
         self._database: duckdb.DuckDBPyConnection | None = None
-        self._newest: dict[str, Snapshot | None] = {}
+        self._newest: dict[str, Snapshot] = {}
         self._lock, self._opening = Lock(), Lock()
 
     def close(self) -> None:
@@ -73,9 +73,7 @@ class Lake:
         Snapshots are kept: reading a log takes milliseconds, and a micro-batch asks for a handle fifty times.
         """
         with self._opening:
-            table = Table(self.root, SCHEMAS[name], self._newest.get(name))
-            self._newest[name] = table.snapshot
-        return table
+            return Table(self.root, SCHEMAS[name], self._newest)
 
     def exists(self) -> bool:
         """Whether anything was ever written here."""

@@ -141,19 +141,22 @@ class Table:
     no right to write, and leaves nothing behind.
     """
 
-    def __init__(self, root: Path, schema: Schema, known: Snapshot | None = None) -> None:
-        """Opens the newest snapshot, or takes `known` if it still is. Raises LakeError if it can't be opened, or if
-        another tool gave the table features we don't write."""
+    def __init__(self, root: Path, schema: Schema, newest: dict[str, Snapshot] | None = None) -> None:
+        """Opens the newest snapshot, or takes that of `newest`, where handles leave theirs by the table's name.
+
+        Raises LakeError if it can't be opened, or if another tool gave the table features we don't write.
+        """
         self.schema = schema
         self.path = root / schema.name
         if _MISREAD & set(str(self.path.absolute())):
             raise LakeError(f"the lake {root} can't be used: choose a NOTIF_LAKE without {' '.join(sorted(_MISREAD))}")
+        self._newest = {} if newest is None else newest
         self._own: DeltaTable | None = None  # what this handle commits through, and nobody else has
-        if known is not None and known.is_newest:
-            self.snapshot: Snapshot | None = known
-            return
-        delta = self._opened()
-        self.snapshot = None if delta is None else self._snapshot_of(delta)
+        self.snapshot = self._newest.get(schema.name)
+        if self.snapshot is None or not self.snapshot.is_newest:
+            delta = self._opened()
+            self.snapshot = None if delta is None else self._snapshot_of(delta)
+            self._leave_to_the_next()
 
     def _opened(self) -> DeltaTable | None:
         """The table at its newest version; None if nobody has written it yet."""
@@ -182,6 +185,12 @@ class Table:
 
     def _snapshot_of(self, delta: DeltaTable) -> Snapshot:
         return Snapshot(delta, self._log_entry(delta.version()), self.schema.name)
+
+    def _leave_to_the_next(self) -> None:
+        """Shares the snapshot, through which nobody commits from here on."""
+        self._own = None
+        if self.snapshot is not None:
+            self._newest[self.schema.name] = self.snapshot
 
     def create(self) -> DeltaTable:
         """The table itself, for this handle to commit through; created empty if nobody has done so yet.
@@ -333,8 +342,8 @@ class Table:
         permission)."""
         try:
             yield
-            assert self._own is not None
-            self.snapshot = self._snapshot_of(self._own)
+            self.snapshot = self._snapshot_of(self.create())
+            self._leave_to_the_next()
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
                 raise LostRace(self.schema.name) from error
