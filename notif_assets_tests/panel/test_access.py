@@ -44,7 +44,7 @@ def of(path: str, customer_id: object) -> str:
 def test_the_routes_are_known(routes: list[str]) -> None:
     assert "/api/v1/customers/{customer_id}/messages/export" in routes
     assert "/operador" in routes
-    assert len(routes) == 12, routes
+    assert len(routes) == 13, routes
 
 
 def test_without_a_good_token_nothing_is_shown(served: Served, routes: list[str]) -> None:
