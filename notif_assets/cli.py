@@ -732,8 +732,8 @@ def panel(settings: Settings, port: int, host: str) -> None:
     \b
     Example: notif-assets panel --port 8000
     """
+    from notif_assets.instance import use_our_dagster
     from notif_assets.panel.app import serve
-    from notif_assets.processes import use_our_dagster
 
     use_our_dagster(settings)
     with _panel_keys():

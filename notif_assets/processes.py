@@ -28,9 +28,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
-from notif_assets.settings import Settings
-
-_ROOT = Path(__file__).resolve().parents[1]
+from notif_assets.instance import store
 
 # Seconds: a run that has started tells its process as the first thing it does.
 _TELLS_WITHIN = 60.0
@@ -59,13 +57,6 @@ PROCESS = "notif_assets/process"
 """The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
 
 
-def use_our_dagster(settings: Settings) -> None:
-    """Names the Dagster instance in this process's environment, unless it is named there already."""
-    if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
-        os.environ["DAGSTER_HOME"] = str(_ROOT)
-    os.environ.setdefault("DAGSTER_STORE", str(settings.data.absolute() / "dagster"))
-
-
 def fork_runs() -> None:
     """In a code server: lets the process of a run be the fork of one that has done the imports.
 
@@ -79,11 +70,6 @@ def fork_runs() -> None:
         forks.set_forkserver_preload(IMPORTS_OF_A_RUN)
         # What the server makes its processes with; it has no setting for it.
         server.DagsterApiServer._mp_ctx = property(lambda _: forks, lambda *_: None)
-
-
-def store() -> Path:
-    """The folder of Dagster's storage. Raises KeyError outside a deployment that sets DAGSTER_STORE."""
-    return Path(os.environ["DAGSTER_STORE"])
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from typing import Any, Self
 import dagster as dg
 
 from notif_assets.definitions import build_definitions
+from notif_assets.instance import store, use_our_dagster
 from notif_assets.jobs import CHECKS
 from notif_assets.partitions import range_tags
-from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, store, use_our_dagster
+from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead
 from notif_assets.pruning import prune_runs
 from notif_assets.settings import Settings
 

@@ -25,6 +25,7 @@ from notif_assets.core.answers import hour_of_file_name
 from notif_assets.files.dropped import Dropped, settled_files
 from notif_assets.files.invoices import months_to_refresh
 from notif_assets.ingest.ledger import QUIET, Backlog, backlog
+from notif_assets.instance import store
 from notif_assets.jobs import (
     JOBS,
     chatbot_answers_job,
@@ -37,7 +38,7 @@ from notif_assets.jobs import (
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake, LakeError
 from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months, key_ranges, range_tags
-from notif_assets.processes import end_runs_of_the_dead, store
+from notif_assets.processes import end_runs_of_the_dead
 from notif_assets.settings import Settings
 
 IMPATIENT = {"kafka_timeout": 3.0}
