@@ -27,6 +27,8 @@ Input: TypeAlias = pa.Table | Scan
 Connect: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 _IDENTITY = "lake.json"
+# The engine reserves memory for as many rows at a time: for its million, as long as a small answer takes to compute.
+_CHUNK_ROWS = 20_000
 _SQL_TYPES = {pa.int32(): "integer", pa.date32(): "date"}
 
 
@@ -120,10 +122,10 @@ class Lake:
     def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
         """Runs sql/<name>.sql with `inputs` as its tables and `parameters` as its $names; gives all rows."""
         with self._prepared(inputs) as connection:
-            return connection.execute(_sql(name), parameters).to_arrow_table()
+            return connection.execute(_sql(name), parameters).to_arrow_table(_CHUNK_ROWS)
 
     def stream(
-        self, name: str, inputs: Mapping[str, Input], rows: int = 20_000, **parameters: object
+        self, name: str, inputs: Mapping[str, Input], rows: int = _CHUNK_ROWS, **parameters: object
     ) -> Iterator[pa.RecordBatch]:
         """As select, in record batches of at most about `rows`, so that memory stays flat whatever the result."""
         with self._prepared(inputs) as connection:
@@ -132,7 +134,7 @@ class Lake:
     def rows(self, scan: Scan) -> pa.Table:
         """The rows of a scan, as they are."""
         with self._prepared({"scanned": scan}) as connection:
-            return connection.execute("select * from scanned").to_arrow_table()
+            return connection.execute("select * from scanned").to_arrow_table(_CHUNK_ROWS)
 
     @contextmanager
     def _prepared(self, inputs: Mapping[str, Input]) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -32,6 +32,7 @@ _TYPE: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 _AT_ONCE = 24
+_PIECE = 2**17  # bytes; a few of them wait at several places for a client to read
 _ROWS = 20_000  # that all exports hold together, an export at most half of them
 
 
@@ -50,13 +51,14 @@ class _Out(io.RawIOBase):
         return True
 
     def write(self, data: "ReadableBuffer") -> int:
-        piece = bytes(data)
-        try:
-            anyio.from_thread.run(self._stream.send, piece)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise _Gone from None
-        self._written += len(piece)
-        return len(piece)
+        whole = memoryview(data).cast("B")
+        for start in range(0, len(whole), _PIECE):
+            try:
+                anyio.from_thread.run(self._stream.send, bytes(whole[start : start + _PIECE]))
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                raise _Gone from None
+        self._written += len(whole)
+        return len(whole)
 
     def tell(self) -> int:
         return self._written

@@ -56,9 +56,8 @@ class ReadOnlyLake(Lake):
             if known is not None:
                 self._answers.move_to_end(key)
                 return known
-        answer = self._workers.submit(ask).result()
+        answer = copied(self._workers.submit(ask).result())
         if answer.nbytes <= _SHORT:
-            answer = copied(answer)
             with self._answering:
                 self._answers[key] = answer
                 while len(self._answers) > _ANSWERS:
