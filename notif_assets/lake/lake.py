@@ -141,9 +141,9 @@ class Lake:
         with self._lock:
             if self._database is None:
                 self._database = self._opened.enter_context(self._connect())
+                self._database.execute("set global timezone = 'UTC'")
             cursor = self._database.cursor()
         with cursor as connection:
-            connection.execute("set timezone = 'UTC'")
             try:
                 for table, source in inputs.items():
                     if isinstance(source, Scan):
