@@ -67,10 +67,16 @@ class ReadOnlyLake(Lake):
 
 def copied(answer: pa.Table) -> pa.Table:
     """The answer in memory of its own size, for who keeps it; the engine's has room for thousands of rows."""
-    memory = pa.BufferOutputStream()
-    with pa.ipc.new_stream(memory, answer.schema) as stream:
+    size = pa.MockOutputStream()
+    _write(answer, size)
+    memory = pa.allocate_buffer(size.size())  # a stream that grows would take up to twice as much
+    _write(answer, pa.FixedSizeBufferWriter(memory))
+    return pa.ipc.open_stream(memory).read_all()
+
+
+def _write(answer: pa.Table, out: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(out, answer.schema) as stream:
         stream.write_table(answer)
-    return pa.ipc.open_stream(memory.getvalue()).read_all()
 
 
 def _identity(scan: Scan) -> tuple[object, ...]:
