@@ -1,7 +1,9 @@
 """Fixtures that every test may use."""
 
 import itertools
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from notif_assets_tests.cli.deployment import ROOT, Deployment
 from notif_assets_tests.daemon import Daemon
 
 _numbers = itertools.count()
+
+# No number may depend on where a process runs: not in UTC, and not at whole hours from it.
+os.environ["TZ"] = "Asia/Kathmandu"
+time.tzset()
 
 # How long an example takes says more of what else runs on the machine.
 settings.register_profile("any speed", deadline=None)
