@@ -192,16 +192,25 @@ class Table:
         if self.snapshot is not None:
             self._newest[self.schema.name] = self.snapshot
 
-    def create(self) -> DeltaTable:
-        """The table itself, for this handle to commit through; created empty if nobody has done so yet.
+    def create(self) -> None:
+        """Creates the table, empty, if nobody has done so yet.
 
-        Raises LostRace if somebody committed to it since the handle was opened. Raises LakeError.
+        Raises LostRace if somebody committed to it since: this handle saw it without rows. Raises LakeError.
         """
-        if self._own is None:
-            own = self._opened() or self._created()
-            if own.version() != max(self.version, 0):  # of a table that is new, the handle saw as much: no rows
+        if self.snapshot is None:
+            created = self._created()
+            if created.version():
                 raise LostRace(self.schema.name)
-            self._own, self.snapshot = own, self._snapshot_of(own)
+            self._own, self.snapshot = created, self._snapshot_of(created)
+
+    def _to_commit(self) -> DeltaTable:
+        """The table itself, at the version of the snapshot, which must be the newest. Raises LostRace if it isn't."""
+        self.create()
+        if self._own is None:
+            own = self._opened()
+            if own is None or own.version() != self.version:
+                raise LostRace(self.schema.name)
+            self._own = own
         return self._own
 
     def _created(self) -> DeltaTable:
@@ -309,7 +318,7 @@ class Table:
         before = self.version
         if where is not None:
             with self._committing():
-                self.create().delete(where, commit_properties=self._commit_properties(batch, note))
+                self._to_commit().delete(where, commit_properties=self._commit_properties(batch, note))
         if self.version == before:
             self.append(self.schema.arrow.empty_table(), batch, note)
 
@@ -319,7 +328,7 @@ class Table:
         rows = rows.select(self.schema.arrow.names).cast(self.schema.arrow)  # refuses nulls where none may be
         with self._committing():
             write_deltalake(
-                self.create(),
+                self._to_commit(),
                 rows,
                 mode=mode,
                 predicate=predicate,
@@ -342,7 +351,7 @@ class Table:
         permission)."""
         try:
             yield
-            self.snapshot = self._snapshot_of(self.create())
+            self.snapshot = self._snapshot_of(self._to_commit())
             self._leave_to_the_next()
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
@@ -390,7 +399,7 @@ class Table:
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
         with self._committing():
-            delta = self.create()
+            delta = self._to_commit()
             delta.create_write_transaction(
                 [*removed, *added],
                 mode="append",
@@ -415,7 +424,7 @@ class Table:
         if self.snapshot is None:
             return 0
         with self._committing():
-            gone = self.create().vacuum(
+            gone = self._to_commit().vacuum(
                 dry_run=False,
                 full=True,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
@@ -428,7 +437,7 @@ class Table:
             return 0
         log = self.path / "_delta_log"
         with self._committing():
-            delta = self.create()
+            delta = self._to_commit()
             if self.version and not (log / f"{self.version:020}.checkpoint.parquet").exists():
                 delta.create_checkpoint()
             before = {entry.name for entry in log.iterdir()}
