@@ -22,7 +22,7 @@ import dagster as dg
 import numpy as np
 import numpy.typing as npt
 
-from bench.memory import pss
+from bench.memory import memory
 from notif_assets.lake import Lake
 from notif_assets_tests.cli.deployment import processes_of
 
@@ -124,7 +124,7 @@ def _memory(store: Path) -> int:
     total = 0
     for process in processes_of(store):
         with suppress(OSError):
-            total += pss(process)
+            total += memory(process).pss
     return total
 
 

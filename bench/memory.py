@@ -4,18 +4,22 @@ Belongs here: asking the kernel. Doesn't: of which processes, and when (the benc
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 
-def pss(pid: int) -> int:
-    """Bytes of a process, each shared page counted in parts. Raises OSError if the process is gone."""
-    return _told(pid, "Pss")
+class Memory(NamedTuple):
+    """Bytes of a process, each shared page counted in parts: all, and those that are no pages of files (of libraries
+    mostly, which the system takes back where it needs them)."""
+
+    pss: int
+    own: int
+
+    def __str__(self) -> str:
+        return f"{self.pss / 2**20:.0f} MiB ({self.own / 2**20:.0f} without pages of files)"
 
 
-def of_its_own(pid: int) -> int:
-    """As pss, without what are pages of files, of libraries mostly, which the system takes back where it needs them."""
-    return _told(pid, "Pss_Anon")
-
-
-def _told(pid: int, of: str) -> int:
-    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * sum(int(line.split()[1]) for line in told.splitlines() if line.startswith(f"{of}:"))
+def memory(pid: int) -> Memory:
+    """The memory of a process now. Raises OSError if the process is gone."""
+    lines = map(str.split, Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    kibibytes = {name.rstrip(":"): int(number) for name, number, _ in lines}
+    return Memory(1024 * kibibytes["Pss"], 1024 * kibibytes["Pss_Anon"])

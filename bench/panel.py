@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from bench.memory import of_its_own, pss
+from bench.memory import Memory, memory
 from notif_assets.billing.bill import close_day
 from notif_assets.billing.prices import load_prices
 from notif_assets.core.offsets import Log
@@ -169,7 +169,7 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     client = httpx.Client(base_url=f"http://127.0.0.1:{_PORT}", headers=operator, timeout=120)
     with Lake(settings.lake) as lake:
         known = lake.rows(lake.table("customer_panel").scan())["customer_id"].unique().to_pylist()
-    print(f"{len(known)} customers, memory of the panel {_memory(pid)}")
+    print(f"{len(known)} customers, memory of the panel {memory(pid)}")
 
     times = asyncio.run(_at_rate(known, operator, 200, seconds))
     _row("panel as JSON, 200 requests/s, ms", [1000 * t for t in times])
@@ -178,11 +178,11 @@ def _measure(data: Path, pid: int, seconds: float) -> None:
     _row("the operator's page, ms", [1000 * _timed(client, "/operador") for _ in range(20)])
     _row("commit → in the API, s", _delays(client, settings, 6))
 
-    before = _memory(pid)
+    before = memory(pid)
     for format in ("csv", "text", "parquet"):
         first, whole, rows = _export(client, format)
         print(f"export of Acme as {format:<8} first byte {first:.2f} s, {rows / whole:,.0f} rows/s, {rows:,} rows")
-    print(f"memory of the panel before {before}, after {_memory(pid)}")
+    print(f"memory of the panel before {before}, after {memory(pid)}")
     _crowd(operator, pid)
     _gone(client, operator)
 
@@ -277,9 +277,9 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
     readers = [threading.Thread(target=read, args=(which,)) for which in range(number)]
     for reader in readers:
         reader.start()
-    most = (0, "")
+    most = Memory(0, 0)
     while any(reader.is_alive() for reader in readers):
-        most = max(most, (pss(pid), _memory(pid)))
+        most = max(most, memory(pid))
         time.sleep(0.5)
     for reader in readers:
         reader.join()
@@ -287,11 +287,7 @@ def _crowd(headers: dict[str, str], pid: int, number: int = 20, seconds: float =
         f"{number} slow exports at once: {sum(got) / 2**20:.0f} MiB sent, the least {min(got) / 2**20:.1f} MiB, ",
         end="",
     )
-    print(f"memory of the panel at most {most[1]}")
-
-
-def _memory(pid: int) -> str:
-    return f"{pss(pid) / 2**20:.0f} MiB ({of_its_own(pid) / 2**20:.0f} without pages of files)"
+    print(f"memory of the panel at most {most}")
 
 
 def _gone(client: httpx.Client, headers: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import ledger
@@ -164,9 +165,9 @@ def killed_after(commits: int, to: str | None = None) -> Iterator[list[str]]:
     real = Table._committing
 
     @contextmanager
-    def committing(self: Table) -> Iterator[None]:
-        with real(self):
-            yield
+    def committing(self: Table) -> Iterator[DeltaTable]:
+        with real(self) as delta:
+            yield delta
         if to in (None, self.schema.name):
             committed.append(self.schema.name)
         if len(committed) == commits:

@@ -151,12 +151,10 @@ class Table:
         if _MISREAD & set(str(self.path.absolute())):
             raise LakeError(f"the lake {root} can't be used: choose a NOTIF_LAKE without {' '.join(sorted(_MISREAD))}")
         self._newest = {} if newest is None else newest
-        self._own: DeltaTable | None = None  # what this handle commits through, and nobody else has
         self.snapshot = self._newest.get(schema.name)
         if self.snapshot is None or not self.snapshot.is_newest:
             delta = self._opened()
-            self.snapshot = None if delta is None else self._snapshot_of(delta)
-            self._leave_to_the_next()
+            self.snapshot = None if delta is None else self._left_to_the_next(delta)
 
     def _opened(self) -> DeltaTable | None:
         """The table at its newest version; None if nobody has written it yet."""
@@ -183,14 +181,11 @@ class Table:
             )
         return delta
 
-    def _snapshot_of(self, delta: DeltaTable) -> Snapshot:
-        return Snapshot(delta, self._log_entry(delta.version()), self.schema.name)
-
-    def _leave_to_the_next(self) -> None:
-        """Shares the snapshot, through which nobody commits from here on."""
-        self._own = None
-        if self.snapshot is not None:
-            self._newest[self.schema.name] = self.snapshot
+    def _left_to_the_next(self, delta: DeltaTable) -> Snapshot:
+        """The snapshot at which `delta` stands, through which nobody commits from here on: handles share it."""
+        name = self.schema.name
+        self._newest[name] = snapshot = Snapshot(delta, self._log_entry(delta.version()), name)
+        return snapshot
 
     def create(self) -> None:
         """Creates the table, empty, if nobody has done so yet.
@@ -201,17 +196,7 @@ class Table:
             created = self._created()
             if created.version():
                 raise LostRace(self.schema.name)
-            self._own, self.snapshot = created, self._snapshot_of(created)
-
-    def _to_commit(self) -> DeltaTable:
-        """The table itself, at the version of the snapshot, which must be the newest. Raises LostRace if it isn't."""
-        self.create()
-        if self._own is None:
-            own = self._opened()
-            if own is None or own.version() != self.version:
-                raise LostRace(self.schema.name)
-            self._own = own
-        return self._own
+            self.snapshot = self._left_to_the_next(created)
 
     def _created(self) -> DeltaTable:
         properties: dict[str, str | None] = {
@@ -317,8 +302,8 @@ class Table:
         """
         before = self.version
         if where is not None:
-            with self._committing():
-                self._to_commit().delete(where, commit_properties=self._commit_properties(batch, note))
+            with self._committing() as delta:
+                delta.delete(where, commit_properties=self._commit_properties(batch, note))
         if self.version == before:
             self.append(self.schema.arrow.empty_table(), batch, note)
 
@@ -326,9 +311,9 @@ class Table:
         self, rows: pa.Table, batch: int | None, note: Mapping[str, Any] | None, mode: Any, predicate: str | None
     ) -> None:
         rows = rows.select(self.schema.arrow.names).cast(self.schema.arrow)  # refuses nulls where none may be
-        with self._committing():
+        with self._committing() as delta:
             write_deltalake(
-                self._to_commit(),
+                delta,
                 rows,
                 mode=mode,
                 predicate=predicate,
@@ -346,13 +331,18 @@ class Table:
             raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
 
     @contextmanager
-    def _committing(self) -> Iterator[None]:
-        """Goes on to the version that was written. Tells a lost race from a commit that failed by itself (disk full, no
-        permission)."""
+    def _committing(self) -> Iterator[DeltaTable]:
+        """The table itself to commit through, at the version of the snapshot; then goes on to the one that was written.
+
+        Tells a lost race from a commit that failed by itself (disk full, no permission).
+        """
+        self.create()
+        delta = self._opened()  # for this commit alone: it moves, and a snapshot must not
+        if delta is None or delta.version() != self.version:
+            raise LostRace(self.schema.name)
         try:
-            yield
-            self.snapshot = self._snapshot_of(self._to_commit())
-            self._leave_to_the_next()
+            yield delta
+            self.snapshot = self._left_to_the_next(delta)
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
                 raise LostRace(self.schema.name) from error
@@ -398,8 +388,7 @@ class Table:
         added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
-        with self._committing():
-            delta = self._to_commit()
+        with self._committing() as delta:
             delta.create_write_transaction(
                 [*removed, *added],
                 mode="append",
@@ -423,8 +412,8 @@ class Table:
         """Deletes data files that have belonged to no snapshot for the retention time (7 days); gives how many."""
         if self.snapshot is None:
             return 0
-        with self._committing():
-            gone = self._to_commit().vacuum(
+        with self._committing() as delta:
+            gone = delta.vacuum(
                 dry_run=False,
                 full=True,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
@@ -436,8 +425,7 @@ class Table:
         if self.snapshot is None:
             return 0
         log = self.path / "_delta_log"
-        with self._committing():
-            delta = self._to_commit()
+        with self._committing() as delta:
             if self.version and not (log / f"{self.version:020}.checkpoint.parquet").exists():
                 delta.create_checkpoint()
             before = {entry.name for entry in log.iterdir()}

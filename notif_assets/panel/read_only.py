@@ -56,6 +56,7 @@ class ReadOnlyLake(Lake):
             if known is not None:
                 self._answers.move_to_end(key)
                 return known
+        # A long one too: an export holds it as long as its client takes to read.
         answer = copied(self._workers.submit(ask).result())
         if answer.nbytes <= _SHORT:
             with self._answering:
