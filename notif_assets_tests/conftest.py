@@ -38,6 +38,7 @@ _LONGEST = (
     "test_full_disk.py",
     "test_contract.py",
     "test_late.py",
+    "test_fuzz.py",
     "test_races.py",
     "test_bill.py",
     "test_damage.py",

@@ -29,7 +29,7 @@ def test_the_corpus_has_its_verdicts_alone_and_together() -> None:
 def test_whatever_bytes_arrive_have_one_verdict_wherever_they_stand() -> None:
     seed = time.time_ns() % 2**32
     print(f"\nseed {seed} (python -m notif_assets_tests.core.fuzz --seed {seed} repeats it)")
-    *_, outcome = fuzz.fuzz(seed, seconds=30)
+    *_, outcome = fuzz.fuzz(seed, seconds=60)
     print(f"{outcome.inputs} inputs, {outcome.alone} of them alone too: {dict(outcome.verdicts.most_common())}")
     assert sum(outcome.verdicts.values()) == outcome.inputs
     assert {*outcome.verdicts} == {*REASONS, "valid"} - _NOT_OF_BYTES
