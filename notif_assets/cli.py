@@ -19,7 +19,7 @@ import click
 import pydantic
 from pydantic_settings import SettingsError
 
-from notif_assets.reports import Format
+from notif_assets.core.formats import Format
 from notif_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,20 +68,22 @@ class _Month(click.ParamType[date]):
 
 DAY, HOUR, MONTH = _Day(), _Hour(), _Month()
 
+# By name, for to import them is to import libraries that few commands need.
+_EXPECTED = {
+    "BillRefused",
+    "FileRefused",
+    "KafkaError",
+    "LakeError",
+    "NotClosable",
+    "OffsetsLost",
+    "PlanRefused",
+    "RunFailed",
+}
+
 
 @contextmanager
 def _one_line() -> Iterator[None]:
     """Turns what can go wrong by the world's doing into one clear line on standard error and exit code 1."""
-    from notif_assets.core.files import FileRefused
-    from notif_assets.core.offsets import PlanRefused
-    from notif_assets.kafka.client import KafkaError
-    from notif_assets.lake import LakeError
-
-    expected: list[type[Exception]] = [FileRefused, PlanRefused, KafkaError, LakeError]
-    if "notif_assets.runs" in sys.modules:
-        from notif_assets.runs import RunFailed
-
-        expected.append(RunFailed)
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -95,10 +97,10 @@ def _one_line() -> Iterator[None]:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        names = {kind.__name__ for kind in type(error).__mro__}
-        if isinstance(error, tuple(expected)) or names & {"RunFailed", "OffsetsLost", "BillRefused", "NotClosable"}:
+        kinds = type(error).__mro__
+        if any(kind.__name__ in _EXPECTED and kind.__module__.startswith("notif_assets.") for kind in kinds):
             raise click.ClickException(str(error)) from None
-        if "SQLAlchemyError" in names:
+        if any(kind.__name__ == "SQLAlchemyError" for kind in kinds):
             what = str(error).splitlines()[0]
             raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {what}") from None
         if isinstance(error, OSError):
@@ -733,6 +735,9 @@ def panel(settings: Settings, port: int, host: str) -> None:
     Example: notif-assets panel --port 8000
     """
     from notif_assets.instance import use_our_dagster
+    from notif_assets.panel import memory
+
+    memory.spare()
     from notif_assets.panel.app import serve
 
     use_our_dagster(settings)

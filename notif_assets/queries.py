@@ -22,6 +22,9 @@ from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
 
 _SLICE = 10_000  # messages sorted, and held, at once
+_PART = 1_000  # of a minute, that can be read for themselves
+_MINUTE = 60_000_000  # microseconds
+_MOMENT = pa.timestamp("us", "UTC")
 _DAY = timedelta(days=1)
 
 
@@ -88,7 +91,8 @@ def detailed(
 ) -> tuple[Iterator[pa.RecordBatch], dict[int, str]]:
     """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names.
 
-    Of one customer about `at_once()` messages are held, asked anew before each reading; a minute's are read together.
+    Of one customer about `at_once()` messages are held, asked anew before each reading; but never parts of much
+    less than a thousand.
     """
     names = customer_names(lake, customer_id)
     messages = lake.table("notifications")
@@ -112,32 +116,41 @@ def _in_slices(
     The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
     """
     low, end = bounds
-    minutes, totals = _minutes_and_totals(lake, customer_id, channel, bounds)
+    moments, totals = _moments_and_totals(lake, customer_id, channel, bounds)
     at = read = 0
     while True:
         most = at_once()
         at = max(at + 1, int(np.searchsorted(totals, read + most, "right")))
-        high = minutes[at].as_py() if at < len(minutes) else end
+        high = moments[at].as_py() if at < len(moments) else end
         scan = messages.scan(customer_id=only(customer_id), event_datetime=(low, high))
         yield from lake.select("detailed", {"notifications": scan}, channel=channel).to_batches(most)
-        if at >= len(minutes):
+        if at >= len(moments):
             return
         low, read = high, int(totals[at - 1])
 
 
-def _minutes_and_totals(
+def _moments_and_totals(
     lake: Lake, customer_id: int, channel: str | None, bounds: tuple[datetime | None, datetime | None]
-) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64]]:
-    """The minutes that have messages, in order, and how many messages there are up to the end of each.
+) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """Moments at which messages may be parted, in order, and how many messages there are up to the next of them.
 
+    They are the beginnings of the minutes that have messages; a minute of many is parted as if they came evenly.
     As arrays: as Python objects, or grouped by Arrow, they would take more memory than the messages of a slice.
     """
     aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
     counts = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
-    moments = counts["minute"].cast(pa.int64()).to_numpy()
-    firsts = np.flatnonzero(np.diff(moments, prepend=-1))
-    up_to = np.append(0, np.cumsum(counts["notifications"].to_numpy()))
-    return counts["minute"].take(firsts), up_to[np.append(firsts[1:], len(moments))]
+    of_channels = counts["minute"].cast(pa.int64()).to_numpy()
+    firsts = np.flatnonzero(np.diff(of_channels, prepend=-1))
+    up_to = np.append(0, np.cumsum(counts["notifications"].to_numpy()))[np.append(firsts, len(of_channels))]
+    numbers, before = np.diff(up_to), up_to[:-1]
+    parts = -(-numbers // _PART)
+    minute = np.repeat(np.arange(len(parts)), parts)
+    part = np.arange(len(minute)) - np.repeat(np.cumsum(parts) - parts, parts)
+    moments = of_channels[firsts][minute] + part * _MINUTE // parts[minute]
+    totals = before[minute] + (part + 1) * numbers[minute] // parts[minute]
+    if bounds[1] is not None:  # a part of the last minute may begin behind it
+        moments = moments[: np.searchsorted(moments, pa.scalar(bounds[1], _MOMENT).value)]
+    return pa.array(moments, _MOMENT), totals[: len(moments)]
 
 
 def page(

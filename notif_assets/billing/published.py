@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.files.dropped import publish
 from notif_assets.lake import Lake
-from notif_assets.reports import Format, write_billing
-
-_FORMATS: dict[str, Format] = {"txt": "text", "csv": "csv", "parquet": "parquet"}
+from notif_assets.reports import write_billing
 
 
 def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:
@@ -28,8 +27,8 @@ def publish_bill(lake: Lake, day: date, reports: Path) -> list[Path]:
     """Writes the day's files, over those of an earlier state of its bill."""
     lines, adjustments = bill_of(lake, day)
     paths = []
-    for suffix, format in _FORMATS.items():
-        path = reports / "billing" / f"{day}.{suffix}"
+    for format in REPORT_FILES:
+        path = reports / "billing" / f"{day}.{SUFFIX[format]}"
         publish(path, partial(write_billing, lines, adjustments, format=format))
         paths.append(path)
     return paths

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.files import ParsedFile
+from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.core.invoices import parse_invoices
 from notif_assets.core.windows import window_start
 from notif_assets.files.dropped import publish, read_file, set_aside
 from notif_assets.lake import Lake, Scan, literal, until_committed
-from notif_assets.reports import Format, write_invoice_averages
+from notif_assets.reports import write_invoice_averages
 
 # The user's document, "Resultado esperado" of question 2: reference month January 2020, averages in cents.
 PUBLISHED_MONTH = date(2020, 1, 1)
@@ -29,7 +30,6 @@ PUBLISHED = {
     ("C1000", "A1300"): (None, None),
     ("C2000", "A2100"): (55400_00, None),
 }
-_FORMATS: dict[str, Format] = {"txt": "text", "csv": "csv", "parquet": "parquet"}
 
 
 def import_invoices(lake: Lake, paths: Sequence[Path]) -> ParsedFile:
@@ -125,8 +125,8 @@ def replace_averages(lake: Lake, reference_month: date) -> pa.Table:
 def publish_averages(rows: pa.Table, reference_month: date, reports: Path) -> list[Path]:
     """Writes the month's report files, `invoice-averages/YYYY-MM.txt|csv|parquet` under `reports`."""
     paths = []
-    for suffix, format in _FORMATS.items():
-        path = reports / "invoice-averages" / f"{reference_month:%Y-%m}.{suffix}"
+    for format in REPORT_FILES:
+        path = reports / "invoice-averages" / f"{reference_month:%Y-%m}.{SUFFIX[format]}"
         publish(path, partial(write_invoice_averages, rows, format=format))
         paths.append(path)
     return paths

@@ -18,10 +18,11 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from notif_assets import queries
 from notif_assets.core.days import days_between
+from notif_assets.core.formats import Format
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.export import Download, name_of, rows_at_once
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
-from notif_assets.reports import Format, write_detailed
+from notif_assets.reports import write_detailed
 
 CUSTOMERS_A_PAGE = 50
 _MOST_DAYS = 92

@@ -73,7 +73,6 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = lambda: dateti
 
 def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> None:
     """Serves until it is interrupted."""
-    memory.spare()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
     app = build_app(settings)

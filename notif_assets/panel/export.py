@@ -17,14 +17,13 @@ from anyio.streams.memory import MemoryObjectSendStream
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from notif_assets.core.formats import SUFFIX, Format
 from notif_assets.panel.metrics import EXPORTED, EXPORTS
 from notif_assets.panel.snapshot import Customer
-from notif_assets.reports import Format
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_SUFFIX: dict[Format, str] = {"text": "txt", "csv": "csv", "json": "json", "parquet": "parquet"}
 _TYPE: dict[Format, str] = {
     "text": "text/plain; charset=utf-8",
     "csv": "text/csv; charset=utf-8",
@@ -77,7 +76,7 @@ class Download(Response):
         self.init_headers(
             {
                 "Content-Type": _TYPE[format],
-                "Content-Disposition": f'attachment; filename="{name}.{_SUFFIX[format]}"',
+                "Content-Disposition": f'attachment; filename="{name}.{SUFFIX[format]}"',
                 "X-Accel-Buffering": "no",  # or a proxy would hold it until it is whole
             }
         )

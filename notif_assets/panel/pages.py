@@ -24,6 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
 from notif_assets.core.days import day_start, hours_of
+from notif_assets.core.formats import Format
 from notif_assets.ingest.truth import closed_days
 from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
@@ -34,7 +35,6 @@ from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
 from notif_assets.panel.texts import Language, ago, clock, language_of, translations
 from notif_assets.panel.tokens import Keys, TokenRefused
-from notif_assets.reports import Format
 from notif_assets.reports.text import money, unit_price, visible
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

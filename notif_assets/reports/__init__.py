@@ -9,9 +9,8 @@ from typing import BinaryIO, Literal
 
 import pyarrow as pa
 
+from notif_assets.core.formats import Format
 from notif_assets.reports import plain, text
-
-Format = Literal["text", "csv", "json", "parquet"]
 
 _MOMENT = pa.timestamp("us", "UTC")
 

@@ -1,5 +1,7 @@
 """Every command explains itself. Belongs here: --help, and what a command that is called wrongly says."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -37,6 +39,18 @@ def test_help_of_the_whole(deployment: Deployment) -> None:
     said = ok(deployment.run("--help")).text
     assert "Example, on the embedded broker:" in said
     assert all(f"\n  {name}" in said for name in main.commands)
+
+
+def test_help_comes_at_once() -> None:
+    """Nothing is imported for it that takes long."""
+    program = (
+        "import sys; from notif_assets.cli import main; main(['--help'], standalone_mode=False); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    imported = set(told.stdout.splitlines()[-1].split())
+    assert {"click", "notif_assets"} <= imported
+    assert not {"confluent_kafka", "dagster", "deltalake", "duckdb", "kafka", "numpy", "pandas", "pyarrow"} & imported
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 Belongs here: when it is read again, who waits, what is said if it can't be read. Doesn't: the page (test_pages.py).
 """
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,15 +50,3 @@ def test_a_child_reads_it_and_says_if_it_cannot(
         (tmp_path / "store" / "history" / "runs.db").write_text("no database")
         assert DagsterState(executor)().reading == "unreadable"
     assert "Dagster's state can't be read" in caplog.text
-
-
-def test_the_panel_s_process_imports_no_dagster() -> None:
-    shown = "lambda *_: print(*{name.partition('.')[0] for name in sys.modules})"
-    program = (
-        "import sys; from notif_assets import cli; from notif_assets.panel import app; "
-        f"app.serve = {shown}; cli.main(['panel'], standalone_mode=False)"
-    )
-    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    imported = set(told.stdout.split())
-    assert {"pyarrow", "duckdb", "notif_assets"} <= imported
-    assert not {"dagster", "grpc", "pandas", "sqlalchemy"} & imported

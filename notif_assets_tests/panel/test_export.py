@@ -4,6 +4,7 @@ Belongs here: how a download is made. Doesn't: its rows (test_numbers.py), who m
 """
 
 from collections.abc import MutableMapping
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
@@ -28,6 +29,32 @@ def test_a_report_is_the_same_however_little_is_read_at_once(served: Served, at_
         for row in sorted(expected, key=lambda row: (row["event_datetime"], row["message_id"]))
         if row["customer_id"] == ACME
     ]
+
+
+@pytest.mark.parametrize("seconds_more", [0, 1, 29, 30, 59])
+def test_a_minute_of_many_messages_is_read_in_parts(
+    served: Served, monkeypatch: pytest.MonkeyPatch, seconds_more: int
+) -> None:
+    """Two messages a second: parts of 10 are of five seconds, and the last ones begin behind the end of the period."""
+    monkeypatch.setattr(queries, "_PART", 10)
+    start = datetime(2020, 2, 3, 8, 0, 30, tzinfo=UTC)
+    end = start + timedelta(minutes=3, seconds=seconds_more)
+    read: list[int] = []
+    with served.deployment.lake as lake:
+        select = lake.select
+
+        def counted(name: str, *asked: Any, **parameters: Any) -> pa.Table:
+            rows = select(name, *asked, **parameters)
+            if name == "detailed":
+                read.append(rows.num_rows)
+            return rows
+
+        monkeypatch.setattr(lake, "select", counted)
+        slices, _ = queries.detailed(lake, ACME, None, start, end, lambda: 25)
+        found = pa.Table.from_batches(slices)["event_datetime"].to_pylist()
+    assert found == [start + timedelta(seconds=n // 2) for n in range(2 * (180 + seconds_more))]
+    assert sum(read) == len(found)
+    assert max(read[1:]) <= 25  # the first one has the rest of a minute that began before the period
 
 
 def test_many_exports_hold_no_more_than_a_few() -> None:

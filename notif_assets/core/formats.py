@@ -1,0 +1,11 @@
+"""The formats that a report can have.
+
+Belongs here: their names, and how the names of their files end. Doesn't: what a report looks like in one (reports/).
+"""
+
+from typing import Literal
+
+Format = Literal["text", "csv", "json", "parquet"]
+SUFFIX: dict[Format, str] = {"text": "txt", "csv": "csv", "json": "json", "parquet": "parquet"}
+REPORT_FILES: tuple[Format, ...] = ("text", "csv", "parquet")
+"""A final report lies under NOTIF_REPORTS as one file of each of these."""
