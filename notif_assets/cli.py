@@ -71,10 +71,8 @@ DAY, HOUR, MONTH = _Day(), _Hour(), _Month()
 # By name, for to import them is to import libraries that few commands need.
 _EXPECTED = {
     "BillRefused",
-    "FileRefused",
     "KafkaError",
     "LakeError",
-    "NotClosable",
     "OffsetsLost",
     "PlanRefused",
     "RunFailed",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -53,36 +54,54 @@ def test_the_panel_is_the_table_and_the_command_line(served: Served) -> None:
 
 
 def test_while_ingestion_writes_an_answer_is_of_one_version_and_new_within_seconds(served: Served) -> None:
+    """Of the API, the page and the command line; the latter two are of a version if it is the same before and after."""
     before = api(served, "panel")
-    sent = 0
+    table = str(served.deployment.lake.root / "customer_panel")
     seen: dict[int, dict[str, Any]] = {}
-    for _ in range(3):
+    on_page: dict[int, int] = {}
+    printed: dict[int, int] = {}
+
+    def look() -> None:
+        told = api(served, "panel")
+        seen[told["table_version"]] = told
+        shown = re.search(r'id="whatsapp"[^>]*>(\d+)<', served.get(f"/clientes/{ACME}/agora").text)
+        assert shown
+        if api(served, "panel")["table_version"] == told["table_version"]:
+            on_page[told["table_version"]] = int(shown[1])
+
+    def call() -> None:
+        version = DeltaTable(table).version()
+        rows = json.loads(ok(served.deployment.call("report", "panel", "--customer", ACME, "--format", "json")).text)
+        if DeltaTable(table).version() == version:
+            printed[version] = sum(row["notifications"] for row in rows if row["channel"] == "Whatsapp")
+
+    for ingest in range(3):
         served.deployment.send(
-            notification(now(), f"while-{sent + n}-{before['table_version']}", channel="Push") for n in range(10)
+            notification(now(), f"while-{ingest}-{n}-{before['table_version']}", channel="Whatsapp") for n in range(10)
         )
-        sent += 10
         with_ingest = served.deployment.start("ingest", "--until-caught-up")
         while with_ingest.poll() is None:
-            told = api(served, "panel")
-            seen[told["table_version"]] = told
+            look()
+            call()
         with_ingest.communicate()
     counted = datetime.now(UTC)
 
     def new() -> bool:
-        told = api(served, "panel")
-        seen[told["table_version"]] = told
-        version, rows = served.deployment.table("customer_panel")
-        assert version
-        return bool(told["notifications"] == sum(r["notifications"] for r in rows if r["customer_id"] == ACME))
+        look()
+        newest, rows = served.deployment.table("customer_panel")
+        return bool(seen[max(seen)]["notifications"] == sum(r["notifications"] for r in rows if r["customer_id"] == ACME))
 
     until(new, "the newest count", 5)
     assert datetime.now(UTC) - counted < timedelta(seconds=5)
-    assert len(seen) >= 2
-    for version, told in seen.items():
-        rows = [row for row in of_table(served, version) if row["customer_id"] == ACME]
-        assert {c["channel"]: c["notifications"] for c in told["channels"]} == {
-            row["channel"]: row["notifications"] for row in rows
+    assert min(len(versions) for versions in (seen, on_page, printed)) >= 2
+    for version in {*seen, *on_page, *printed}:
+        counts = {
+            row["channel"]: row["notifications"] for row in of_table(served, version) if row["customer_id"] == ACME
         }
+        if version in seen:
+            assert {c["channel"]: c["notifications"] for c in seen[version]["channels"]} == counts
+        assert on_page.get(version, counts["Whatsapp"]) == counts["Whatsapp"]
+        assert printed.get(version, counts["Whatsapp"]) == counts["Whatsapp"]
 
 
 def test_what_did_not_change_is_not_sent_again(served: Served) -> None:
