@@ -37,7 +37,7 @@ from notif_assets.ingest import bronze
 from notif_assets.ingest.pump import committed_ends, settle
 from notif_assets.ingest.silver import days_with_messages
 from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
-from notif_assets.kafka.traffic import ACME, messages
+from notif_assets.kafka.traffic import ACME, Message, messages
 from notif_assets.lake import Lake
 from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
@@ -49,6 +49,7 @@ _CONNECTIONS = 50
 _RATE = 1_157  # messages a second, while the panel is measured
 _PAST_BATCH = 250_000  # several files an hour, which compaction merges and sorts
 _BATCH_SECONDS = 15.0
+_UNCOMPACTED = timedelta(minutes=95)  # what lies in small files still, at the least, just before an hourly compaction
 _PRICES = files("notif_assets") / "samples" / "prices-demo.csv"
 
 
@@ -81,16 +82,16 @@ class Topic:
 
 
 def _build(settings: Settings, number: int) -> None:
-    """Fills the lake with `number` messages of the last 24 hours, and closes the days before today."""
+    """Fills the lake with `number` messages of the last 24 hours, the last ones as micro-batches leave them, and closes
+    the days before today."""
     in_large_batches = settings.model_copy(update={"batch_messages": _PAST_BATCH, "batch_bytes": 2**30})
-    start = datetime.now(UTC) - timedelta(hours=24)
-    past = messages(0, _CUSTOMERS, start, number / 86_400)
+    start, rate = datetime.now(UTC) - timedelta(hours=24), number / 86_400
+    past = messages(0, _CUSTOMERS, start, rate)
     with Lake(settings.lake, memory="4GB") as lake:
         topic = Topic(0)
-        while topic.end < number:
-            topic.append([(one.value, one.timestamp) for one in islice(past, min(_PAST_BATCH, number - topic.end))])
-            _take(lake, topic, in_large_batches)
-            print(f"{topic.end} messages ingested", file=sys.stderr, flush=True)
+        _ingest_until(
+            lake, topic, number - int(rate * _UNCOMPACTED.total_seconds()), past, _PAST_BATCH, in_large_batches
+        )
         load_prices(lake, parse_price_list(_PRICES.read_bytes(), _PRICES.name))
         _maintain(lake, settings)  # before the days close, each of which would read thousands of small files
         today = datetime.now(settings.zone).date()
@@ -98,6 +99,14 @@ def _build(settings: Settings, number: int) -> None:
             print(f"closing {day}", file=sys.stderr, flush=True)
             close_day(lake, settings, topic, day, "bench")  # type: ignore[arg-type]
         _maintain(lake, settings)
+        _ingest_until(lake, topic, number, past, int(rate * _BATCH_SECONDS), settings)
+
+
+def _ingest_until(lake: Lake, topic: Topic, end: int, past: Iterator[Message], batch: int, settings: Settings) -> None:
+    while topic.end < end:
+        topic.append([(one.value, one.timestamp) for one in islice(past, min(batch, end - topic.end))])
+        _take(lake, topic, settings)
+        print(f"{topic.end} messages ingested", file=sys.stderr, flush=True)
 
 
 def _maintain(lake: Lake, settings: Settings) -> None:

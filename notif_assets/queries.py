@@ -253,13 +253,6 @@ def newest_batch(lake: Lake) -> Batch | None:
     return read_batch(lake, ledger, ledger.watermark) if ledger.watermark else None
 
 
-def rejected_by_reason(lake: Lake, since: date) -> dict[str, int]:
-    """Messages rejected since the beginning of a UTC day, the most frequent reason first."""
-    rejected = lake.table("rejected_notifications").scan(ingest_date=(since, None))
-    rows = lake.select("rejected_counts", {"rejected": rejected})
-    return dict(zip(rows["reason"].to_pylist(), rows["messages"].to_pylist(), strict=True))
-
-
 def _replaced(rows: pa.Table, **values: object) -> pa.Table:
     for name, value in values.items():
         at = rows.schema.get_field_index(name)

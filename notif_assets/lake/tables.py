@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +87,17 @@ class Scan:
     def partitions(self) -> set[tuple[Any, ...]]:
         """The partitions of the files."""
         return set(zip(*self.partition_values.values(), strict=True))
+
+    def without(self, files: Collection[str]) -> "Scan":
+        """The rows in other files than these."""
+        places = [place for place, file in enumerate(self.files) if file not in files]
+        return replace(
+            self,
+            files=tuple(self.files[place] for place in places),
+            partition_values={
+                column: tuple(values[place] for place in places) for column, values in self.partition_values.items()
+            },
+        )
 
 
 @dataclass(frozen=True)

@@ -346,7 +346,7 @@ def operator_page(
             since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(CHART_HOURS)], panel.settings.zone
         ),
         batch=queries.newest_batch(panel.lake),
-        rejected=queries.rejected_by_reason(panel.lake, (now - _DAY).date()),
+        rejected=panel.rejected.by_reason,
         **_of_dagster(request, panel, dagster),
         late=overview.is_late(now),
         until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",

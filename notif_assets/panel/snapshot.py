@@ -1,7 +1,7 @@
 """What the panel knows at a moment: all customers' counts of the day, and what else it keeps in memory.
 
-Belongs here: when it is read again. Doesn't: what is kept of tables and answers (read_only.py) and of hours (hours.py),
-which rows a report holds (queries.py).
+Belongs here: when it is read again. Doesn't: what is kept of tables and answers (read_only.py), of hours (hours.py), of
+rejected messages (rejected.py); which rows a report holds (queries.py).
 """
 
 import threading
@@ -24,6 +24,7 @@ from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.read_only import ReadOnlyLake
+from notif_assets.panel.rejected import Rejected
 from notif_assets.settings import Settings
 
 _POLL_SECONDS = 0.5
@@ -148,7 +149,8 @@ class Panel:
         self.problem = ""
         self._overview: Overview | None = None
         self._hours: Hours | None = None
-        self._refreshing, self._summing = Lock(), Lock()
+        self._rejected: Rejected | None = None
+        self._refreshing, self._summing, self._rejecting = Lock(), Lock(), Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_new, name="overview", daemon=True)
         self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
@@ -208,12 +210,26 @@ class Panel:
                 self._hours = known
             return known
 
+    @property
+    def rejected(self) -> Rejected:
+        """The messages rejected since the beginning of yesterday, of UTC; as of the newest refreshing."""
+        return self._rejected or self._refresh_rejected()
+
+    def _refresh_rejected(self) -> Rejected:
+        since = self.clock().date() - timedelta(days=1)
+        with self._rejecting:
+            known = self._rejected
+            if known is None or known.table.superseded or known.since != since:
+                self._rejected = known = Rejected(self.lake, since, known)
+            return known
+
     def _keep_new(self) -> None:
         given_back = time.monotonic()
         while not self._ending.wait(_POLL_SECONDS):
             try:
                 self.refresh()
                 self._refresh_hours()
+                self._refresh_rejected()
                 if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
                     memory.give_back()
                     given_back = time.monotonic()

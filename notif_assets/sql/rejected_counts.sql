@@ -1,6 +1,5 @@
 -- How many messages were rejected for which reason.
--- Input: rejected (rejected_notifications of the days asked).
+-- Input: rejected (rejected_notifications, some files of them).
 select reason, count(*) as messages
 from rejected
 group by reason
-order by messages desc, reason
