@@ -735,7 +735,7 @@ def panel(settings: Settings, port: int, host: str) -> None:
     from notif_assets.instance import use_our_dagster
     from notif_assets.panel import memory
 
-    memory.spare()
+    memory.spare()  # before what follows imports pyarrow
     from notif_assets.panel.app import serve
 
     use_our_dagster(settings)

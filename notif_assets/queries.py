@@ -22,7 +22,7 @@ from notif_assets.lake import SCHEMAS, Lake, Table, only
 from notif_assets.settings import Settings
 
 _SLICE = 10_000  # messages sorted, and held, at once
-_PART = 1_000  # of a minute, that can be read for themselves
+_PART = 1_000  # messages; a minute of more is read in parts
 _MINUTE = 60_000_000  # microseconds
 _MOMENT = pa.timestamp("us", "UTC")
 _DAY = timedelta(days=1)
@@ -91,8 +91,8 @@ def detailed(
 ) -> tuple[Iterator[pa.RecordBatch], dict[int, str]]:
     """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names.
 
-    Of one customer about `at_once()` messages are held, asked anew before each reading; but never parts of much
-    less than a thousand.
+    Of one customer about `at_once()` messages are held, asked anew before each reading; but hardly ever fewer
+    than some hundreds.
     """
     names = customer_names(lake, customer_id)
     messages = lake.table("notifications")
@@ -162,18 +162,30 @@ def page(
     after: tuple[datetime, str] | None,
     rows: int,
 ) -> pa.Table:
-    """The next `rows` messages of a customer, as `detailed` has them, behind the event and message id `after`."""
-    low = after[0] if after else start
-    messages = lake.table("notifications").scan(customer_id=only(customer_id), event_datetime=(low, end))
+    """The next `rows` messages of a customer, as `detailed` has them, behind the event and message id `after`.
+
+    Of the hours that may have some, one is read first and then twice as many each time, until there are enough.
+    """
+    messages = lake.table("notifications")
     moment, message_id = after or (None, None)
-    return lake.select(
-        "detailed_page",
-        {"notifications": messages},
-        channel=channel,
-        after_event=moment,
-        after_message_id=message_id,
-        most=rows,
-    )
+    bounds = moment or start, end
+    hours = sorted(messages.scan(customer_id=only(customer_id), event_datetime=bounds).partitions)
+    found: list[pa.Table] = []
+    missing, read, many = rows, 0, 1
+    while not found or (missing and read < len(hours)):
+        some = messages.scan({*hours[read : read + many]}, customer_id=only(customer_id), event_datetime=bounds)
+        found.append(
+            lake.select(
+                "detailed_page",
+                {"notifications": some},
+                channel=channel,
+                after_event=moment,
+                after_message_id=message_id,
+                most=missing,
+            )
+        )
+        missing, read, many = missing - len(found[-1]), read + many, 2 * many
+    return pa.concat_tables(found)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from fastapi.testclient import TestClient
 
+from notif_assets import queries
 from notif_assets.panel.app import build_app
 from notif_assets.panel.snapshot import LATE_AFTER, Panel
 from notif_assets.panel.tokens import Keys
@@ -185,6 +187,31 @@ def test_pages_of_messages_together_are_the_report(served: Served) -> None:
     assert found == [row["message_id"] for row in wanted]
     assert len(found) >= 8
     assert Counter(found).most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize("rows", [997, 8_000, 30_000])
+def test_a_page_is_read_from_few_hours(served: Served, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acme's 25,000 messages of a day are two a second, from eight o'clock on; two more at two o'clock, and today's."""
+    read: list[set[Any]] = []
+    found: list[dict[str, Any]] = []
+    with served.deployment.lake as lake:
+        select = lake.select
+
+        def noted(name: str, inputs: Any, **parameters: Any) -> pa.Table:
+            if name == "detailed_page":
+                read.append({hour for _, hour in inputs["notifications"].partitions})
+            return select(name, inputs, **parameters)
+
+        monkeypatch.setattr(lake, "select", noted)
+        after = None
+        while page := queries.page(lake, ACME, None, None, None, after, rows).to_pylist():
+            if not found:
+                assert read == {997: [{8}], 8_000: [{8}, {9, 10}]}.get(rows, read)
+            found += page
+            after = page[-1]["event_datetime"], page[-1]["message_id"]
+        whole, _ = queries.detailed(lake, ACME)
+        assert found == pa.Table.from_batches(whole).to_pylist()
+    assert len(found) >= 25_000
 
 
 @pytest.mark.parametrize(
