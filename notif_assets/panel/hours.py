@@ -1,4 +1,5 @@
-"""The counts of each hour of late, of all customers, in memory: a page of two days would else read fifty files.
+"""The counts of each hour of late, of all customers, in memory, and of the newest ones each minute's: a page of two
+days would else read fifty files, and hundreds of the hours that are not compacted yet.
 
 Belongs here: which hours are kept, when one is counted again, a customer's part of them. Doesn't: what a page makes of
 them (pages.py).
@@ -15,10 +16,12 @@ import pyarrow.compute as pc
 from notif_assets.billing.bill import BillRefused, lines_of
 from notif_assets.core.days import day_bounds, hours_of
 from notif_assets.lake import Lake, Table, only
+from notif_assets.lake.lake import Input
 from notif_assets.panel.read_only import copied
 from notif_assets.settings import Settings
 
 _HOUR = timedelta(hours=1)
+_MINUTE = 60_000_000  # microseconds
 _SCHEMA = pa.schema(
     [
         ("customer_id", pa.int64()),
@@ -43,28 +46,37 @@ class OfCustomers:
 
 
 class Hours:
-    """minute_aggregates from the hour `since` on, at one version, summed per hour."""
+    """minute_aggregates from the hour `since` on, at one version, summed per hour; from `by_minute` on as they are."""
 
-    def __init__(self, lake: Lake, since: datetime, before: "Hours | None" = None) -> None:
+    def __init__(self, lake: Lake, since: datetime, by_minute: datetime, before: "Hours | None" = None) -> None:
         """Counts each hour whose files are others than `before`."""
         self.since = since
+        self.by_minute = by_minute
         self.table: Table = lake.table("minute_aggregates")
         self._lake = lake
         self._files: dict[tuple[date, int], set[str]] = {}
         self._sums: dict[tuple[date, int], OfCustomers] = {}
+        self._minutes: dict[tuple[date, int], OfCustomers] = {}
         self._lines: dict[tuple[date, int], OfCustomers | None] = {}
         self._billing = Lock()
         scan = self.table.scan(minute=(since, None))
         for hour, file in zip(zip(*scan.partition_values.values(), strict=True), scan.files, strict=True):
             self._files.setdefault(hour, set()).add(file)
         for hour, files in self._files.items():
-            same = before is not None and before._files.get(hour) == files
-            self._sums[hour] = before._sums[hour] if before and same else self._summed(_start(hour))
+            if before and before._files.get(hour) == files:
+                self._sums[hour] = before._sums[hour]
+                if _start(hour) >= by_minute and hour in before._minutes:
+                    self._minutes[hour] = before._minutes[hour]
+            else:
+                self._count(hour)
 
-    def _summed(self, start: datetime) -> OfCustomers:
-        rows = self._lake.select("hour_sums", {"minutes": self.table.scan(minute=(start, start + _HOUR))})
-        channels = rows["channel"].combine_chunks().dictionary_encode()
-        return OfCustomers(copied(rows.set_column(rows.schema.names.index("channel"), "channel", channels)))
+    def _count(self, hour: tuple[date, int]) -> None:
+        start = _start(hour)
+        minutes: Input = self.table.scan(minute=(start, start + _HOUR))
+        if start >= self.by_minute:
+            minutes = self._lake.select("hour_minutes", {"minutes": minutes})
+            self._minutes[hour] = _kept(minutes)
+        self._sums[hour] = _kept(self._lake.select("hour_sums", {"minutes": minutes}))
 
     def totals(self) -> dict[datetime, int]:
         """All customers' notifications of each hour that has some."""
@@ -76,8 +88,12 @@ class Hours:
 
     def minutes(self, customer_id: int, hours: Collection[tuple[date, int]], until: datetime) -> pa.Table:
         """The customer's minutes of these hours that began before `until`, as queries.minutes has them."""
-        scan = self.table.scan(hours, customer_id=only(customer_id), minute=(self.since, until))
-        return self._lake.select("customer_minutes", {"minutes": scan}, channel=None)
+        kept = [(hour, self._minutes[hour].of(customer_id)) for hour in sorted(hours) if hour in self._minutes]
+        others = [hour for hour in hours if hour not in self._minutes]
+        scan = self.table.scan(others, customer_id=only(customer_id), minute=(self.since, until))
+        read = self._lake.select("customer_minutes", {"minutes": scan}, channel=None)
+        rows = _together(kept).select(read.schema.names)
+        return pa.concat_tables([read, rows.filter(pc.less(rows["minute"], until))])
 
     def lines(self, settings: Settings, customer_id: int, day: date) -> pa.Table | None:
         """The customer's provisional lines of a day, as bill.lines_of has them, but without names.
@@ -109,13 +125,22 @@ class Hours:
         return OfCustomers(copied(lines.sort_by("customer_id")))
 
 
-def _together(sums: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:
-    """Hours' rows with their hour as the minute, text as text."""
+def _kept(rows: pa.Table) -> OfCustomers:
+    """With each channel's name once."""
+    channels = rows["channel"].combine_chunks().dictionary_encode()
+    return OfCustomers(copied(rows.set_column(rows.schema.names.index("channel"), "channel", channels)))
+
+
+def _together(hours: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:
+    """Rows of hours, with the beginning of their minute, or of the hour if they are its sums; text as text."""
+    type_ = _SCHEMA.field("minute").type
     found = []
-    for hour, rows in sums:
+    for hour, rows in hours:
         if rows.num_rows:
-            minute = pa.repeat(pa.scalar(_start(hour), _SCHEMA.field("minute").type), rows.num_rows)
-            found.append(rows.append_column("minute", minute))
+            past = rows["minute"].to_numpy() if "minute" in rows.column_names else np.zeros(rows.num_rows)
+            moments = pa.scalar(_start(hour), type_).value + past.astype(np.int64) * _MINUTE
+            columns = [rows[name] for name in _SCHEMA.names[:-1]]
+            found.append(pa.table([*columns, pa.array(moments, type_)], _SCHEMA.names))
     return pa.concat_tables(found).cast(_SCHEMA) if found else _SCHEMA.empty_table()
 
 

@@ -192,7 +192,8 @@ class Panel:
 
     @property
     def hours(self) -> Hours:
-        """The counts of the last 48 hours, and of today and yesterday; as of the newest refreshing."""
+        """The counts of the last 48 hours, and of today and yesterday, by minute of the newest two; as of the newest
+        refreshing."""
         return self._hours or self._refresh_hours()
 
     def _refresh_hours(self) -> Hours:
@@ -203,8 +204,9 @@ class Panel:
         since = min(start, hour - (CHART_HOURS - 1) * timedelta(hours=1))
         with self._summing:
             known = self._hours
-            if known is None or known.table.superseded or known.since != since:
-                known = Hours(self.lake, since, known)
+            wanted = since, hour - timedelta(hours=1)
+            if known is None or known.table.superseded or (known.since, known.by_minute) != wanted:
+                known = Hours(self.lake, *wanted, known)
                 for day in set(days) - closed_days(self.lake):
                     known.bill(self.settings, day)  # now, or a page would wait for it
                 self._hours = known
