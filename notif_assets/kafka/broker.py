@@ -193,8 +193,8 @@ class _Forwarder:
             await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
             for copy in copies:
                 copy.cancel()
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client or the broker went away, which is how connections end
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client or the broker went away, or the loop ends (Python 3.11 prints what is cancelled here)
         finally:
             for each in writers:
                 each.close()

@@ -35,8 +35,9 @@ def test_the_broker_serves_until_a_signal_and_frees_its_port(deployment: Deploym
         assert process.stdout.readline() == b"broker at 127.0.0.1:%d, topic t, 2 partitions; Ctrl-C ends it\n" % port
         with open_client(Settings(kafka_bootstrap=f"127.0.0.1:{port}", topic="t")) as client:
             assert set(client.offsets().partitions) == {0, 1}
-        process.send_signal(number)
-        answer = ended(process)
+        with socket.create_connection(("127.0.0.1", port)):  # somebody who has not said anything yet
+            process.send_signal(number)
+            answer = ended(process)
     assert (answer.code, answer.err) == (0, "")
     socket.create_server(("127.0.0.1", port)).close()
 
