@@ -24,7 +24,6 @@ from notif_assets.settings import Settings
 _SLICE = 10_000  # messages sorted, and held, at once
 _PART = 1_000  # messages; a minute of more is read in parts
 _MINUTE = 60_000_000  # microseconds
-_MOMENT = pa.timestamp("us", "UTC")
 _DAY = timedelta(days=1)
 
 
@@ -148,9 +147,10 @@ def _moments_and_totals(
     part = np.arange(len(minute)) - np.repeat(np.cumsum(parts) - parts, parts)
     moments = of_channels[firsts][minute] + part * _MINUTE // parts[minute]
     totals = before[minute] + (part + 1) * numbers[minute] // parts[minute]
+    moment = counts["minute"].type
     if bounds[1] is not None:  # a part of the last minute may begin behind it
-        moments = moments[: np.searchsorted(moments, pa.scalar(bounds[1], _MOMENT).value)]
-    return pa.array(moments, _MOMENT), totals[: len(moments)]
+        moments = moments[: np.searchsorted(moments, pa.scalar(bounds[1], moment).value)]
+    return pa.array(moments, moment), totals[: len(moments)]
 
 
 def page(
@@ -166,18 +166,16 @@ def page(
 
     Of the hours that may have some, one is read first and then twice as many each time, until there are enough.
     """
-    messages = lake.table("notifications")
     moment, message_id = after or (None, None)
-    bounds = moment or start, end
-    hours = sorted(messages.scan(customer_id=only(customer_id), event_datetime=bounds).partitions)
+    messages = lake.table("notifications").scan(customer_id=only(customer_id), event_datetime=(moment or start, end))
+    hours = sorted(messages.partitions)
     found: list[pa.Table] = []
     missing, read, many = rows, 0, 1
     while not found or (missing and read < len(hours)):
-        some = messages.scan({*hours[read : read + many]}, customer_id=only(customer_id), event_datetime=bounds)
         found.append(
             lake.select(
                 "detailed_page",
-                {"notifications": some},
+                {"notifications": messages.within({*hours[read : read + many]})},
                 channel=channel,
                 after_event=moment,
                 after_message_id=message_id,

@@ -68,12 +68,10 @@ class Hours:
                 if _start(hour) >= by_minute and hour in before._minutes:
                     self._minutes[hour] = before._minutes[hour]
             else:
-                self._count(hour)
+                self._count(hour, scan.within({hour}))
 
-    def _count(self, hour: tuple[date, int]) -> None:
-        start = _start(hour)
-        minutes: Input = self.table.scan(minute=(start, start + _HOUR))
-        if start >= self.by_minute:
+    def _count(self, hour: tuple[date, int], minutes: Input) -> None:
+        if _start(hour) >= self.by_minute:
             minutes = self._lake.select("hour_minutes", {"minutes": minutes})
             self._minutes[hour] = _kept(minutes)
         self._sums[hour] = _kept(self._lake.select("hour_sums", {"minutes": minutes}))
@@ -137,8 +135,8 @@ def _together(hours: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:
     found = []
     for hour, rows in hours:
         if rows.num_rows:
-            past = rows["minute"].to_numpy() if "minute" in rows.column_names else np.zeros(rows.num_rows)
-            moments = pa.scalar(_start(hour), type_).value + past.astype(np.int64) * _MINUTE
+            minute = rows["minute"].to_numpy().astype(np.int64) if "minute" in rows.column_names else 0
+            moments = np.full(rows.num_rows, pa.scalar(_start(hour), type_).value + minute * _MINUTE)
             columns = [rows[name] for name in _SCHEMA.names[:-1]]
             found.append(pa.table([*columns, pa.array(moments, type_)], _SCHEMA.names))
     return pa.concat_tables(found).cast(_SCHEMA) if found else _SCHEMA.empty_table()

@@ -86,6 +86,9 @@ def test_bounds_and_partitions_are_a_plain_filter(files: list[list[tuple[datetim
                 )
             ]
             assert in_order(lake.rows(scan).to_pylist()) == in_order(expected)
+            if partitions is not None:
+                part = table.scan(**bounds).within(partitions)
+                assert (part.files, part.partition_values) == (scan.files, scan.partition_values)
             assert scan.rows_at_most >= len(expected)
             assert {len(values) for values in scan.partition_values.values()} == {len(scan.files)}
 

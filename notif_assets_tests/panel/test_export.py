@@ -15,7 +15,7 @@ import pytest
 from notif_assets import queries
 from notif_assets.panel.export import Download, rows_at_once, threads
 from notif_assets_tests.cli.messages import ACME
-from notif_assets_tests.panel.conftest import Served
+from notif_assets_tests.panel.conftest import Asked, Served
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 7, 10**9])
@@ -33,25 +33,16 @@ def test_a_report_is_the_same_however_little_is_read_at_once(served: Served, at_
 
 @pytest.mark.parametrize("seconds_more", [0, 1, 29, 30, 59])
 def test_a_minute_of_many_messages_is_read_in_parts(
-    served: Served, monkeypatch: pytest.MonkeyPatch, seconds_more: int
+    served: Served, monkeypatch: pytest.MonkeyPatch, asked: list[Asked], seconds_more: int
 ) -> None:
     """Two messages a second: parts of 10 are of five seconds, and the last ones begin behind the end of the period."""
     monkeypatch.setattr(queries, "_PART", 10)
     start = datetime(2020, 2, 3, 8, 0, 30, tzinfo=UTC)
     end = start + timedelta(minutes=3, seconds=seconds_more)
-    read: list[int] = []
     with served.deployment.lake as lake:
-        select = lake.select
-
-        def counted(name: str, *asked: Any, **parameters: Any) -> pa.Table:
-            rows = select(name, *asked, **parameters)
-            if name == "detailed":
-                read.append(rows.num_rows)
-            return rows
-
-        monkeypatch.setattr(lake, "select", counted)
         slices, _ = queries.detailed(lake, ACME, None, start, end, lambda: 25)
         found = pa.Table.from_batches(slices)["event_datetime"].to_pylist()
+    read = [question.answer.num_rows for question in asked if question.name == "detailed"]
     assert found == [start + timedelta(seconds=n // 2) for n in range(2 * (180 + seconds_more))]
     assert sum(read) == len(found)
     assert max(read[1:]) <= 25  # the first one has the rest of a minute that began before the period

@@ -21,7 +21,7 @@ from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import golden, ok, until
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
-from notif_assets_tests.panel.conftest import HOSTILE, Served, now
+from notif_assets_tests.panel.conftest import HOSTILE, Asked, Served, now
 
 DAY = date(2020, 2, 3)
 HOUR = "from=2020-02-03T14:00:00Z&to=2020-02-03T15:00:00Z"
@@ -190,22 +190,14 @@ def test_pages_of_messages_together_are_the_report(served: Served) -> None:
 
 
 @pytest.mark.parametrize("rows", [997, 8_000, 30_000])
-def test_a_page_is_read_from_few_hours(served: Served, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_read_from_few_hours(served: Served, rows: int, asked: list[Asked]) -> None:
     """Acme's 25,000 messages of a day are two a second, from eight o'clock on; two more at two o'clock, and today's."""
-    read: list[set[Any]] = []
     found: list[dict[str, Any]] = []
     with served.deployment.lake as lake:
-        select = lake.select
-
-        def noted(name: str, inputs: Any, **parameters: Any) -> pa.Table:
-            if name == "detailed_page":
-                read.append({hour for _, hour in inputs["notifications"].partitions})
-            return select(name, inputs, **parameters)
-
-        monkeypatch.setattr(lake, "select", noted)
         after = None
         while page := queries.page(lake, ACME, None, None, None, after, rows).to_pylist():
             if not found:
+                read = [{hour for _, hour in question.inputs["notifications"].partitions} for question in asked]
                 assert read == {997: [{8}], 8_000: [{8}, {9, 10}]}.get(rows, read)
             found += page
             after = page[-1]["event_datetime"], page[-1]["message_id"]

@@ -15,6 +15,7 @@ import pytest
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.upkeep.compaction import compact
+from notif_assets_tests.panel.conftest import Asked
 
 TODAY = date(2026, 3, 10)
 REASONS = ("duplicate", "invalid_json", "missing_field")
@@ -72,20 +73,12 @@ def test_they_go_on_from_those_before(tmp_path: Path, seed: int) -> None:
             assert list(counted.by_reason.values()) == sorted(counted.by_reason.values(), reverse=True)
 
 
-def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_once(tmp_path: Path, asked: list[Asked]) -> None:
     chance = random.Random(1)
-    read: list[int] = []
     with Lake(tmp_path) as lake:
-        select = lake.select
-
-        def noted(name: str, inputs: Any, **parameters: Any) -> pa.Table:
-            read.append(len(inputs["rejected"].files))
-            return select(name, inputs, **parameters)
-
-        monkeypatch.setattr(lake, "select", noted)
         counted = Rejected(lake, TODAY)
         for batch in (1, 2, 3):
             _append(lake, _rows(chance, batch, days=(0,)))
             counted = Rejected(lake, TODAY, counted)
         Rejected(lake, TODAY, counted)
-    assert read == [1, 1, 1]
+    assert [len(question.inputs["rejected"].files) for question in asked] == [1, 1, 1]
