@@ -151,6 +151,11 @@ class Lake:
                     else:
                         connection.register(table, source)
                 yield connection
+            except (duckdb.OutOfMemoryException, MemoryError) as error:
+                raise LakeError(
+                    "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the "
+                    "panel NOTIF_PANEL_MEMORY)"
+                ) from error
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
                 what = str(error).splitlines()[0]
                 raise LakeError(

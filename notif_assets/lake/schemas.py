@@ -18,12 +18,17 @@ UNIT_PRICE, AMOUNT = pa.decimal128(18, 6), pa.decimal128(18, 2)
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `meaning` is what the UI and the table's documentation say of it."""
+    """One column: `meaning` is what the UI and the table's documentation say of it.
+
+    A `large` one holds texts or bytes as long as a producer makes them, and personal ones: no file keeps statistics or
+    a dictionary of it, for both would hold whole values.
+    """
 
     name: str
     type: pa.DataType
     meaning: str
     nullable: bool = False
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class Schema:
         """The columns as Arrow sees them, in the catalogue's order."""
         return pa.schema([pa.field(c.name, c.type, c.nullable) for c in self.columns])
 
+    @property
+    def large(self) -> frozenset[str]:
+        """The names of the columns that hold values of any length."""
+        return frozenset(column.name for column in self.columns if column.large)
+
 
 def _event_partition() -> tuple[Column, ...]:
     return (
@@ -80,7 +90,7 @@ _MESSAGE = (
     Column("message_id", TEXT, "the message's id, unique within its customer"),
     Column("customer_name", TEXT, "the customer's name as the message gave it"),
     Column("channel", TEXT, "WhatsApp, SMS …, as the message gave it"),
-    Column("payload", TEXT, "the text that was sent; personal data"),
+    Column("payload", TEXT, "the text that was sent; personal data", large=True),
     Column("event_datetime", TIMESTAMP, "when the notification happened"),
 )
 _RUN_ID = Column("run_id", TEXT, "the run that wrote the row")
@@ -131,8 +141,8 @@ SCHEMAS: dict[str, Schema] = {
                 _BATCH,
                 _TOPIC,
                 *_kafka_position(),
-                Column("key", BYTES, "the record's key", nullable=True),
-                Column("value", BYTES, "the record's value as received; personal data", nullable=True),
+                Column("key", BYTES, "the record's key", nullable=True, large=True),
+                Column("value", BYTES, "the record's value as received; personal data", nullable=True, large=True),
                 *_INGESTED,
             ),
             partition_by=("ingest_date",),
@@ -162,7 +172,13 @@ SCHEMAS: dict[str, Schema] = {
                 _BATCH,
                 _TOPIC,
                 *_kafka_position(),
-                Column("value", BYTES, "the record's value as received; personal data", nullable=True),
+                Column(
+                    "value",
+                    BYTES,
+                    "the record's value as received, of an oversized one the first KiB; personal data",
+                    nullable=True,
+                    large=True,
+                ),
                 Column("reason", TEXT, "why, from the fixed list in core/messages.py"),
                 Column("detail", TEXT, "where to look; never a value of the message"),
                 Column("customer_id", LONG, "the customer, where it could be told", nullable=True),
@@ -347,7 +363,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("session", TEXT, "the session within customer and flow"),
                 Column("timestamp", TIMESTAMP, "when the answer was given"),
                 Column("key", TEXT, "the question's key"),
-                Column("value", TEXT, "the answer as received; personal data"),
+                Column("value", TEXT, "the answer as received; personal data", large=True),
                 Column("source_file", TEXT, "the file"),
                 Column("position", LONG, "place of the key–value pair in the file, from 1"),
             ),

@@ -1,7 +1,9 @@
 """Rows written as data files that no snapshot has yet.
 
-Belongs here: the files, the statistics that the Delta log will have of them, and the exchange of a few rows, file by
-file. Doesn't: the commit itself (tables.py), which rows (ingest/, upkeep/).
+Belongs here: the files, the statistics that the Delta log will have of them, the commit of rows that come in pieces,
+and the exchange of a few rows, file by file. Doesn't: the commit itself (tables.py), which rows (ingest/, upkeep/).
+
+Memory holds the rows of one row group of each file that is being written, whatever there is to write in all.
 """
 
 import json
@@ -9,6 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -19,15 +22,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from notif_assets.lake.pieces import PIECE_BYTES, cut, gather, pieces, rows_having
 from notif_assets.lake.schemas import Schema
-from notif_assets.lake.tables import DataFile, LakeError, Table, Value, in_statistics
+from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 # Who asks for one customer reads the row groups that hold it: in a sorted file of an hour, one or two of these.
 _GROUP_ROWS = 32_768
-_GROUP_BYTES = 64 * 2**20
+# A reader holds a row group's rows at once.
+_GROUP_BYTES = PIECE_BYTES
+_FILE_BYTES = 512 * 2**20  # of rows, before they are compressed
+_APPENDED_AT_ONCE = 4 * PIECE_BYTES
 _WORTH_THREADS = 8
 # Text can be long and personal, so only a column that the catalogue names gets bounds of text.
 _BOUNDED = (pa.types.is_integer, pa.types.is_date, pa.types.is_timestamp)
@@ -43,16 +50,42 @@ def stage(
     """Writes the rows of one partition, in the order given, as files of about `rows_per_file` that nobody sees yet."""
     staging = _Staging(table, partition, rows_per_file, prefix)
     step = min(_GROUP_ROWS, staging.rows_per_file)
-    for batch in batches:
-        for start in range(0, batch.num_rows, step):
-            staging.add(batch.slice(start, step))
-    return staging.finish()
+    try:
+        for batch in batches:
+            for start in range(0, batch.num_rows, step):
+                for piece in cut(pa.Table.from_batches([batch.slice(start, step)]), _GROUP_BYTES):
+                    staging.add(piece)
+        return staging.finish()
+    except BaseException:
+        staging.abandon()
+        raise
 
 
 def discard(table: Table, files: Iterable[DataFile]) -> None:
     """Deletes staged files that were never committed."""
     for file in files:
         (table.path / file.path).unlink(missing_ok=True)
+
+
+def append(
+    table: Table, some: Iterable[pa.Table], batch: int | None = None, note: Mapping[str, Any] | None = None
+) -> int:
+    """Appends rows that come in pieces, in one commit that moves the watermark to `batch` (default: one more); gives
+    how many there were. No rows commit too.
+
+    What is written waits on disk for the commit, not in memory. Raises LostRace and LakeError, and what `some` raises.
+    """
+    staged: list[DataFile] = []
+    try:
+        with table.writing():
+            for rows in gather(some, _APPENDED_AT_ONCE):
+                staged += _staged_by_partition(table, rows)
+    except BaseException:
+        discard(table, staged)
+        raise
+    # From here on the files may be committed, whatever is raised: vacuum takes them if they are not.
+    table.swap([], staged, table.watermark + 1 if batch is None else batch, note=note)
+    return sum(file.rows for file in staged)
 
 
 def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
@@ -63,15 +96,22 @@ def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
     the new rows come as files of their own. Raises LostRace, LakeError.
     """
     columns = [name for name in keys.column_names if name not in table.schema.partition_by]
-    sought, coming = rows_by_partition(table.schema, keys), rows_by_partition(table.schema, rows)
+    sought = rows_by_partition(table.schema, keys)
     numbers = {place: _numbers(of_place, columns) for place, of_place in sought.items()}
     files = [file for file in table.data_files(sought.keys()) if _may_hold(file, numbers[file.partition])]
     with table.writing():
         kept = _each(lambda file: _rewritten(table, file, sought[file.partition], columns), files)
-        added = _each(lambda place: stage(table, place, coming[place].to_batches(), len(coming[place])), list(coming))
+        added = _staged_by_partition(table, rows)
     old = [(file, left) for file, left in zip(files, kept, strict=True) if left is not None]
-    new = [file for pieces in (*(left for _, left in old), *added) for file in pieces]
-    table.swap([file for file, _ in old], new, batch)
+    new = [file for _, left in old for file in left]
+    table.swap([file for file, _ in old], [*new, *added], batch)
+
+
+def _staged_by_partition(table: Table, rows: pa.Table) -> list[DataFile]:
+    """The rows as a file for each of their partitions, or several where they are many."""
+    of = rows_by_partition(table.schema, rows)
+    staged = _each(lambda partition: stage(table, partition, of[partition].to_batches(), len(rows)), list(of))
+    return [file for files in staged for file in files]
 
 
 def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
@@ -83,13 +123,16 @@ def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
 
 
 def rows_by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...], pa.Table]:
-    """`rows`, which have at least the partition columns of the table, by partition, each in one chunk."""
-    rows = rows.sort_by([(name, "ascending") for name in schema.partition_by])
-    places = list(zip(*(rows[name].to_pylist() for name in schema.partition_by), strict=True))
-    starts = [n for n, place in enumerate(places) if n == 0 or place != places[n - 1]]
+    """`rows`, which have at least the partition columns of the table, by partition."""
+    order = [(name, "ascending") for name in schema.partition_by]
+    counts = rows.group_by(list(schema.partition_by), use_threads=False).aggregate([([], "count_all")]).sort_by(order)
+    if len(counts) > 1:
+        rows = rows.sort_by(order)
+    ends = np.cumsum(counts["count_all"].to_numpy()).tolist()
+    partitions = zip(*(counts[name].to_pylist() for name in schema.partition_by), strict=True)
     return {
-        places[start]: rows.slice(start, end - start).combine_chunks()
-        for start, end in pairwise([*starts, len(places)])
+        partition: rows.slice(start, end - start)
+        for partition, (start, end) in zip(partitions, pairwise([0, *ends]), strict=True)
     }
 
 
@@ -118,30 +161,15 @@ def _microseconds(text: str) -> int:
 
 def _rewritten(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> tuple[DataFile, ...] | None:
     """The file without the rows that have one of the keys, staged; None if it has none."""
-    try:
-        with pq.ParquetFile(table.path / file.path) as source:
-            places = _places_of(source.read(columns, use_threads=False), keys, columns)
-            if not len(places):
-                return None
-            stored = source.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise LakeError(f"table {table.schema.name}: the data file {file.path} can't be read") from error
-    kept = np.ones(file.rows, bool)
-    kept[places.to_numpy()] = False
-    rows = stored.filter(pa.array(kept))
+    scan = table.scan_files([file])
+    sought = keys.select(columns)
+    if not any(rows_having(piece, sought).any() for piece in pieces(scan, columns)):
+        return None
+    kept = (piece.filter(pa.array(~rows_having(piece, sought))) for piece in pieces(scan))
     # What the file's name says of its rows holds of those that stay.
     prefix = file.path.rpartition("/")[2].partition("-")[0]
-    return stage(table, file.partition, rows.to_batches(), max(1, len(rows)), prefix)
-
-
-def _places_of(rows: pa.Table, keys: pa.Table, columns: list[str]) -> pa.ChunkedArray:
-    """Which rows have one of the keys."""
-    possible = np.ones(len(rows), bool)
-    for column in columns:
-        possible &= pc.is_in(rows[column], value_set=keys[column]).to_numpy()
-    found = np.flatnonzero(possible)
-    near = rows.take(pa.array(found)).append_column("place", pa.array(found))
-    return near.join(keys.select(columns), keys=columns, join_type="left semi", use_threads=False)["place"]
+    batches = (batch for piece in kept for batch in piece.to_batches())
+    return stage(table, file.partition, batches, max(1, file.rows), prefix)
 
 
 class _Staging:
@@ -152,30 +180,43 @@ class _Staging:
         self._schema = pa.schema([field for field in table.schema.arrow if field.name not in by])
         self._folder = "".join(f"{c}={value}/" for c, value in zip(by, partition, strict=True))
         self._columns = _columns_with_bounds(table.schema)
-        self._waiting: list[pa.RecordBatch] = []
+        self._small = [field.name for field in self._schema if field.name not in table.schema.large]
+        self._waiting: list[pa.Table] = []
+        self._waiting_bytes = 0
         self._files: list[DataFile] = []
         self._open: tuple[str, pq.ParquetWriter] | None = None
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._bounds: dict[str, dict[str, Any]] = {}
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        self._waiting.append(batch)
-        rows = sum(b.num_rows for b in self._waiting)
-        if rows >= min(_GROUP_ROWS, self.rows_per_file) or sum(b.nbytes for b in self._waiting) >= _GROUP_BYTES:
+    def add(self, rows: pa.Table) -> None:
+        """Takes rows, which have at most _GROUP_ROWS and about _GROUP_BYTES."""
+        if self._waiting and self._waiting_bytes + rows.nbytes > _GROUP_BYTES:
             self._flush()
-            if self._rows >= self.rows_per_file:
-                self._close()
+        self._waiting.append(rows)
+        self._waiting_bytes += rows.nbytes
+        if sum(len(waiting) for waiting in self._waiting) >= min(_GROUP_ROWS, self.rows_per_file):
+            self._flush()
 
     def finish(self) -> tuple[DataFile, ...]:
         self._flush()
         self._close()
         return tuple(self._files)
 
+    def abandon(self) -> None:
+        """Deletes what was written."""
+        if self._open is not None:
+            path, writer = self._open
+            with suppress(pa.ArrowException, OSError):
+                writer.close()
+            (self._table.path / path).unlink(missing_ok=True)
+            self._open = None
+        discard(self._table, self._files)
+
     def _flush(self) -> None:
-        if not sum(batch.num_rows for batch in self._waiting):
+        if not self._waiting:
             return
-        group = pa.Table.from_batches(self._waiting).select(self._schema.names).cast(self._schema)
-        self._waiting = []
+        group = pa.concat_tables(self._waiting).select(self._schema.names).cast(self._schema)
+        self._waiting, self._waiting_bytes = [], 0
         if self._open is None:
             self._table.create()  # files without a log are a damaged table
             path = f"{self._folder}{self._prefix}-{uuid.uuid4()}.zstd.parquet"
@@ -185,13 +226,18 @@ class _Staging:
                 self._schema,
                 compression="zstd",
                 compression_level=1,
+                use_dictionary=self._small,
+                write_statistics=self._small,
                 write_page_checksum=True,  # by which `check` finds a page that is no longer what was written
             )
-            self._open, self._rows, self._bounds = (path, writer), 0, {}
+            self._open, self._rows, self._bytes, self._bounds = (path, writer), 0, 0, {}
         self._open[1].write_table(group, row_group_size=len(group))
         self._rows += len(group)
+        self._bytes += group.nbytes
         for name in self._columns:
             _widen(self._bounds.setdefault(name, {"nulls": 0}), group[name])
+        if self._rows >= self.rows_per_file or self._bytes >= _FILE_BYTES:
+            self._close()
 
     def _close(self) -> None:
         if self._open is None:

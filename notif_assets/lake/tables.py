@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import (
+    ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
@@ -49,7 +50,6 @@ _PROPERTIES = {
     "delta.logRetentionDuration": f"interval {RETENTION.days} days",
     "delta.deletedFileRetentionDuration": f"interval {RETENTION.days} days",
 }
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 # Delta statistics keep milliseconds, and a maximum may have lost its microseconds.
 _STATISTICS_PRECISION = timedelta(milliseconds=1)
 
@@ -335,10 +335,18 @@ class Table:
                 rows,
                 mode=mode,
                 predicate=predicate,
-                writer_properties=_WRITER,
+                writer_properties=self._writer_properties(),
                 commit_properties=self._commit_properties(batch, note),
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
+
+    def _writer_properties(self) -> WriterProperties:
+        whole = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+        return WriterProperties(
+            compression="ZSTD",
+            compression_level=1,
+            column_properties=dict.fromkeys(sorted(self.schema.large), whole) or None,
+        )
 
     @contextmanager
     def writing(self) -> Iterator[None]:

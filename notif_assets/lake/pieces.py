@@ -1,0 +1,177 @@
+"""Rows in pieces of bounded bytes, for every step over values that a producer may make as large as it likes.
+
+Belongs here: reading data files piece by piece, and cutting or gathering rows by their bytes. Doesn't: questions that
+name no large column (lake.py: the engine is faster for those), writing (staging.py).
+
+The engine holds some thousands of rows at once whatever they weigh. Of a message of kilobytes that is nothing, of one
+of megabytes it is more memory than the machine has.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from notif_assets.lake.tables import LakeError, Scan, Value
+
+PIECE_BYTES = 16 * 2**20
+"""About the most bytes of a piece: as many as a message may have by default, so that the largest is one piece."""
+
+# A dictionary says how long its values are, not how often they come: of such a column few rows are read at once.
+_ROWS_OF_A_DICTIONARY = 1_024
+_READ_AHEAD = 2**20
+
+
+def pieces(scan: Scan, columns: Sequence[str] | None = None, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
+    """The rows of a scan in the order of its files, `columns` of them (default: all), never empty tables.
+
+    A piece holds about `most` bytes, or one row that has more. Raises LakeError for a file that can't be read.
+    """
+    for number, path in enumerate(scan.files):
+        partition = {column: values[number] for column, values in scan.partition_values.items()}
+        yield from _pieces_of_file(scan, path, partition, columns, most)
+
+
+def _pieces_of_file(
+    scan: Scan, path: str, partition: dict[str, Value], columns: Sequence[str] | None, most: int
+) -> Iterator[pa.Table]:
+    wanted = pa.schema([field for field in scan.schema.arrow if columns is None or field.name in columns])
+    bounds = {column: edges for column, edges in scan.bounds.items() if edges != (None, None)}
+    needed = [*wanted.names, *(column for column in bounds if column not in wanted.names)]
+    try:
+        # A buffer, or a column of a whole row group would be read at once.
+        with pq.ParquetFile(path, buffer_size=_READ_AHEAD) as file:
+            stored = [name for name in needed if name not in partition]
+            for group in range(file.num_row_groups):
+                if not _may_hold(file.metadata.row_group(group), bounds):
+                    continue
+                rows = _rows_at_once(file.metadata.row_group(group), stored, most)
+                for batch in file.iter_batches(rows, row_groups=[group], columns=stored, use_threads=False):
+                    read = _with_partition(scan, batch, needed, partition)
+                    kept = _within(read, bounds).select(wanted.names)
+                    yield from cut(kept, most)
+    except (pa.ArrowMemoryError, MemoryError) as error:
+        raise LakeError(f"{path} can't be read: the machine has no memory left") from error
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(
+            f"table {scan.schema.name}: the data file {path} can't be read; `notif-assets check` says what repairs it"
+        ) from error
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, columns: Sequence[str], most: int) -> int:
+    """How many rows of a row group weigh about `most`, judged by their mean."""
+    size, rows = 0, most
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema.partition(".")[0] in columns:
+            size += column.total_uncompressed_size
+            if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
+                rows = _ROWS_OF_A_DICTIONARY
+    return max(1, min(rows, most * int(group.num_rows) // max(size, 1)))
+
+
+def _may_hold(group: pq.RowGroupMetaData, bounds: dict[str, tuple[Value | None, Value | None]]) -> bool:
+    """Whether the statistics of a row group leave room for a row within the bounds."""
+    for number in range(group.num_columns):
+        column = group.column(number)
+        low, high = bounds.get(column.path_in_schema, (None, None))
+        if not isinstance(low, int | None) or not isinstance(high, int | None) or not column.is_stats_set:
+            continue
+        if not column.statistics.has_min_max:
+            continue
+        if (low is not None and column.statistics.max < low) or (high is not None and column.statistics.min >= high):
+            return False
+    return True
+
+
+def _with_partition(scan: Scan, batch: pa.RecordBatch, names: Sequence[str], partition: dict[str, Value]) -> pa.Table:
+    """The batch with the columns that its file does not have: those of the partition, and null for newer ones."""
+    schema = pa.schema([scan.schema.arrow.field(name) for name in names])
+    columns = [
+        pa.repeat(pa.scalar(partition[field.name], field.type), batch.num_rows)
+        if field.name in partition
+        else batch[field.name].cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _within(rows: pa.Table, bounds: dict[str, tuple[Value | None, Value | None]]) -> pa.Table:
+    keep = None
+    for column, (low, high) in bounds.items():
+        for edge, holds in ((low, pc.greater_equal), (high, pc.less)):
+            if edge is not None:
+                mask = pc.fill_null(holds(rows[column], pa.scalar(edge, rows[column].type)), False)
+                keep = mask if keep is None else pc.and_(keep, mask)
+    return rows if keep is None else rows.filter(keep)
+
+
+def cut(rows: pa.Table, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
+    """The rows in slices of at most `most` bytes, or of one row that has more; none for no rows."""
+    if not rows.num_rows:
+        return
+    if rows.nbytes <= most:
+        yield rows
+        return
+    up_to = np.cumsum(bytes_of_rows(rows))
+    start = 0
+    while start < rows.num_rows:
+        before = up_to[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(up_to, before + most, "right")))
+        yield rows.slice(start, end - start)
+        start = end
+
+
+def bytes_of_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """How many bytes each row has, about: its texts to the byte, and 8 for every other column."""
+    sizes = np.full(rows.num_rows, 8 * rows.num_columns, np.int64)
+    for column in rows.columns:
+        if pa.types.is_binary(column.type) or pa.types.is_string(column.type):
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    return sizes
+
+
+def gather(some: Iterable[pa.Table], most: int = PIECE_BYTES) -> Iterator[pa.Table]:
+    """Small pieces put together, as long as they have no more than `most` bytes in all; a larger one stays alone."""
+    held: list[pa.Table] = []
+    size = 0
+    for piece in some:
+        if held and size + piece.nbytes > most:
+            yield pa.concat_tables(held)
+            held, size = [], 0
+        held.append(piece)
+        size += piece.nbytes
+    if held:
+        yield pa.concat_tables(held)
+
+
+def rows_having(rows: pa.Table, keys: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows have one of `keys` in all of its columns."""
+    possible = np.ones(rows.num_rows, bool)
+    for column in keys.column_names:
+        possible &= pc.is_in(rows[column], value_set=keys[column]).to_numpy()
+    found = np.flatnonzero(possible)
+    if not len(found) or keys.num_columns == 1:
+        return possible
+    near = rows.select(keys.column_names).take(pa.array(found)).append_column("place", pa.array(found))
+    having = near.join(keys, keys=keys.column_names, join_type="left semi", use_threads=False)["place"]
+    mask = np.zeros(rows.num_rows, bool)
+    mask[having.to_numpy()] = True
+    return mask
+
+
+def pieces_having(scan: Scan, keys: pa.Table, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a scan that have one of `keys`, in pieces; nothing is read for no keys."""
+    if not keys.num_rows:
+        return
+    for piece in pieces(scan, None if columns is None else list(dict.fromkeys(chain(columns, keys.column_names)))):
+        mask = rows_having(piece, keys)
+        if mask.any():
+            found = piece if mask.all() else piece.filter(pa.array(mask))
+            yield found if columns is None else found.select(columns)

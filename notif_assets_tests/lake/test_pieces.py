@@ -1,0 +1,110 @@
+"""Pieces hold the rows that a plain filter holds, each once and in order, and never more bytes than they may."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from notif_assets.lake import SCHEMAS, Lake, LakeError
+from notif_assets.lake.pieces import bytes_of_rows, cut, gather, pieces, pieces_having, rows_having
+from notif_assets.lake.staging import append
+from notif_assets_tests.streams import NOON
+
+SCHEMA = SCHEMAS["raw_notifications"].arrow
+
+
+def record(offset: int, size: int, batch: int = 1, partition: int = 0) -> dict[str, Any]:
+    return {
+        "batch": batch,
+        "topic": "notifications",
+        "kafka_partition": partition,
+        "kafka_offset": offset,
+        "kafka_timestamp": None,
+        "key": None,
+        "value": bytes([offset % 251]) * size,
+        "ingested_at": NOON,
+        "ingest_date": NOON.date(),
+    }
+
+
+def records(*sizes: int, batch: int = 1, first: int = 0) -> pa.Table:
+    return pa.Table.from_pylist([record(first + n, size, batch) for n, size in enumerate(sizes)], schema=SCHEMA)
+
+
+sizes = st.lists(st.sampled_from([0, 1, 10, 400, 3_000]), max_size=12)
+
+
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(sizes, min_size=1, max_size=3), st.sampled_from([100, 1_000, 5_000]), st.none() | st.integers(1, 3))
+def test_pieces_are_the_rows_and_bounded(batches: list[list[int]], most: int, only: int | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lake, expected = Lake(Path(folder)), []
+        for number, of_batch in enumerate(batches, 1):
+            rows = records(*of_batch, batch=number, first=100 * number)
+            append(lake.table("raw_notifications"), cut(rows, 2_000), number)
+            expected += [row for row in rows.to_pylist() if only in (None, number)]
+        bounds: dict[str, Any] = {} if only is None else {"batch": (only, only + 1)}
+        found = list(pieces(lake.table("raw_notifications").scan(**bounds), most=most))
+        read = [row for piece in found for row in piece.to_pylist()]
+        assert sorted(read, key=lambda row: row["batch"]) == expected  # files come in any order, their rows do not
+        for piece in found:
+            assert piece.num_rows == 1 or min(piece.nbytes, bytes_of_rows(piece).sum()) <= most
+
+
+def test_a_part_of_the_columns_comes_without_the_others(lake: Lake) -> None:
+    append(lake.table("raw_notifications"), [records(3, 4, batch=7)], 7)
+    scan = lake.table("raw_notifications").scan(batch=(7, 8))
+    (piece,) = pieces(scan, ["kafka_offset", "ingest_date"])
+    assert piece.to_pylist() == [{"kafka_offset": n, "ingest_date": NOON.date()} for n in (0, 1)]
+
+
+def test_a_column_that_a_file_lacks_is_null(lake: Lake) -> None:
+    append(lake.table("raw_notifications"), [records(3)], 1)
+    (path,) = (file for file in lake.table("raw_notifications").scan().files)
+    older = pq.ParquetFile(path).read().drop_columns(["key"])
+    pq.write_table(older, path)
+    (piece,) = pieces(lake.table("raw_notifications").scan())
+    assert piece["key"].to_pylist() == [None]
+    assert piece.schema == SCHEMA
+
+
+def test_a_file_that_is_gone_is_told(lake: Lake) -> None:
+    append(lake.table("raw_notifications"), [records(3)], 1)
+    scan = lake.table("raw_notifications").scan()
+    Path(scan.files[0]).unlink()
+    with pytest.raises(LakeError, match="can't be read"):
+        list(pieces(scan))
+
+
+def test_small_pieces_are_gathered_and_none_is_lost() -> None:
+    some = [records(10), records(20), records(9_000), records(1)]
+    gathered = list(gather(some, 2_000))
+    assert [piece.num_rows for piece in gathered] == [2, 1, 1]
+    assert pa.concat_tables(gathered).equals(pa.concat_tables(some))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+)
+@settings(max_examples=50, derandomize=True)
+def test_rows_having_a_key_are_those_that_a_set_says(rows: list[tuple[int, int]], keys: list[tuple[int, int]]) -> None:
+    def table(pairs: list[tuple[int, int]]) -> pa.Table:
+        columns = np.array(pairs, np.int64).reshape(-1, 2)
+        return pa.table({"a": columns[:, 0], "b": columns[:, 1]})
+
+    assert rows_having(table(rows), table(keys)).tolist() == [row in keys for row in rows]
+
+
+def test_no_keys_read_nothing(lake: Lake) -> None:
+    append(lake.table("raw_notifications"), [records(3)], 1)
+    scan = lake.table("raw_notifications").scan()
+    keys = pa.table({"kafka_offset": pa.array([0], pa.int64())})
+    assert [piece.num_rows for piece in pieces_having(scan, keys, ["batch"])] == [1]
+    Path(scan.files[0]).unlink()
+    assert list(pieces_having(scan, keys.slice(0, 0))) == []
