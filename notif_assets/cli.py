@@ -315,7 +315,8 @@ def readmit(settings: Settings, reason: str) -> None:
         raise click.ClickException("nothing was ever ingested here")
     with open_client(settings) as client:
         execute_planned(lake, client, settings)
-    back = lake.rows(lake.table("notifications").scan(batch=(number, number + 1))).num_rows
+    readmitted = {"counted": lake.table("notifications").scan(batch=(number, number + 1))}
+    back = lake.select("row_count", readmitted)["row_count"][0].as_py()
     click.echo(f"{back} messages readmitted as batch {number}; closed days get adjustments with close-day")
 
 

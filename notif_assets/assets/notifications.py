@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import pyarrow.compute as pc
 
 from notif_assets.assets.catalogue import OWNERS, described, row_count
 from notif_assets.core.offsets import PlanRefused
@@ -106,7 +105,10 @@ def notifications(
     accepted = lake.select(
         "row_count", {"counted": lake.table("notifications").scan(batch=(before["notifications"] + 1, None))}
     )
-    rejected = lake.rows(lake.table("rejected_notifications").scan(batch=(before["rejected_notifications"] + 1, None)))
+    rejected = lake.select(
+        "rejected_counts",
+        {"rejected": lake.table("rejected_notifications").scan(batch=(before["rejected_notifications"] + 1, None))},
+    )
     yield dg.MaterializeResult(
         asset_key="notifications",
         metadata={
@@ -115,13 +117,13 @@ def notifications(
             "seconds": round(seconds, 3),
         },
     )
-    reasons = pc.value_counts(rejected["reason"].combine_chunks()).to_pylist()
+    reasons = {row["reason"]: row["messages"] for row in rejected.to_pylist()}
     yield dg.MaterializeResult(
         asset_key="rejected_notifications",
         metadata={
             "dagster/row_count": row_count(lake, "rejected_notifications"),
-            "rejected": rejected.num_rows,
-            "reasons": {row["values"]: row["counts"] for row in reasons},
+            "rejected": sum(reasons.values()),
+            "reasons": reasons,
         },
     )
 

@@ -7,6 +7,7 @@ A message has the same verdict alone and in any batch: each is decoded by itself
 (UTF-8, time stamps) falls back to each message where the column as a whole does not pass.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,9 @@ REASONS: Final[dict[str, str]] = {
 
 MAX_DEPTH: Final = 100
 """A fixed bound, because the decoder's own depends on how deep the calling code is."""
+
+OVERSIZED_KEPT: Final = 1024
+"""How many bytes rejected_notifications keeps of a value that is longer than NOTIF_MAX_MESSAGE_BYTES."""
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -103,7 +107,8 @@ def judge(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Ta
 
     `records` needs the columns value (binary), kafka_timestamp and ingested_at (timestamp[us, UTC]); its other
     columns are carried along. Valid rows lose `value` and gain the six message fields (event_datetime as a
-    timestamp in UTC), rejected ones gain REJECTION_COLUMNS. Both keep the order of `records`.
+    timestamp in UTC), rejected ones gain REJECTION_COLUMNS and keep of an oversized value its first KiB. Both keep the
+    order of `records`.
     """
     slices = [
         _judge_slice(records.slice(start, _SLICE).combine_chunks(), limits)
@@ -113,7 +118,8 @@ def judge(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Ta
 
 
 def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]:
-    rejections = _rejected_by_bytes(records["value"], limits)
+    records, rejections = _cut_oversized(records, limits)
+    _reject_by_bytes(records["value"], rejections)
     messages, places = _decoded(records["value"].to_pylist(), rejections)
     instants = _instants([m.event_datetime for m in messages])
     asked = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(places, pa.int64()))
@@ -185,21 +191,33 @@ def _decoded(values: list[bytes], rejections: dict[int, Rejection]) -> tuple[lis
     return messages, np.delete(np.arange(len(values)), skipped).tolist()
 
 
-def _rejected_by_bytes(values: pa.ChunkedArray, limits: Limits) -> dict[int, Rejection]:
-    """What is wrong with a value before it is decoded, by place: none, too long, not UTF-8, too deep."""
-    found: dict[int, Rejection] = {}
+def _cut_oversized(records: pa.Table, limits: Limits) -> tuple[pa.Table, dict[int, Rejection]]:
+    """The records with values that are too long cut to their first KiB, and the rejections of these, by place.
+
+    Nothing else looks at such a value: it may be hundreds of megabytes. Its hash finds it in raw_notifications.
+    """
+    values = records["value"]
+    too_long = pc.fill_null(pc.greater(pc.binary_length(values), limits.max_bytes), False)
+    found = {}
+    for place in pc.indices_nonzero(too_long).to_pylist():
+        value = values[place].as_buffer()
+        found[place] = Rejection("oversized", f"{value.size} bytes, SHA-256 {hashlib.sha256(value).hexdigest()}")
+    if found:
+        cut = pc.if_else(too_long, pc.binary_slice(values, 0, OVERSIZED_KEPT), values)
+        records = records.set_column(records.schema.get_field_index("value"), "value", cut)
+    return records, found
+
+
+def _reject_by_bytes(values: pa.ChunkedArray, found: dict[int, Rejection]) -> None:
+    """Adds what is wrong with a value before it is decoded, by place: none, not UTF-8, too deep."""
     for place in pc.indices_nonzero(pc.is_null(values)).to_pylist():
         found[place] = Rejection("tombstone")
-    length = pc.fill_null(pc.binary_length(values), 0)
-    for place in pc.indices_nonzero(pc.greater(length, limits.max_bytes)).to_pylist():
-        found[place] = Rejection("oversized", f"{length[place].as_py()} bytes")
     for place in _not_utf8(values):
         found.setdefault(place, Rejection("not_utf8"))
     # Brackets are counted first, in strings too, so that the exact depth is asked of few.
     for place in np.flatnonzero(_brackets(_whole(values)) > MAX_DEPTH).tolist():
         if place not in found and _depth(values[place].as_py()) > MAX_DEPTH:
             found[place] = Rejection("too_deep", f"more than {MAX_DEPTH} levels")
-    return found
 
 
 def _whole(values: pa.ChunkedArray) -> pa.BinaryArray:

@@ -3,7 +3,7 @@
 Belongs here: executing the batches of the ledger, exactly as planned. Doesn't: planning (ledger.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from notif_assets.core.offsets import lost
 from notif_assets.ingest.ledger import Batch, plan_from_kafka, read_batch, refuse_another_topic
 from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake, LakeError, until_committed
+from notif_assets.lake.staging import append
 from notif_assets.settings import Settings
 
 
@@ -55,28 +56,39 @@ def execute_next_batch(lake: Lake, client: KafkaClient) -> Taken | None:
         if ledger.watermark == bronze.watermark:
             return None
         batch = read_batch(lake, ledger, bronze.watermark + 1)
-        records = _read(lake, client, batch)
-        bronze.append(records, batch.number, {"ranges": {str(p): r for p, r in batch.ranges.items()}})
-        return Taken(batch, records.num_rows, records["value"].nbytes)
+        value_bytes = 0
+
+        def weighed() -> Iterator[pa.Table]:
+            nonlocal value_bytes
+            for records in _read(lake, client, batch):
+                value_bytes += records["value"].nbytes
+                yield records
+
+        note = {"ranges": {str(p): r for p, r in batch.ranges.items()}}
+        records = append(bronze, weighed(), batch.number, note)
+        return Taken(batch, records, value_bytes)
 
     return until_committed(attempt)
 
 
-def _read(lake: Lake, client: KafkaClient, batch: Batch) -> pa.Table:
-    schema = SCHEMAS["raw_notifications"].arrow
+def _read(lake: Lake, client: KafkaClient, batch: Batch) -> Iterator[pa.Table]:
+    """The records of the batch's ranges, in pieces as Kafka gives them."""
     wanted = {p: (start, end) for p, (start, end) in batch.ranges.items() if start < end}
     if not wanted:
-        return schema.empty_table()
+        return
     offsets = client.offsets()
     refuse_another_topic(batch.number, batch.topic_id, offsets)  # its offsets would name other messages
     wanted = _without_losses(lake, offsets, batch, wanted)
     try:
-        pieces = list(client.read(wanted))
+        for piece in client.read(wanted):
+            yield _as_bronze(batch, piece)
     except OffsetsDeleted as error:  # between our question and the read
         raise OffsetsLost(_loss_message(batch.number, {error.partition: (error.start, error.log_start)})) from error
-    if not pieces:
-        return schema.empty_table()
-    read = pa.Table.from_batches(pieces)
+
+
+def _as_bronze(batch: Batch, piece: pa.RecordBatch) -> pa.Table:
+    """The columns of raw_notifications for records of the batch."""
+    read = pa.Table.from_batches([piece])
     constants = {
         "batch": pa.scalar(batch.number, pa.int64()),
         "topic": pa.scalar(batch.topic),
@@ -85,7 +97,7 @@ def _read(lake: Lake, client: KafkaClient, batch: Batch) -> pa.Table:
     }
     for name, value in constants.items():
         read = read.append_column(name, pa.repeat(value, read.num_rows))
-    return read.select(schema.names)
+    return read.select(SCHEMAS["raw_notifications"].arrow.names)
 
 
 def _without_losses(

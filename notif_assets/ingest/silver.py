@@ -5,15 +5,18 @@ valid (core/messages.py), which of several counts (sql/notifications.sql, sql/da
 
 A batch that moves rows writes the target first and then deletes from the source; if it is killed in between, the rows
 are in both until it is replayed, never in neither.
+
+Keys and positions of a whole batch are in memory at once, values and payloads only in pieces: a plan bounds how many
+messages a batch has, and nothing bounds what they weigh.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +27,9 @@ from notif_assets.core.days import day_bounds, days_of_hours, hours_of
 from notif_assets.core.duplicates import blocked
 from notif_assets.core.messages import Limits, judge
 from notif_assets.ingest.ledger import Batch, deduplicated_through, read_batch
-from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, until_committed
+from notif_assets.lake import Lake, Scan, Table, until_committed
+from notif_assets.lake.pieces import gather, pieces, pieces_having
+from notif_assets.lake.staging import append, exchange
 from notif_assets.lake.tables import Value
 from notif_assets.settings import Settings
 
@@ -34,6 +39,9 @@ _HOUR = 3_600_000_000  # microseconds
 _INSTANT = pa.timestamp("us", "UTC")
 _PLACES = pa.schema([("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())])
 _DUPLICATES = pa.schema([*_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())])
+_KEYS = [*_PLACES.names, "customer_id", "message_id", "event_datetime"]
+# What of a record the verdict on it needs, and what of it notifications keeps.
+_JUDGED = ["batch", "topic", *_PLACES.names, "kafka_timestamp", "value", "ingested_at"]
 
 
 def take_batches(lake: Lake, settings: Settings) -> Iterator[Batch]:
@@ -46,7 +54,7 @@ def take_batches(lake: Lake, settings: Settings) -> Iterator[Batch]:
             yield batch
 
 
-def take_next_batch(lake: Lake, settings: Settings, judged: Callable[[int], pa.Table] | None = None) -> Batch | None:
+def take_next_batch(lake: Lake, settings: Settings, judged: Callable[[int], "Valid"] | None = None) -> Batch | None:
     """Brings notifications and rejected_notifications one batch further; None if they have all of bronze.
 
     `judged` gives the valid messages of a batch (default: reads and judges them now). Raises as take_batches.
@@ -75,7 +83,36 @@ class _Work:
     lake: Lake
     settings: Settings
     batch: Batch
-    judged: Callable[[int], pa.Table]
+    judged: Callable[[int], "Valid"]
+
+
+class Valid:
+    """The valid messages among some records: their keys, and the whole of them as often as somebody reads them.
+
+    They are kept if they are as small as a batch is meant to be. Those of a heavier batch are judged again.
+    """
+
+    def __init__(self, records: Callable[[], Iterator[pa.Table]], bounds: Limits, most: int) -> None:
+        """Judges the records; keeps up to `most` bytes of messages."""
+        self._records, self._limits = records, bounds
+        self._kept: list[pa.Table] | None = []
+        keys, size = [], 0
+        for valid in self._judged():
+            keys.append(valid.select(_KEYS))
+            size += valid.nbytes
+            if self._kept is not None:
+                self._kept = [*self._kept, valid] if size <= most else None
+        self.keys = pa.concat_tables(keys) if keys else None
+
+    def _judged(self) -> Iterator[pa.Table]:
+        for records in self._records():
+            valid, _ = judge(records, self._limits)
+            if valid.num_rows:
+                yield valid
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """The messages in pieces, in the order of `keys`."""
+        yield from self._judged() if self._kept is None else self._kept
 
 
 class _Ahead:
@@ -85,9 +122,9 @@ class _Ahead:
         self._judge = partial(_judged, lake, settings)
         self._last = lake.table("raw_notifications").watermark
         self._worker = ThreadPoolExecutor(1)
-        self._next: tuple[int, Future[pa.Table]] | None = None
+        self._next: tuple[int, Future[Valid]] | None = None
 
-    def judged(self, number: int) -> pa.Table:
+    def judged(self, number: int) -> Valid:
         """The valid messages of a batch of raw_notifications; starts on the one after it."""
         waiting, self._next = self._next, None
         valid = waiting[1].result() if waiting and waiting[0] == number else self._judge(number)
@@ -102,11 +139,9 @@ class _Ahead:
         self._worker.shutdown(cancel_futures=True)
 
 
-def _judged(lake: Lake, settings: Settings, number: int) -> pa.Table:
-    records = lake.select(
-        "judged_columns", {"records": lake.table("raw_notifications").scan(batch=(number, number + 1))}
-    )
-    return judge(records, limits(settings))[0]
+def _judged(lake: Lake, settings: Settings, number: int) -> Valid:
+    records = lake.table("raw_notifications").scan(batch=(number, number + 1))
+    return Valid(partial(pieces, records, _JUDGED), limits(settings), settings.batch_bytes)
 
 
 # --- a range of the topic -------------------------------------------------------------------------------------------
@@ -114,27 +149,31 @@ def _judged(lake: Lake, settings: Settings, number: int) -> pa.Table:
 
 def _accept(work: _Work, notifications: Table) -> None:
     valid = work.judged(work.batch.number)
-    notifications.append(_first_arrivals(work, notifications, valid), work.batch.number)
+    append(notifications, _first_arrivals(work, notifications, valid), work.batch.number)
 
 
 def _reject(work: _Work, rejected: Table) -> None:
     notifications = work.lake.table("notifications")
     only = (work.batch.number, work.batch.number + 1)
-    records = work.lake.select(
-        "unaccepted",
-        {"records": work.lake.table("raw_notifications").scan(batch=only), "accepted": notifications.scan(batch=only)},
-    )
-    repeated, invalid = judge(records.append_column("original", records["value"]), limits(work.settings))
-    pieces = [invalid]
+    records = work.lake.table("raw_notifications").scan(batch=only)
+    left = work.lake.select("unaccepted", {"records": records, "accepted": notifications.scan(batch=only)})
+    some = gather(pieces_having(records, left.cast(_PLACES), _JUDGED))
+    append(rejected, (rows for records in some for rows in _rejected(work, notifications, records)), work.batch.number)
+
+
+def _rejected(work: _Work, notifications: Table, records: pa.Table) -> Iterator[pa.Table]:
+    """The rows of rejected_notifications for records that are not in notifications."""
+    records = records.append_column("ingest_date", pc.cast(records["ingested_at"], pa.date32()))
+    records = records.append_column("row", pa.array(np.arange(records.num_rows)))
+    repeated, invalid = judge(records, limits(work.settings))
+    yield invalid
     if repeated.num_rows:
         repeated, stored, _ = _windows(work, notifications, repeated)
         keys = repeated.select([*_PLACES.names, "customer_id", "message_id", "window_from", "window_to"])
         originals = work.lake.select("originals", {"repeated": keys, "stored": stored})
-        repeated = repeated.rename_columns({"original": "value"})
+        repeated = repeated.append_column("value", records["value"].take(repeated["row"]))
         inputs = {"repeated": repeated, "originals": originals, "firsts": _firsts(notifications, originals)}
-        pieces.append(work.lake.select("rejected_duplicates", inputs))
-    schema = SCHEMAS["rejected_notifications"].arrow
-    rejected.append(pa.concat_tables(p.select(schema.names).cast(schema) for p in pieces), work.batch.number)
+        yield work.lake.select("rejected_duplicates", inputs)
 
 
 def _firsts(notifications: Table, originals: pa.Table) -> Scan:
@@ -145,31 +184,33 @@ def _firsts(notifications: Table, originals: pa.Table) -> Scan:
     return notifications.scan_holding("batch", {place: np.array(numbers) for place, numbers in batches.items()})
 
 
-def _first_arrivals(work: _Work, notifications: Table, valid: pa.Table) -> pa.Table:
-    """The rows of `valid` that are no duplicate of a message accepted before, or of an earlier one of themselves."""
-    schema = SCHEMAS["notifications"].arrow
-    if not valid.num_rows:
-        return schema.empty_table()
+def _first_arrivals(work: _Work, notifications: Table, valid: Valid) -> Iterator[pa.Table]:
+    """The messages that are no duplicate of one accepted before, or of an earlier one of themselves; in pieces."""
+    if valid.keys is None:
+        return
     # Only keys and times go through the engine, whole messages stay where they are.
-    keys = valid.select([*_PLACES.names, "customer_id", "message_id", "event_datetime"])
-    keys = keys.append_column("row", pa.array(np.arange(valid.num_rows)))
+    keys = valid.keys.append_column("row", pa.array(np.arange(valid.keys.num_rows)))
     arrived, stored, any_late = _windows(work, notifications, keys)
     duplicates = work.lake.select("duplicate_arrivals", {"arrived": arrived, "stored": stored})
     rows = duplicates["row"].to_pylist()
     if any_late:  # only days already deduplicated have windows that can overlap without being equal
         contested = work.lake.select("contested_arrivals", {"arrived": arrived, "duplicates": duplicates})
         rows += blocked(contested.to_pylist())
-    if rows:
-        first = np.ones(valid.num_rows, bool)
-        first[rows] = False
-        valid = valid.filter(pa.array(first))
-    hour = pc.divide(pc.cast(valid["event_datetime"], pa.int64()), _HOUR)
+    first = np.ones(keys.num_rows, bool)
+    first[rows] = False
+    end = 0
+    for messages in valid:
+        start, end = end, end + messages.num_rows
+        of_piece = first[start:end]
+        yield _in_partitions(messages if of_piece.all() else messages.filter(pa.array(of_piece)))
+
+
+def _in_partitions(messages: pa.Table) -> pa.Table:
+    """The messages with the partition columns of notifications."""
+    hour = pc.divide(pc.cast(messages["event_datetime"], pa.int64()), _HOUR)
     of_day = pc.subtract(hour, pc.multiply(pc.divide(hour, 24), 24))
-    return (
-        valid.append_column("event_date", pc.cast(valid["event_datetime"], pa.date32()))
-        .append_column("event_hour", pc.cast(of_day, pa.int32()))
-        .select(schema.names)
-    )
+    dated = messages.append_column("event_date", pc.cast(messages["event_datetime"], pa.date32()))
+    return dated.append_column("event_hour", pc.cast(of_day, pa.int32()))
 
 
 def _windows(work: _Work, notifications: Table, valid: pa.Table) -> tuple[pa.Table, Scan, bool]:
@@ -224,18 +265,26 @@ def _reject_duplicates(work: _Work, rejected: Table) -> None:
                 **{"from": start, "to": end, "buckets": buckets, "bucket": bucket},
             )
             duplicates = pa.concat_tables([duplicates, more.cast(_DUPLICATES)])
-    rows = SCHEMAS["rejected_notifications"].arrow.empty_table()
-    if duplicates.num_rows:
-        around = (day_bounds(days[0] - _DAY, work.settings.zone)[0], day_bounds(days[-1] + _DAY, work.settings.zone)[1])
-        bronze, stored = work.lake.table("raw_notifications"), notifications.scan(event_datetime=around)
-        # By offset and not by batch: a readmitted message has another batch than its record.
-        offsets = pc.min_max(duplicates["kafka_offset"]).as_py()
-        records = bronze.scan(kafka_offset=(offsets["min"], offsets["max"] + 1))
-        inputs = {"duplicates": duplicates, "stored": stored, "records": records}
-        rows = work.lake.select("moved_duplicates", inputs, batch=work.batch.number)
-        if rows.num_rows != duplicates.num_rows:
-            raise RuntimeError(f"{duplicates.num_rows - rows.num_rows} duplicates have no record in raw_notifications")
-    rejected.append(rows, work.batch.number)
+    append(rejected, _moved(work, notifications, days, duplicates), work.batch.number)
+
+
+def _moved(work: _Work, notifications: Table, days: list[date], duplicates: pa.Table) -> Iterator[pa.Table]:
+    """The rows of rejected_notifications for duplicates of whole days, in pieces."""
+    if not duplicates.num_rows:
+        return
+    around = (day_bounds(days[0] - _DAY, work.settings.zone)[0], day_bounds(days[-1] + _DAY, work.settings.zone)[1])
+    inputs = {"duplicates": duplicates, "stored": notifications.scan(event_datetime=around)}
+    rows = work.lake.select("moved_duplicates", inputs, batch=work.batch.number)
+    # By offset and not by batch: a readmitted message has another batch than its record.
+    offsets = pc.min_max(duplicates["kafka_offset"]).as_py()
+    records = work.lake.table("raw_notifications").scan(kafka_offset=(offsets["min"], offsets["max"] + 1))
+    found = 0
+    for values in pieces_having(records, duplicates.select(_PLACES.names), [*_PLACES.names, "value"]):
+        whole = values.join(rows, _PLACES.names, join_type="inner", use_threads=False)
+        found += whole.num_rows
+        yield whole
+    if found != duplicates.num_rows:
+        raise RuntimeError(f"{duplicates.num_rows - found} duplicates have no record in raw_notifications")
 
 
 def _days_to_deduplicate(work: _Work, notifications: Table) -> list[date]:
@@ -253,60 +302,67 @@ def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
 
 
 def _delete_moved(work: _Work, notifications: Table) -> None:
-    moved = messages_removed_by(work.lake, work.batch.number)
-    notifications.delete(_places_predicate(moved.to_pylist()), work.batch.number)
+    moved = _in_partitions(messages_removed_by(work.lake, work.batch.number))
+    keys = moved.select([*notifications.schema.partition_by, *_PLACES.names])
+    exchange(notifications, keys, notifications.schema.arrow.empty_table(), work.batch.number)
+
+
+_REMOVED = pa.schema([*_PLACES, ("customer_id", pa.int64()), ("channel", pa.string()), ("event_datetime", _INSTANT)])
 
 
 def messages_removed_by(lake: Lake, number: int) -> pa.Table:
-    """The messages that a dedup batch took out of notifications, and where they lie in Kafka.
+    """The messages that a dedup batch took out of notifications: customer, channel, event, and where they lie in Kafka.
 
     They are read from their records again, which were valid then, so today's bounds do not matter.
     """
-    records = lake.rows(lake.table("rejected_notifications").scan(batch=(number, number + 1)))
-    valid, _ = judge(records.drop_columns(["customer_id", "message_id"]), _UNBOUNDED)
-    return valid
+    records = pieces(lake.table("rejected_notifications").scan(batch=(number, number + 1)), _JUDGED)
+    valid = (judge(some, _UNBOUNDED)[0].select(_REMOVED.names).cast(_REMOVED) for some in records)
+    return pa.concat_tables([_REMOVED.empty_table(), *valid])
 
 
 _UNBOUNDED = Limits(max_bytes=2**40, max_age=timedelta(days=10**6), max_lead=timedelta(days=10**6))
-
-
-def _places_predicate(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """The rows by hour and place in Kafka, so that other hours are not even read; None for no rows."""
-    places: dict[tuple[date, int, int], list[int]] = defaultdict(list)
-    for row in rows:
-        event = row["event_datetime"].astimezone(UTC)
-        places[event.date(), event.hour, row["kafka_partition"]].append(row["kafka_offset"])
-    return (
-        " or ".join(
-            f"(event_date = {literal(day)} and event_hour = {hour} and kafka_partition = {partition} "
-            f"and kafka_offset in ({', '.join(map(str, offsets))}))"
-            for (day, hour, partition), offsets in sorted(places.items())
-        )
-        or None
-    )
 
 
 # --- rejected messages, tried again ---------------------------------------------------------------------------------
 
 
 def _readmit(work: _Work, notifications: Table) -> None:
-    candidates = work.lake.select(
-        "readmission_candidates",
-        {"rejected": work.lake.table("rejected_notifications").scan(batch=(None, work.batch.number))},
-        reason=work.batch.readmit_reason,
-    )
-    valid, _ = judge(candidates, limits(work.settings))
-    number = pa.repeat(pa.scalar(work.batch.number, pa.int64()), valid.num_rows)
-    valid = valid.set_column(valid.schema.get_field_index("batch"), "batch", number)
-    notifications.append(_first_arrivals(work, notifications, valid), work.batch.number)
+    number = pa.scalar(work.batch.number, pa.int64())
+
+    def candidates() -> Iterator[pa.Table]:
+        for records in _candidates(work):
+            batch = pa.repeat(number, records.num_rows)
+            yield records.set_column(records.schema.get_field_index("batch"), "batch", batch)
+
+    valid = Valid(candidates, limits(work.settings), work.settings.batch_bytes)
+    append(notifications, _first_arrivals(work, notifications, valid), work.batch.number)
+
+
+def _candidates(work: _Work) -> Iterator[pa.Table]:
+    """The records of the messages that were rejected for the reason, in pieces.
+
+    Of an oversized message only raw_notifications has the whole value.
+    """
+    reason = work.batch.readmit_reason
+    scan = work.lake.table("rejected_notifications").scan(batch=(None, work.batch.number))
+    if reason != "oversized":
+        for rows in pieces(scan, [*_JUDGED, "reason"]):
+            yield rows.filter(pc.equal(rows["reason"], reason)).select(_JUDGED)
+        return
+    places = work.lake.select("rejected_places", {"rejected": scan}, reason=reason).cast(_PLACES)
+    if places.num_rows:
+        offsets = pc.min_max(places["kafka_offset"]).as_py()
+        records = work.lake.table("raw_notifications").scan(kafka_offset=(offsets["min"], offsets["max"] + 1))
+        yield from pieces_having(records, places, _JUDGED)
 
 
 def _delete_readmitted(work: _Work, rejected: Table) -> None:
-    batch, reason = work.batch.number, work.batch.readmit_reason or ""
+    batch = work.batch.number
     accepted = work.lake.table("notifications").scan(batch=(batch, batch + 1))
-    candidates = work.lake.select("rejected_for", {"rejected": rejected.scan()}, reason=reason)
-    kept = work.lake.select("unaccepted", {"records": candidates, "accepted": accepted})
-    rejected.replace(kept, f"reason = {literal(reason)}", batch)
+    readmitted = list(pieces(accepted, [*_PLACES.names, "ingested_at"]))
+    keys = pa.concat_tables(readmitted) if readmitted else rejected.schema.arrow.empty_table()
+    keys = keys.select(_PLACES.names).append_column("ingest_date", pc.cast(keys["ingested_at"], pa.date32()))
+    exchange(rejected, keys, rejected.schema.arrow.empty_table(), batch)
 
 
 _Step = Callable[[_Work, Table], None]

@@ -75,10 +75,12 @@ def append(
 
     What is written waits on disk for the commit, not in memory. Raises LostRace and LakeError, and what `some` raises.
     """
+    schema = table.schema.arrow
+    typed = (rows.select(schema.names).cast(schema) for rows in some)  # refuses nulls where none may be
     staged: list[DataFile] = []
     try:
         with table.writing():
-            for rows in gather(some, _APPENDED_AT_ONCE):
+            for rows in gather(typed, _APPENDED_AT_ONCE):
                 staged += _staged_by_partition(table, rows)
     except BaseException:
         discard(table, staged)

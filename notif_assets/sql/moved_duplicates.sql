@@ -1,18 +1,34 @@
--- The rows of rejected_notifications for messages that the deduplication of whole days takes out of notifications.
--- Inputs: duplicates (their places, and the place of the first one), stored (notifications), records (raw_notifications).
--- The value comes from raw_notifications, as it was received.
+-- The rows of rejected_notifications, less their values, for messages that the deduplication of whole days takes out of
+-- notifications.
+-- Inputs: duplicates (their places, and the place of the first one), stored (notifications).
+-- Payloads are compared by their hashes: the engine would hold two payloads for each row, however long they are.
+with messages as (
+    select
+        batch,
+        topic,
+        customer_id,
+        message_id,
+        customer_name,
+        channel,
+        sha256(payload) as payload_hash,
+        kafka_partition,
+        kafka_offset,
+        kafka_timestamp,
+        ingested_at
+    from stored
+)
+
 select
-    cast($batch as bigint) as batch,
-    ours.topic,
     ours.kafka_partition,
     ours.kafka_offset,
+    cast($batch as bigint) as batch,
+    ours.topic,
     ours.kafka_timestamp,
-    records.value,
     case
         when
             ours.customer_name <> originals.customer_name
             or ours.channel <> originals.channel
-            or ours.payload <> originals.payload
+            or ours.payload_hash <> originals.payload_hash
             then 'duplicate_conflict'
         else 'duplicate'
     end as reason,
@@ -24,11 +40,9 @@ select
     ours.ingested_at,
     cast(ours.ingested_at as date) as ingest_date
 from duplicates
-inner join stored as ours
+inner join messages as ours
     on ours.kafka_partition = duplicates.kafka_partition and ours.kafka_offset = duplicates.kafka_offset
-inner join stored as originals
+inner join messages as originals
     on
         originals.kafka_partition = duplicates.first_partition
         and originals.kafka_offset = duplicates.first_offset
-inner join records
-    on records.kafka_partition = duplicates.kafka_partition and records.kafka_offset = duplicates.kafka_offset

@@ -1,22 +1,28 @@
 -- Duplicates with their reason: a duplicate whose name, channel or payload differs from the first one is a conflict.
 -- Inputs: repeated (valid messages that are not in notifications), originals (where the first one of each is), firsts
 -- (rows of notifications that hold all those first ones).
--- Several columns compare one by one, as Spark has no rows to compare.
-with compared as (
+-- Several columns compare one by one, as Spark has no rows to compare. Payloads are compared by their hashes: the engine
+-- would hold them for each row, however long they are.
+with firsts_hashed as (
+    select kafka_partition, kafka_offset, customer_name, channel, sha256(payload) as payload_hash
+    from firsts
+),
+
+compared as (
     select
         originals.kafka_partition,
         originals.kafka_offset,
         originals.first_batch,
         originals.first_partition,
         originals.first_offset,
-        firsts.customer_name,
-        firsts.channel,
-        firsts.payload
+        firsts_hashed.customer_name,
+        firsts_hashed.channel,
+        firsts_hashed.payload_hash
     from originals
-    inner join firsts
+    inner join firsts_hashed
         on
-            firsts.kafka_partition = originals.first_partition
-            and firsts.kafka_offset = originals.first_offset
+            firsts_hashed.kafka_partition = originals.first_partition
+            and firsts_hashed.kafka_offset = originals.first_offset
 )
 
 select
@@ -30,7 +36,7 @@ select
         when
             compared.customer_name <> repeated.customer_name
             or compared.channel <> repeated.channel
-            or compared.payload <> repeated.payload
+            or compared.payload_hash <> sha256(repeated.payload)
             then 'duplicate_conflict'
         else 'duplicate'
     end as reason,

@@ -1,12 +1,6 @@
--- The records of one batch that did not become notifications.
+-- Where the records of one batch lie in Kafka that did not become notifications.
 -- Inputs: records (the batch's rows of raw_notifications), accepted (its rows of notifications).
--- Places first, whole records after: few are left, and the rest need not be read.
-with places as (
-    select kafka_partition, kafka_offset from records
-    except
-    select kafka_partition, kafka_offset from accepted
-)
-
-select records.*
-from records
-semi join places using (kafka_partition, kafka_offset)
+-- Positions only: few records are left, and the values of the others need not be read.
+select kafka_partition, kafka_offset from records
+except
+select kafka_partition, kafka_offset from accepted

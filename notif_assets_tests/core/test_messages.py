@@ -1,5 +1,6 @@
 """The verdict on every kind of message: a corpus, any bytes at all, and the same rules told by Python's json."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,7 +42,9 @@ def judged(values: list[bytes | None], **at: Any) -> list[dict[str, Any]]:
     assert list(places[1]) == sorted(places[1])
     verdicts = sorted(valid.to_pylist() + rejected.to_pylist(), key=lambda row: int(row["place"]))
     assert [row["place"] for row in verdicts] == list(range(len(values)))  # each exactly once
-    assert [row["value"] for row in rejected.to_pylist()] == [values[place] for place in places[1]]
+    for row in rejected.to_pylist():
+        whole = values[row["place"]]
+        assert row["value"] == (whole[:1024] if whole and row["reason"] == "oversized" else whole)
     return verdicts
 
 
@@ -160,6 +163,15 @@ CORPUS: list[tuple[str, bytes | None, str]] = [
 @pytest.mark.parametrize(("value", "expected"), [pytest.param(v, e, id=name) for name, v, e in CORPUS])
 def test_every_kind_of_message_has_its_reason(value: bytes | None, expected: str) -> None:
     assert reason(value) == expected
+
+
+def test_of_an_oversized_value_length_hash_and_beginning_are_kept() -> None:
+    value = message(payload="x" * 5_000)
+    (valid, rejected) = judge(records([GOOD, value, None]), Limits(max_bytes=1_000))
+    assert valid["place"].to_pylist() == [0]
+    row = rejected.to_pylist()[0]
+    assert row["value"] == value[:1024]
+    assert row["detail"] == f"{len(value)} bytes, SHA-256 {hashlib.sha256(value).hexdigest()}"
 
 
 def test_the_corpus_in_one_batch_has_the_same_verdicts() -> None:
