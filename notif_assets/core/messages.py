@@ -11,7 +11,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -39,6 +39,8 @@ REASONS: Final[dict[str, str]] = {
 
 MAX_DEPTH: Final = 100
 """A fixed bound, because the decoder's own depends on how deep the calling code is."""
+
+Buffer: TypeAlias = bytes | pa.Buffer
 
 OVERSIZED_KEPT: Final = 1024
 """How many bytes rejected_notifications keeps of a value that is longer than NOTIF_MAX_MESSAGE_BYTES."""
@@ -200,12 +202,16 @@ def _cut_oversized(records: pa.Table, limits: Limits) -> tuple[pa.Table, dict[in
     too_long = pc.fill_null(pc.greater(pc.binary_length(values), limits.max_bytes), False)
     found = {}
     for place in pc.indices_nonzero(too_long).to_pylist():
-        value = values[place].as_buffer()
-        found[place] = Rejection("oversized", f"{value.size} bytes, SHA-256 {hashlib.sha256(value).hexdigest()}")
+        found[place] = oversized(values[place].as_buffer())
     if found:
         cut = pc.if_else(too_long, pc.binary_slice(values, 0, OVERSIZED_KEPT), values)
         records = records.set_column(records.schema.get_field_index("value"), "value", cut)
     return records, found
+
+
+def oversized(value: Buffer) -> Rejection:
+    """The verdict on a value that is longer than it may be: how long it is, and its hash."""
+    return Rejection("oversized", f"{len(memoryview(value))} bytes, SHA-256 {hashlib.sha256(value).hexdigest()}")
 
 
 def _reject_by_bytes(values: pa.ChunkedArray, found: dict[int, Rejection]) -> None:

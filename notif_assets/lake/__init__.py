@@ -2,13 +2,14 @@
 
 from notif_assets.lake.lake import Lake, duckdb_config, until_committed
 from notif_assets.lake.schemas import SCHEMAS, Schema
-from notif_assets.lake.tables import LakeError, LostRace, Scan, Table, literal, only
+from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Table, literal, only
 
 __all__ = [
     "SCHEMAS",
     "Lake",
     "LakeError",
     "LostRace",
+    "OutOfMemory",
     "Scan",
     "Schema",
     "Table",

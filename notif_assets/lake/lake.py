@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from notif_assets.lake.schemas import SCHEMAS
-from notif_assets.lake.tables import LakeError, LostRace, Scan, Snapshot, Table, literal
+from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Snapshot, Table, literal
 
 T = TypeVar("T")
 Input: TypeAlias = pa.Table | Scan
@@ -152,7 +152,7 @@ class Lake:
                         connection.register(table, source)
                 yield connection
             except (duckdb.OutOfMemoryException, MemoryError) as error:
-                raise LakeError(
+                raise OutOfMemory(
                     "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the "
                     "panel NOTIF_PANEL_MEMORY)"
                 ) from error

@@ -7,7 +7,7 @@ The engine holds some thousands of rows at once whatever they weigh. Of a messag
 of megabytes it is more memory than the machine has.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from notif_assets.lake.tables import LakeError, Scan, Value
+from notif_assets.lake.tables import Bounds, LakeError, OutOfMemory, Scan, Value
 
 PIECE_BYTES = 16 * 2**20
 """About the most bytes of a piece: as many as a message may have by default, so that the largest is one piece."""
@@ -24,6 +24,7 @@ PIECE_BYTES = 16 * 2**20
 # A dictionary says how long its values are, not how often they come: of such a column few rows are read at once.
 _ROWS_OF_A_DICTIONARY = 1_024
 _READ_AHEAD = 2**20
+NO_MEMORY = "the machine has no memory left for it"
 
 
 def pieces(scan: Scan, columns: Sequence[str] | None = None, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
@@ -42,24 +43,44 @@ def _pieces_of_file(
     wanted = pa.schema([field for field in scan.schema.arrow if columns is None or field.name in columns])
     bounds = {column: edges for column, edges in scan.bounds.items() if edges != (None, None)}
     needed = [*wanted.names, *(column for column in bounds if column not in wanted.names)]
+    stored = [name for name in needed if name not in partition]
     try:
-        # A buffer, or a column of a whole row group would be read at once.
-        with pq.ParquetFile(path, buffer_size=_READ_AHEAD) as file:
-            stored = [name for name in needed if name not in partition]
-            for group in range(file.num_row_groups):
-                if not _may_hold(file.metadata.row_group(group), bounds):
-                    continue
-                rows = _rows_at_once(file.metadata.row_group(group), stored, most)
-                for batch in file.iter_batches(rows, row_groups=[group], columns=stored, use_threads=False):
-                    read = _with_partition(scan, batch, needed, partition)
-                    kept = _within(read, bounds).select(wanted.names)
-                    yield from cut(kept, most)
+        for batch in batches_of_file(path, stored, bounds, most):
+            read = _with_partition(scan, batch, needed, partition)
+            yield from cut(_within(read, bounds).select(wanted.names), most)
     except (pa.ArrowMemoryError, MemoryError) as error:
-        raise LakeError(f"{path} can't be read: the machine has no memory left") from error
+        raise OutOfMemory(f"{path} can't be read: {NO_MEMORY}") from error
     except (pa.ArrowException, OSError) as error:
         raise LakeError(
             f"table {scan.schema.name}: the data file {path} can't be read; `notif-assets check` says what repairs it"
         ) from error
+
+
+def batches_of_file(
+    path: str, columns: Sequence[str], bounds: Mapping[str, Bounds], most: int = PIECE_BYTES, *, verify: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a data file in batches of about `most` bytes, less row groups that can hold none within `bounds`.
+
+    `verify` holds each page against its checksum. Raises pa.ArrowException, OSError, MemoryError.
+    """
+    # A buffer, or a column of a whole row group would be read at once. Older files have whole values for statistics.
+    options = {"buffer_size": _READ_AHEAD, "thrift_string_size_limit": 2**31 - 1}
+    with pq.ParquetFile(path, page_checksum_verification=verify, **options) as file:
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            if _may_hold(about, bounds):
+                rows = _rows_at_once(about, columns, most)
+                yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+
+
+def longest_mean(path: str) -> int:
+    """The mean bytes of a row in that row group of a data file where it is greatest. Raises LakeError."""
+    try:
+        about = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(f"the data file {path} can't be read; `notif-assets check` says what repairs it") from error
+    groups = (about.row_group(number) for number in range(about.num_row_groups))
+    return max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
 
 
 def _rows_at_once(group: pq.RowGroupMetaData, columns: Sequence[str], most: int) -> int:
@@ -74,7 +95,7 @@ def _rows_at_once(group: pq.RowGroupMetaData, columns: Sequence[str], most: int)
     return max(1, min(rows, most * int(group.num_rows) // max(size, 1)))
 
 
-def _may_hold(group: pq.RowGroupMetaData, bounds: dict[str, tuple[Value | None, Value | None]]) -> bool:
+def _may_hold(group: pq.RowGroupMetaData, bounds: Mapping[str, Bounds]) -> bool:
     """Whether the statistics of a row group leave room for a row within the bounds."""
     for number in range(group.num_columns):
         column = group.column(number)
@@ -102,7 +123,7 @@ def _with_partition(scan: Scan, batch: pa.RecordBatch, names: Sequence[str], par
     return pa.table(columns, schema=schema)
 
 
-def _within(rows: pa.Table, bounds: dict[str, tuple[Value | None, Value | None]]) -> pa.Table:
+def _within(rows: pa.Table, bounds: Mapping[str, Bounds]) -> pa.Table:
     keep = None
     for column, (low, high) in bounds.items():
         for edge, holds in ((low, pc.greater_equal), (high, pc.less)):

@@ -65,6 +65,10 @@ class LakeError(Exception):
     """The lake can't be used as it is; the message says why and what to do."""
 
 
+class OutOfMemory(LakeError):  # noqa: N818 - what happened
+    """A step needs more memory than it may have, or than there is: nothing is wrong with the lake."""
+
+
 class LostRace(Exception):  # noqa: N818 - it is no error, it is an answer
     """Somebody committed to the table since its handle was opened; open it again and look."""
 

@@ -13,7 +13,7 @@ from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import Lake, LakeError, LostRace, Scan, Table, until_committed
 from notif_assets.lake.staging import stage
 from notif_assets.settings import Settings
-from notif_assets.upkeep.compaction import by_partition, files_needed, order_of, sorted_together
+from notif_assets.upkeep.compaction import by_partition, files_needed, in_order, sorted_together
 from notif_assets.upkeep.content import content
 from notif_assets.upkeep.staging import Swap, commit, rewrite_whole
 from notif_assets.upkeep.turns import Progress, silent
@@ -93,7 +93,7 @@ def _copy(lake: Lake, archive: Lake, day: date) -> int:
         for file in stage(
             copies,
             (day,),
-            lake.stream(order_of(_NAME), {"files": bronze.scan_files(group)}),
+            in_order(lake, bronze, group),
             -(-sum(f.rows for f in group) // files_needed(bronze.schema, group)),
         )
     )

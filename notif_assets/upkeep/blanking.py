@@ -6,7 +6,6 @@ Belongs here: which columns of which table are personal, rewriting the files tha
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from math import ceil
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +15,12 @@ from notif_assets.core.answers import BLANK_CHARACTERS
 from notif_assets.core.messages import Limits
 from notif_assets.ingest.silver import limits
 from notif_assets.lake import Lake, LakeError, Scan, Table
+from notif_assets.lake.pieces import pieces, rows_having
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
 from notif_assets.settings import Settings
-from notif_assets.upkeep.blanks import ANSWER, NAME, blank_records
-from notif_assets.upkeep.compaction import BLANKED, by_partition, files_needed, is_blanked, order_of, sorted_together
+from notif_assets.upkeep.blanks import ANSWER, NAME, blank_oversized, blank_records
+from notif_assets.upkeep.compaction import BLANKED, by_partition, is_blanked
 from notif_assets.upkeep.staging import Swap, commit
 
 PERSONAL = (
@@ -83,12 +83,11 @@ def _blank_partitions(lake: Lake, there: Lake, name: str, first_kept: date, boun
             day = partition[0]
             if not isinstance(day, date) or day >= first_kept:
                 continue
-            for group in sorted_together(table.schema, files):
+            for file in files:
                 blanking = _Blanking(name, _everything, bounds)
-                batches = blanking.blanked(_stream(lake, there, name, table.scan_files(group)))
-                rows_per_file = ceil(sum(file.rows for file in group) / files_needed(table.schema, group))
-                staged = stage(table, partition, batches, rows_per_file, BLANKED)
-                yield Swap(partition, tuple(group), staged), blanking.changed
+                batches = blanking.blanked(_rows(lake, name, table.scan_files([file])))
+                staged = stage(table, partition, batches, file.rows, BLANKED)
+                yield Swap(partition, (file,), staged), blanking.changed
 
     return _commit_all(there, name, rewritten)
 
@@ -113,9 +112,9 @@ def blank_rows(
             # A table without partitions is small, and its mask may need all of its rows.
             together = not table.schema.partition_by
             probe = _Blanking(name, mask, bounds)
-            probe.count(_whole(_stream(lake, there, name, scan), together))
+            probe.count(_whole(_rows(lake, name, scan), together))
             if probe.changed:
-                batches = _Blanking(name, mask, bounds).blanked(_whole(_stream(lake, there, name, scan), together))
+                batches = _Blanking(name, mask, bounds).blanked(_whole(_rows(lake, name, scan), together))
                 yield Swap(file.partition, (file,), stage(table, file.partition, batches, file.rows)), probe.changed
 
     return _commit_all(there, name, rewritten)
@@ -145,22 +144,25 @@ def _commit(there: Lake, name: str, waiting: Sequence[tuple[Swap, int]]) -> tupl
     return sum(changed for swap, changed in waiting if swap not in refused), not refused
 
 
-def _whole(batches: Iterator[pa.RecordBatch], together: bool) -> Iterator[pa.RecordBatch]:
-    """The batches as they are, or as one."""
+def _whole(some: Iterator[pa.Table], together: bool) -> Iterator[pa.Table]:
+    """The pieces as they are, or as one."""
     if not together:
-        yield from batches
+        yield from some
         return
-    all_of_them = list(batches)
+    all_of_them = list(some)
     if all_of_them:
-        yield from pa.Table.from_batches(all_of_them).combine_chunks().to_batches()
+        yield pa.concat_tables(all_of_them)
 
 
-def _stream(lake: Lake, there: Lake, name: str, scan: Scan) -> Iterator[pa.RecordBatch]:
-    """The rows to look at, in the order they are laid down; those of bronze know whether they were in conflict."""
+def _rows(lake: Lake, name: str, scan: Scan) -> Iterator[pa.Table]:
+    """The rows to look at, in pieces and in their order; those of bronze know whether they were in conflict."""
     if name != "raw_notifications":
-        return there.stream(order_of(name), {"files": scan})
+        yield from pieces(scan)
+        return
     rejected = lake.table("rejected_notifications").scan(reason=("duplicate_conflict", "duplicate_conflict "))
-    return lake.stream("records_to_blank", {"records": scan, "conflicts": rejected})
+    conflicts = lake.select("rejected_places", {"rejected": rejected}, reason="duplicate_conflict")
+    for piece in pieces(scan):
+        yield piece.append_column("conflicts", pa.array(rows_having(piece, conflicts)))
 
 
 def _everything(rows: pa.Table) -> pa.ChunkedArray:
@@ -175,24 +177,22 @@ class _Blanking:
         self._mask, self._limits = mask, bounds
         self.changed = 0
 
-    def count(self, batches: Iterator[pa.RecordBatch]) -> None:
-        for _ in self.blanked(batches):
+    def count(self, some: Iterator[pa.Table]) -> None:
+        for _ in self.blanked(some):
             pass
 
-    def blanked(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            rows = pa.Table.from_batches([batch])
-            places = pc.indices_nonzero(self._mask(rows).combine_chunks())
-            if not len(places):
-                yield batch
-                continue
-            chosen = rows.take(places)
-            differs = pa.chunked_array([pa.repeat(pa.scalar(False), len(places))])
-            for column, values in self._blank(chosen, self._limits).items():
-                differs = pc.or_(differs, _differs(chosen[column], values))
-                rows = rows.set_column(rows.schema.get_field_index(column), column, _put(rows[column], places, values))
-            self.changed += pc.sum(differs).as_py() or 0
-            yield from rows.combine_chunks().to_batches()
+    def blanked(self, some: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+        for rows in some:
+            places = pc.indices_nonzero(self._mask(rows))
+            if len(places):
+                chosen = rows.take(places)
+                differs = pa.chunked_array([pa.repeat(pa.scalar(False), len(places))])
+                for column, values in self._blank(chosen, self._limits).items():
+                    differs = pc.or_(differs, _differs(chosen[column], values))
+                    at = rows.schema.get_field_index(column)
+                    rows = rows.set_column(at, column, _put(rows[column], places, values))
+                self.changed += pc.sum(differs).as_py() or 0
+            yield from rows.to_batches()
 
 
 def _differs(before: pa.ChunkedArray, after: pa.Array) -> pa.ChunkedArray:
@@ -233,9 +233,14 @@ def _record(rows: pa.Table, bounds: Limits) -> _Columns:
 
 def _rejected(rows: pa.Table, bounds: Limits) -> _Columns:
     conflicts = pc.equal(rows["reason"], "duplicate_conflict")
-    values, details = blank_records(rows, conflicts, bounds)
+    oversized = pc.equal(rows["reason"], "oversized")
+    at = rows.schema.get_field_index("value")
+    judged = rows.set_column(at, "value", pc.if_else(oversized, pa.scalar(None, pa.binary()), rows["value"]))
+    values, details = blank_records(judged, conflicts, bounds)
     duplicate = pc.starts_with(rows["reason"], "duplicate")  # its detail says which one was first
-    return {"value": values, "detail": pc.if_else(duplicate, rows["detail"], pc.coalesce(details, rows["detail"]))}
+    details = pc.if_else(duplicate, rows["detail"], pc.coalesce(details, rows["detail"]))
+    beginnings, hashes = blank_oversized(rows["detail"])
+    return {"value": pc.if_else(oversized, beginnings, values), "detail": pc.if_else(oversized, hashes, details)}
 
 
 def _answer(rows: pa.Table, _: Limits) -> _Columns:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from notif_assets.core.messages import MAX_DEPTH, Limits, Message, judge
+from notif_assets.core.messages import MAX_DEPTH, OVERSIZED_KEPT, Limits, Message, judge, oversized
 
 NAME: Final = "apagado"
 """In place of a name: an empty one would make a message invalid."""
@@ -30,6 +30,7 @@ _STAND_INS: Final[dict[str, bytes | None]] = {
     "not_json": b"apagado",
     "not_an_object": b"[]",
 }
+_DECODED_BYTES = 16 * 2**20  # of a longer value the decoder would make some gigabytes
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -38,6 +39,8 @@ def is_of(value: bytes | None, customer_id: int) -> bool:
     if value is None or str(customer_id).encode() not in value:
         return False
     try:
+        if len(value) > _DECODED_BYTES:
+            raise msgspec.DecodeError
         document = msgspec.json.decode(value)
     except _UNDECODABLE:
         return re.search(rb'"customer_id"\s*:\s*"?%d(?!\d)' % customer_id, value) is not None
@@ -69,17 +72,29 @@ def _blanked(value: bytes | None, max_bytes: int, conflicting: bool) -> bytes | 
     """The message without payload and name; null for what is no JSON."""
     if value is None:
         return None
-    shorter: bytes | None
+    if len(value) > max_bytes:  # oversized it was, and so it must stay; nothing looks into it
+        return b" " * len(value)
     try:
         document = msgspec.json.decode(value)
         # Fields that nobody asked for may hold anything: they go.
         fields = Message.__struct_fields__ if isinstance(document, dict) else ()
-        shorter = msgspec.json.encode({f: _field(f, document[f], conflicting) for f in fields if f in document})
+        return msgspec.json.encode({f: _field(f, document[f], conflicting) for f in fields if f in document})
     except (*_UNDECODABLE, OverflowError):
-        shorter = None
-    if len(value) > max_bytes:  # oversized it was, and so it must stay, to the byte: JSON may end in spaces
-        return (shorter or b"").ljust(len(value))
-    return shorter
+        return None
+
+
+def blank_oversized(details: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """What rejected_notifications keeps of oversized messages once they are blanked: the first bytes and the details.
+
+    `details` says how long each value was; it is ignored where it says no length (another reason's). The outcome is
+    the verdict on as many spaces, which is what raw_notifications holds then.
+    """
+    values, blanked = [], []
+    for detail in details.to_pylist():
+        told = re.match(r"(\d+) bytes", detail)
+        values.append(b" " * min(int(told[1]), OVERSIZED_KEPT) if told else None)
+        blanked.append(oversized(b" " * int(told[1])).detail if told else detail)
+    return pa.array(values, pa.binary()), pa.array(blanked, pa.string())
 
 
 def _field(name: str, value: Any, conflicting: bool) -> Any:

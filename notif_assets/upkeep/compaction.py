@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
 
+import pyarrow as pa
+
 from notif_assets.lake import Lake, Schema, Table
+from notif_assets.lake.pieces import longest_mean, pieces
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
 from notif_assets.upkeep.staging import Swap, commit
@@ -23,23 +26,17 @@ QUIET = timedelta(hours=2)
 FILE_BYTES = 256 * 2**20
 _SMALL_PARTITION_ROWS = 200_000
 _WORTH_IT = 8  # a file is rewritten once the smaller ones weigh an eighth of it
+_SORTABLE_ROW_BYTES = 4_096
 _COMMIT_ROWS = 5_000_000
 _COMMIT_PARTITIONS = 500
 
 _ORDERS = {
     "ingest_batches": "compacted_ingest_batches",
-    "raw_notifications": "compacted_records",
-    "rejected_notifications": "compacted_records",
     "notifications": "compacted_notifications",
     "minute_aggregates": "compacted_minute_aggregates",
 }
 BLANKED = "blanked"
 """How the names of files begin that hold no payloads and names any more, so that nobody need look into them."""
-
-
-def order_of(name: str) -> str:
-    """The SQL file that lays down the rows of a table in the order that its readers skip by."""
-    return _ORDERS.get(name, "compacted")
 
 
 def compact(lake: Lake, name: str, now: datetime) -> tuple[int, int, int]:
@@ -54,6 +51,9 @@ def compact(lake: Lake, name: str, now: datetime) -> tuple[int, int, int]:
         if not is_quiet(partition, now):
             continue
         for group in groups(table.schema, files):
+            group = _sortable(table, group)
+            if len(group) < 2:
+                continue
             waiting.append(Swap(partition, tuple(group), _merged(lake, table, partition, group)))
             if sum(f.rows for s in waiting for f in s.old) >= _COMMIT_ROWS or len(waiting) >= _COMMIT_PARTITIONS:
                 merged += _commit(lake, name, waiting)
@@ -73,11 +73,21 @@ def _commit(lake: Lake, name: str, swaps: Sequence[Swap]) -> list[Swap]:
 
 def _merged(lake: Lake, table: Table, partition: tuple[Value, ...], files: Sequence[DataFile]) -> tuple[DataFile, ...]:
     rows = sum(file.rows for file in files)
-    blanked = all(is_blanked(file) for file in files)
-    batches = lake.stream(order_of(table.schema.name), {"files": table.scan_files(files)})
-    return stage(
-        table, partition, batches, ceil(rows / files_needed(table.schema, files)), BLANKED if blanked else "part"
-    )
+    prefix = BLANKED if all(is_blanked(file) for file in files) else "part"
+    return stage(table, partition, in_order(lake, table, files), ceil(rows / files_needed(table.schema, files)), prefix)
+
+
+def in_order(lake: Lake, table: Table, files: Sequence[DataFile]) -> Iterator[pa.RecordBatch]:
+    """The rows of some files in the order that the readers of their table skip by.
+
+    The engine sorts. Tables of values of any length are read by batch, and their files come in that order already.
+    """
+    name = table.schema.name
+    if name in _ORDERS:
+        yield from lake.stream(_ORDERS[name], {"files": table.scan_files(files)})
+        return
+    for piece in pieces(table.scan_files(files)):
+        yield from piece.to_batches()
 
 
 def is_blanked(file: DataFile) -> bool:
@@ -103,6 +113,16 @@ def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]
         for group in sorted_together(schema, _worth_merging(schema, files))
         if len(group) > files_needed(schema, group)
     )
+
+
+def _sortable(table: Table, files: Sequence[DataFile]) -> list[DataFile]:
+    """The files whose rows the engine can sort: it holds some thousands of them at once, whatever they weigh.
+
+    A file with long rows is left as it is: it is large anyway.
+    """
+    if not (table.schema.sort and table.schema.large):
+        return list(files)
+    return [file for file in files if longest_mean(str(table.path / file.path)) <= _SORTABLE_ROW_BYTES]
 
 
 def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[DataFile]]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from notif_assets.lake import SCHEMAS, Lake, LakeError, Table
+from notif_assets.lake import SCHEMAS, Lake, LakeError, OutOfMemory, Table
+from notif_assets.lake.pieces import NO_MEMORY, batches_of_file
 from notif_assets.lake.tables import DataFile
 from notif_assets.upkeep.turns import Progress, silent
 
@@ -35,6 +35,7 @@ def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]
     """Each log entry and data file that is gone or is not what was written: the table, and what and what to do.
 
     Reads every data file of the newest snapshots to its end. Opens no table that does not exist.
+    Raises OutOfMemory, which is no damage.
     """
     for name in SCHEMAS:
         if not (lake.root / name / "_delta_log").is_dir():
@@ -48,6 +49,8 @@ def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]
                 # Whoever committed meanwhile may have taken the file out, and a vacuum may have deleted it.
                 if what and file.path in lake.table(name).files()["path"].to_pylist():
                     yield name, f"{table.path / file.path} {what}; {_repair(name, file)}"
+        except OutOfMemory:
+            raise
         except LakeError as error:
             yield name, str(error)
 
@@ -58,10 +61,12 @@ def _what_is_wrong(table: Table, file: DataFile) -> str | None:
         size = path.stat().st_size
         if size != file.size:
             return f"has {size} bytes, and {file.size} were written"
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-            rows = sum(batch.num_rows for batch in parquet.iter_batches())
+        columns = [name for name in table.schema.arrow.names if name not in table.schema.partition_by]
+        rows = sum(batch.num_rows for batch in batches_of_file(str(path), columns, {}, verify=True))
     except FileNotFoundError:
         return "is missing"
+    except (pa.ArrowMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"{path} can't be looked at: {NO_MEMORY}") from error
     except (OSError, pa.ArrowException):  # whose texts may show bytes of the file
         return "can't be read: its bytes are not those that were written"
     return None if rows == file.rows else f"has {rows} rows, and {file.rows} were written"

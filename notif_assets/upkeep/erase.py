@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.lake import Lake, Table
+from notif_assets.lake.pieces import pieces_having, rows_having
 from notif_assets.lake.tables import DataFile
 from notif_assets.settings import Settings
 from notif_assets.upkeep.blanking import blank_rows, places
@@ -28,14 +29,35 @@ def erase(lake: Lake, settings: Settings, customer_id: int, progress: Progress =
     with turn(lake, progress):
         forget_replay(lake)
         changed = {}
+        oversized = _oversized_of(lake, customer_id)
         for place, there, name in places(lake, settings):
             progress(place)
-            mask, files_of = _rows_of(customer_id), _files_of(customer_id)
+            mask, files_of = _rows_of(customer_id, oversized), _files_of(customer_id)
             changed[place] = blank_rows(lake, there, name, mask, settings, files_of)
         return changed
 
 
-def _rows_of(customer_id: int) -> Callable[[pa.Table], pa.ChunkedArray]:
+def _oversized_of(lake: Lake, customer_id: int) -> pa.Table:
+    """Where the customer's oversized messages lie in Kafka.
+
+    rejected_notifications keeps the beginning of such a message, which may not say whose it is: raw_notifications does.
+    Spaces are what an erasure leaves there that may have ended before it came to rejected_notifications.
+    """
+    rejected = lake.table("rejected_notifications").scan(reason=("oversized", "oversized "))
+    places = lake.select("rejected_places", {"rejected": rejected}, reason="oversized")
+    if not places.num_rows:
+        return places
+    offsets = pc.min_max(places["kafka_offset"]).as_py()
+    records = lake.table("raw_notifications").scan(kafka_offset=(offsets["min"], offsets["max"] + 1))
+    found = [places.slice(0, 0)]
+    for piece in pieces_having(records, places, [*places.column_names, "value"]):
+        values = (value.as_py() for value in piece["value"])
+        theirs = [value is not None and (is_of(value, customer_id) or not value[:1024].strip()) for value in values]
+        found.append(piece.select(places.column_names).filter(pa.array(theirs)).cast(places.schema))
+    return pa.concat_tables(found)
+
+
+def _rows_of(customer_id: int, oversized: pa.Table) -> Callable[[pa.Table], pa.ChunkedArray]:
     def mask(rows: pa.Table) -> pa.ChunkedArray:
         if "customer" in rows.column_names:
             return pc.equal(rows["customer"], str(customer_id))
@@ -46,6 +68,8 @@ def _rows_of(customer_id: int) -> Callable[[pa.Table], pa.ChunkedArray]:
         )
         if "value" not in rows.column_names:
             return known
+        if "reason" in rows.column_names:
+            known = pc.or_(known, pa.chunked_array([pa.array(rows_having(rows, oversized))]))
         hinted = pc.fill_null(pc.match_substring(rows["value"], str(customer_id).encode()), False).to_pylist()
         values = rows["value"]
         found = [hint and is_of(values[place].as_py(), customer_id) for place, hint in enumerate(hinted)]

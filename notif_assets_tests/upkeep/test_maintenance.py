@@ -7,12 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
+import pyarrow as pa
 import pytest
 
 from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.lake.pieces import pieces
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
-from notif_assets.upkeep.compaction import compact, groups, is_quiet, order_of
+from notif_assets.upkeep import compaction
+from notif_assets.upkeep.compaction import compact, groups, is_quiet
 from notif_assets.upkeep.maintenance import maintain
 from notif_assets.upkeep.staging import Swap, commit
 from notif_assets_tests.faults.kills import FLOW
@@ -68,14 +71,35 @@ def test_partitions_still_written_to_are_left_alone(world: World) -> None:
 
 def test_sorting_follows_the_catalogue() -> None:
     for name, schema in SCHEMAS.items():
-        sql = (files("notif_assets") / "sql" / f"{order_of(name)}.sql").read_text()
-        order = re.search(r"order by (.*)", sql)
         if schema.sort:
+            sql = (files("notif_assets") / "sql" / f"compacted_{name}.sql").read_text()
+            order = re.search(r"order by (.*)", sql)
             assert order
             assert order[1] == ", ".join(schema.sort)
-        elif name in FLOW[:4]:
-            assert order
-            assert order[1].startswith("batch, ")
+
+
+@pytest.mark.parametrize("name", ["raw_notifications", "rejected_notifications"])
+def test_tables_read_by_batch_stay_in_its_order(world: World, name: str) -> None:
+    for _ in range(6):
+        world.send(10, START)
+        world.ingest()
+    assert compact(world.lake, name, LATER)[2] == 1
+    (merged,) = world.lake.table(name).data_files()
+    batches = pa.concat_tables(pieces(world.lake.table(name).scan_files([merged]), ["batch"]))["batch"].to_pylist()
+    assert batches == sorted(batches)
+    assert len(set(batches)) > 6
+
+
+def test_files_with_rows_too_long_to_sort_are_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        world.send(10, START)
+        world.ingest()
+    monkeypatch.setattr(compaction, "_SORTABLE_ROW_BYTES", 10)
+    before = world.files("notifications")
+    assert compact(world.lake, "notifications", LATER) == (0, 0, 0)
+    assert world.files("notifications") == before
+    monkeypatch.undo()
+    assert compact(world.lake, "notifications", LATER) != (0, 0, 0)
 
 
 def test_scans_by_customer_skip_files_after_compaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
