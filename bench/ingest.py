@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, gold, silver
-from notif_assets.kafka.client import KafkaClient, Ranges, TopicOffsets, open_client
+from notif_assets.kafka.client import KafkaClient, Ranges, RecordMark, TopicOffsets, first_two, open_client
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -52,6 +52,10 @@ class Stored:
             start, end = (bounds.take(near["kafka_partition"]) for bounds in (starts, ends))
             wanted = pc.and_(pc.greater_equal(near["kafka_offset"], start), pc.less(near["kafka_offset"], end))
             yield near.filter(wanted)
+
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        """Where the file has them."""
+        return {p: first_two(self.read({p: bounds}), {p: bounds})[p] for p, bounds in ranges.items()}
 
     def __enter__(self) -> Self:
         return self

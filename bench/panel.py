@@ -36,7 +36,7 @@ from notif_assets.core.price_list import parse_price_list
 from notif_assets.ingest import bronze
 from notif_assets.ingest.pump import committed_ends, settle
 from notif_assets.ingest.silver import days_with_messages
-from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
+from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch
 from notif_assets.kafka.traffic import ACME, Message, messages
 from notif_assets.lake import Lake
 from notif_assets.panel.tokens import Keys
@@ -72,9 +72,15 @@ class Topic:
     def offsets(self) -> TopicOffsets:
         return TopicOffsets("notifications", None, {0: Log(self.start, self.end)})
 
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        return first_two(self._pieces(*ranges[0]), ranges)
+
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         start, end = ranges[0]
-        self._chunks = [(first, chunk) for first, chunk in self._chunks if first + chunk.num_rows > start]
+        self._chunks = [(first, chunk) for first, chunk in self._chunks if first + chunk.num_rows >= start]
+        yield from self._pieces(start, end)
+
+    def _pieces(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
         for first, chunk in self._chunks:
             low, high = max(0, start - first), min(chunk.num_rows, end - first)
             if low < high:

@@ -230,6 +230,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
     \b
     Example: notif-assets ingest --until-caught-up
     """
+    from notif_assets.ingest.ledger import dropped_before, dropped_before_text
     from notif_assets.ingest.pump import committed_ends
     from notif_assets.kafka.client import open_client
 
@@ -237,6 +238,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
     with open_client(settings) as client:
         goal = {p: bounds.end for p, bounds in client.offsets().partitions.items()}
     begin = committed_ends(lake) if settings.lake.is_dir() else {}
+    is_first = not settings.lake.is_dir() or not lake.table("ingest_batches").watermark
 
     def missing() -> int:
         ends = committed_ends(lake)
@@ -256,6 +258,8 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
                 raise click.ClickException(
                     f"{left} messages are left and five runs brought none; see the runs in Dagster"
                 )
+    if is_first and (dropped := dropped_before(lake)):
+        click.echo(dropped_before_text(dropped), err=True)
     _say_panel_state(lake)
 
 

@@ -23,7 +23,7 @@ from deltalake import DeltaTable
 
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import ledger
-from notif_assets.kafka.client import Ranges, TopicOffsets, check_ranges, record_batch
+from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, check_ranges, digest, record_batch
 from notif_assets.lake import SCHEMAS, Lake, Table
 
 Row = dict[str, Any]
@@ -120,6 +120,15 @@ class MemoryLog:
                     [record.value for _, record in piece],
                 )
 
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        """The first two records of each range."""
+        found = {}
+        for partition, (start, end) in ranges.items():
+            held = self.partitions[partition][start:end]
+            records = [(offset, record) for offset, record in enumerate(held, start) if record is not None][:2]
+            found[partition] = [RecordMark(o, stored(r.timestamp), digest(None, r.value)) for o, r in records]
+        return found
+
     def __enter__(self) -> Self:
         return self
 
@@ -130,6 +139,11 @@ class MemoryLog:
 def milliseconds(instant: datetime | None) -> int:
     """As Kafka writes a timestamp; -1 for none."""
     return -1 if instant is None else (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def stored(instant: datetime | None) -> datetime | None:
+    """As Kafka keeps a timestamp, to the millisecond."""
+    return None if instant is None else instant - timedelta(microseconds=instant.microsecond % 1000)
 
 
 # --- time and crashes -----------------------------------------------------------------------------------------------

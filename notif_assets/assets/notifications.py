@@ -13,7 +13,7 @@ import dagster as dg
 from notif_assets.assets.catalogue import OWNERS, described, row_count
 from notif_assets.core.offsets import PlanRefused
 from notif_assets.ingest import bronze, gold, silver, truth
-from notif_assets.ingest.ledger import complete_until
+from notif_assets.ingest.ledger import complete_until, dropped_before, dropped_before_text
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
@@ -53,6 +53,7 @@ def raw_notifications(
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     started, records, value_bytes, batches = time.monotonic(), 0, 0, 0
     lag = 0
+    dropped: dict[int, int] = {}
     try:
         with kafka() as client:
             while taken := bronze.take_next_batch(lake, client, settings, context.run.run_id):
@@ -60,15 +61,18 @@ def raw_notifications(
                 records += taken.records
                 value_bytes += taken.value_bytes
                 lag = taken.batch.lag
+                if taken.batch.number == 1:
+                    dropped = dropped_before(lake)
                 if not lag or records >= settings.run_messages or time.monotonic() - started > settings.run_seconds:
                     break
     except (KafkaError, PlanRefused, bronze.OffsetsLost) as error:
         raise dg.Failure(str(error)) from None
     seconds = time.monotonic() - started
-    yield dg.MaterializeResult(
-        asset_key="ingest_batches",
-        metadata={"dagster/row_count": row_count(lake, "ingest_batches"), "batches": batches, "lag": lag},
-    )
+    about: dict[str, int] = {"dagster/row_count": row_count(lake, "ingest_batches"), "batches": batches, "lag": lag}
+    if dropped:
+        context.log.warning(dropped_before_text(dropped))
+        about["offsets_dropped_before"] = sum(dropped.values())
+    yield dg.MaterializeResult(asset_key="ingest_batches", metadata=about)
     yield dg.MaterializeResult(
         asset_key="raw_notifications",
         metadata={

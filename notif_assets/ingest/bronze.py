@@ -77,7 +77,7 @@ def _read(lake: Lake, client: KafkaClient, batch: Batch) -> Iterator[pa.Table]:
     if not wanted:
         return
     offsets = client.offsets()
-    refuse_another_topic(batch.number, batch.topic_id, offsets)  # its offsets would name other messages
+    _recognize(client, batch, offsets)  # or its offsets would name other messages
     wanted = _without_losses(lake, offsets, batch, wanted)
     try:
         for piece in client.read(wanted):
@@ -98,6 +98,11 @@ def _as_bronze(batch: Batch, piece: pa.RecordBatch) -> pa.Table:
     for name, value in constants.items():
         read = read.append_column(name, pa.repeat(value, read.num_rows))
     return read.select(SCHEMAS["raw_notifications"].arrow.names)
+
+
+def _recognize(client: KafkaClient, batch: Batch, offsets: TopicOffsets) -> None:
+    taken = {partition: start for partition, (start, _) in batch.ranges.items()}
+    refuse_another_topic(batch.number, batch.topic_id, client, batch.marks, taken, offsets)
 
 
 def _without_losses(
@@ -147,7 +152,7 @@ def accept_loss(lake: Lake, client: KafkaClient, number: int, accepted_by: str) 
         if number <= lake.table("raw_notifications").watermark:
             raise ValueError(f"batch {number} was read, it lost nothing that could still be accepted")
         batch, accepted, offsets = read_batch(lake, ledger, number), _accepted(lake, number), client.offsets()
-        refuse_another_topic(number, batch.topic_id, offsets)
+        _recognize(client, batch, offsets)
         wanted = {p: (max(start, accepted.get(p, start)), end) for p, (start, end) in batch.ranges.items()}
         missing = _losses(offsets, wanted)
         if missing:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from notif_assets.core.offsets import PlanRefused, next_offsets, ranges
+from notif_assets.ingest.marks import NOTHING, Marks, columns_of, found_in_bronze, marks_after, marks_of, recognized
 from notif_assets.kafka.client import KafkaClient, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
 from notif_assets.settings import Settings
@@ -30,7 +31,7 @@ class Batch:
     """One batch of the ledger.
 
     `ranges` maps each partition to [start, end), all empty unless its kind is kafka; `lag` counts the offsets that
-    Kafka held beyond them when the batch was planned.
+    Kafka held beyond them when the batch was planned. `marks` are of what was taken before it, see marks.py.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Batch:
     topic_id: str | None
     planned_at: datetime
     ranges: Mapping[int, tuple[int, int]]
+    marks: Marks
     lag: int
     dedup_through: date | None
     readmit_reason: str | None
@@ -60,6 +62,7 @@ def read_batch(lake: Lake, ledger: Table, number: int) -> Batch:
         topic_id=first["topic_id"],
         planned_at=first["planned_at"],
         ranges={row["kafka_partition"]: (row["start_offset"], row["end_offset"]) for row in rows},
+        marks=marks_of(rows),
         lag=sum(row["log_end_offset"] - row["end_offset"] for row in rows),
         dedup_through=first["dedup_through"],
         readmit_reason=first["readmit_reason"],
@@ -79,10 +82,13 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
         # The time is taken before Kafka is asked: whatever was there by then is in the answer.
         now = max([datetime.now(UTC), *(row["planned_at"] for row in last)])
         offsets = client.offsets()
+        logs, taken = offsets.partitions, _taken(last)
+        first = next_offsets(taken, logs)
+        marks: Marks = {}
         if last:
-            refuse_another_topic(last[0]["batch"], last[0]["topic_id"], offsets)
-        logs = offsets.partitions
-        first = next_offsets(_taken(last), logs)
+            number = last[0]["batch"]
+            marks = found_in_bronze(lake, marks_after(lake, last), number)
+            refuse_another_topic(number, last[0]["topic_id"], client, marks, taken, offsets)
         planned = ranges(first, logs, _limit(lake, settings))
         nothing_new = all(start == end for start, end in planned.values())
         if nothing_new and not even_if_quiet and last and now - last[0]["planned_at"] < QUIET:
@@ -100,6 +106,7 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
                 "log_end_offset": logs[partition].end,
                 "planned_at": now,
                 "run_id": run_id,
+                **columns_of(marks.get(partition, NOTHING)),
             }
             for partition, (start, end) in planned.items()
         ]
@@ -109,13 +116,55 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
     return until_committed(attempt)
 
 
-def refuse_another_topic(batch: int, topic_id: str | None, offsets: TopicOffsets) -> None:
-    """Raises PlanRefused if the topic is not the one that `batch` was planned on, as far as the broker tells ids."""
-    if topic_id and offsets.topic_id and topic_id != offsets.topic_id:
+def refuse_another_topic(
+    batch: int,
+    topic_id: str | None,
+    client: KafkaClient,
+    marks: Marks,
+    taken: Mapping[int, int],
+    offsets: TopicOffsets,
+) -> None:
+    """Raises PlanRefused if the topic is not the one that `batch` was planned on: by its id, where the broker tells
+    ids, and by the records that were taken (`marks`, up to the offsets `taken`)."""
+    refuse_another_id(batch, topic_id, offsets)
+    again = recognized(client, marks, taken, offsets)
+    if topic_id is None and offsets.topic_id and any(taken.values()) and not again:
+        # A broker that learns to tell ids has the records that were taken.
+        raise PlanRefused(
+            f"topic {offsets.topic} has an id now, and had none when batch {batch} was planned, and none of the "
+            "messages that were taken is there: it is another topic; ingest it into a lake of its own (NOTIF_LAKE)"
+        )
+
+
+def refuse_another_id(batch: int, topic_id: str | None, offsets: TopicOffsets) -> None:
+    """Raises PlanRefused if the topic had an id when `batch` was planned, and has another one or none now."""
+    if topic_id and not offsets.topic_id:
+        raise PlanRefused(
+            f"topic {offsets.topic} had an id when batch {batch} was planned, and this broker tells none: it is "
+            "another cluster; point NOTIF_KAFKA_BOOTSTRAP at the one that this lake was read from"
+        )
+    if topic_id and topic_id != offsets.topic_id:
         raise PlanRefused(
             f"topic {offsets.topic} is not the one that batch {batch} was planned on: it was deleted and made anew; "
             "ingest the new one into a lake of its own (NOTIF_LAKE)"
         )
+
+
+def dropped_before(lake: Lake) -> dict[int, int]:
+    """How many offsets of each partition Kafka had dropped before the lake's first batch was planned, where any."""
+    first = lake.table("ingest_batches").scan(batch=(1, 2))
+    rows = lake.select("batch_ranges", {"batches": first}).to_pylist()
+    return {row["kafka_partition"]: row["log_start_offset"] for row in rows if row["log_start_offset"]}
+
+
+def dropped_before_text(dropped: Mapping[int, int]) -> str:
+    """The sentence for people; of many partitions the first few."""
+    places = [f"partition {partition}: offsets 0 to {end - 1}" for partition, end in sorted(dropped.items())]
+    more = f"; and {len(places) - 5} more partitions" if len(places) > 5 else ""
+    return (
+        f"Kafka had dropped {sum(dropped.values())} offsets before this lake began ({'; '.join(places[:5])}{more}): "
+        "their messages are not in it"
+    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +178,7 @@ class Backlog:
 
     @property
     def contradicts(self) -> bool:
-        """Whether Kafka holds less than was taken; a run will refuse and say why."""
+        """Whether Kafka holds less than was taken, or another topic; a run will refuse and say why."""
         return self.lag < 0
 
 
@@ -137,8 +186,11 @@ def backlog(lake: Lake, client: KafkaClient) -> Backlog:
     """Compares Kafka with the ledger, and the ledger with the panel; writes nothing. Raises KafkaError, LakeError."""
     ledger = lake.table("ingest_batches")
     last = _last_rows(lake, ledger)
-    logs = client.offsets().partitions  # after the ledger, or what another run takes meanwhile would seem lost
+    offsets = client.offsets()  # after the ledger, or what another run takes meanwhile would seem lost
+    logs = offsets.partitions
     try:
+        if last:
+            refuse_another_id(last[0]["batch"], last[0]["topic_id"], offsets)
         lag = sum(logs[partition].end - start for partition, start in next_offsets(_taken(last), logs).items())
     except PlanRefused:
         lag = -1
@@ -164,9 +216,12 @@ def plan_move(
 
     def attempt() -> int | None:
         ledger = lake.table("ingest_batches")
+        last = _last_rows(lake, ledger)
+        marks = marks_after(lake, last) if last else {}
         rows = [
             {
                 **row,
+                **columns_of(marks[row["kafka_partition"]]),
                 "batch": ledger.watermark + 1,
                 "kind": kind,
                 "start_offset": row["end_offset"],
@@ -174,7 +229,7 @@ def plan_move(
                 "dedup_through": dedup_through,
                 "readmit_reason": readmit_reason,
             }
-            for row in _last_rows(lake, ledger)
+            for row in last
         ]
         if not rows:
             return None

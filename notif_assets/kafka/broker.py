@@ -18,7 +18,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from notif_assets.kafka.client import KafkaError
 
@@ -89,7 +89,13 @@ def serve(port: int, topic: str, partitions: int, started: Callable[[EmbeddedBro
 
 
 class _MockCluster:
-    """librdkafka's mock cluster of one broker, by ctypes: the Python package exposes none of it."""
+    """librdkafka's mock cluster of one broker, by ctypes: the Python package exposes none of it.
+
+    Its cluster id, by which clients know that its topics are others than before, is made of its address in memory. So
+    one whose address was used in this process already is not taken.
+    """
+
+    _used: ClassVar[set[int]] = set()
 
     def __init__(self) -> None:
         self._library = _librdkafka()
@@ -99,12 +105,23 @@ class _MockCluster:
         self._handle = self._library.rd_kafka_new(0, config, problem, len(problem))
         if not self._handle:
             raise BrokerNotStarted(f"librdkafka doesn't start: {problem.value.decode(errors='replace')}")
-        self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
+        self._cluster = self._unused()
         if not self._cluster:
             self.close()
             raise BrokerNotStarted("librdkafka can't create its mock broker: is a loopback address available?")
         host, port = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode().rsplit(":", 1)
         self.address = (host, int(port))
+
+    def _unused(self) -> int | None:
+        passed_over = []
+        while (cluster := self._library.rd_kafka_mock_cluster_new(self._handle, 1)) in self._used:
+            passed_over.append(cluster)
+        for each in passed_over:
+            self._library.rd_kafka_mock_cluster_destroy(each)
+        if cluster:
+            self._used.add(cluster)
+        found: int | None = cluster
+        return found
 
     def create_topic(self, topic: str, partitions: int) -> None:
         if self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1):

@@ -11,12 +11,15 @@ Keys and values go into the record batches and nowhere else: not into logs, not 
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,33 +37,66 @@ SCHEMA = pa.schema(
 )
 MAX_ROWS = 20_000
 MAX_BYTES = 16 * 2**20
+"""Of keys and values together: the most that a batch holds, unless it is one record that is larger alone."""
+
+MOCK_CLUSTER = "mockCluster"
+"""What the cluster id of the embedded broker begins with; Kafka's own ids are 16 bytes in base64."""
 
 Ranges = Mapping[int, tuple[int, int]]  # partition → [start, end)
 
 
 @dataclass(frozen=True)
 class TopicOffsets:
-    """What every partition holds. topic_id changes when a topic is deleted and created again; None: not known."""
+    """What every partition holds. topic_id changes when a topic is deleted and created again; None: not known.
+
+    Of the embedded broker, whose topics begin anew whenever it starts, it is the id of its cluster.
+    """
 
     topic: str
     topic_id: str | None
     partitions: dict[int, Log]
 
 
+@dataclass(frozen=True)
+class RecordMark:
+    """By what a record is recognized. `digest` (see `digest`) is of its key and value; None: not known."""
+
+    offset: int
+    timestamp: datetime | None
+    digest: str | None
+
+    def is_of(self, other: "RecordMark") -> bool:
+        """Whether both may be marks of one record."""
+        known = None not in (self.digest, other.digest)
+        return (
+            self.offset == other.offset
+            and self.timestamp == other.timestamp
+            and (not known or self.digest == other.digest)
+        )
+
+
 class KafkaClient(Protocol):
     """A connection to one topic. Every method raises a KafkaError within about `kafka_timeout` seconds of silence."""
 
     def offsets(self) -> TopicOffsets:
-        """The topic's bounds now. Raises KafkaUnavailable, TopicMissing."""
+        """The topic's bounds now. Raises KafkaUnavailable, TopicMissing, NoLeader."""
+        ...
+
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        """The first two committed records of each range, or as many as it has, and little of what lies behind them.
+
+        Every range lies within its partition's log, as `offsets` tells it. Raises as `read`.
+        """
         ...
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         """Every committed record with start ≤ offset < end, per partition, each once, as batches with SCHEMA.
 
-        In offset order within a partition, in any order across them; a batch holds at most MAX_ROWS rows and about
-        MAX_BYTES. Offsets without a record (transaction markers, aborted or compacted messages) are passed over: a
-        range ends when the position reaches its end, not when a record does. Raises OffsetsDeleted and RangeBeyondEnd
-        before the first batch, ReadStalled, KafkaUnavailable, TopicMissing.
+        In offset order within a partition, in any order across them; a batch holds at most MAX_ROWS rows and at most
+        MAX_BYTES, unless it is one record that is larger alone. What is held of the topic at any moment is a few times
+        that, whatever sizes follow each other. Offsets without a record (transaction markers, aborted or compacted
+        messages) are passed over: a range ends when the position reaches its end, not when a record does. Raises
+        OffsetsDeleted and RangeBeyondEnd before the first batch, ReadStalled, KafkaUnavailable, TopicMissing, NoLeader.
         """
         ...
 
@@ -116,6 +152,18 @@ class TopicMissing(KafkaError):
         super().__init__(f"Kafka at {bootstrap} has no topic {topic!r}: create it or set NOTIF_TOPIC")
 
 
+class NoLeader(KafkaError):
+    """The topic is there, and nobody serves some of its partitions."""
+
+    def __init__(self, topic: str, partitions: Iterable[int]) -> None:
+        self.partitions = tuple(sorted(partitions))
+        one = len(self.partitions) == 1
+        super().__init__(
+            f"partition{'' if one else 's'} {', '.join(map(str, self.partitions))} of topic {topic!r} "
+            f"{'has' if one else 'have'} no leader: look at the brokers and their disks, then run again"
+        )
+
+
 class OffsetsDeleted(KafkaError):
     """A range begins before its partition's log does: messages are lost to whoever hadn't read them."""
 
@@ -168,13 +216,34 @@ def no_connection(bootstrap: str, refused_login: bool, said: Iterable[str]) -> K
     return KafkaUnavailable(bootstrap)
 
 
-# What exact reading depends on is no knob.
+# What the project sets itself is no knob, under any name that a client has for it.
+_FIXED = (
+    "allow.auto.create.topics",
+    "auto.commit.enable",
+    "auto.offset.reset",
+    "check.crcs",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "fetch.max.bytes",
+    "fetch.max.wait.ms",
+    "fetch.message.max.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.id",
+    "isolation.level",
+    "kafka.client",
+    "logger",
+    "max.partition.fetch.bytes",
+    "metrics.enabled",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "receive.buffer.bytes",
+    "socket.receive.buffer.bytes",
+)
 RESERVED = {
-    "bootstrap.servers": "is set by NOTIF_KAFKA_BOOTSTRAP",
-    **dict.fromkeys(
-        ("group.id", "isolation.level", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof"),
-        "is fixed by this project",
-    ),
+    **dict.fromkeys(("bootstrap.servers", "metadata.broker.list"), "is set by NOTIF_KAFKA_BOOTSTRAP"),
+    **dict.fromkeys(_FIXED, "is fixed by this project"),
 }
 
 
@@ -201,8 +270,11 @@ def open_client(settings: Settings) -> KafkaClient:
 def check_properties(properties: Mapping[str, str]) -> None:
     """Raises PropertyRefused for a property that the project sets itself."""
     for name in properties:
-        if name in RESERVED:
-            raise PropertyRefused(name, RESERVED[name])
+        dotted = name.replace("_", ".")  # as kafka-python takes them too
+        if dotted in RESERVED:
+            raise PropertyRefused(name, RESERVED[dotted])
+        if dotted.endswith(".cb"):
+            raise PropertyRefused(name, "is a function, which no setting can hold")
 
 
 def check_ranges(ranges: Ranges, offsets: TopicOffsets) -> dict[int, tuple[int, int]]:
@@ -246,6 +318,51 @@ class Progress:
             del self.left[partition]
         return finished
 
+    def go_on(self) -> None:
+        """The time that was spent on what was read is no silence of the broker."""
+        self._moved_at = time.monotonic()
+
+
+def digest(key: bytes | None, value: bytes | None) -> str:
+    """32 hexadecimal digits that tell one record's key and value from another's."""
+    found = sha256()
+    for part in (key, value):
+        found.update(b"-" if part is None else b"%d:" % len(part))
+        found.update(part or b"")
+    return found.hexdigest()[:32]
+
+
+def first_two(batches: Iterable[pa.RecordBatch], ranges: Ranges) -> dict[int, list[RecordMark]]:
+    """The first two records of each range, from a read of them that ends as soon as they are known."""
+    found: dict[int, list[RecordMark]] = {partition: [] for partition in ranges}
+    for batch in batches:
+        for place, partition in enumerate(batch["kafka_partition"].to_pylist()):
+            if len(found[partition]) < 2:
+                row = batch.slice(place, 1).to_pylist()[0]
+                mark = RecordMark(row["kafka_offset"], row["kafka_timestamp"], digest(row["key"], row["value"]))
+                found[partition].append(mark)
+        if all(len(marks) == 2 or (marks and marks[0].offset == ranges[p][1] - 1) for p, marks in found.items()):
+            break
+    return found
+
+
+def slices(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Records of these sizes in bytes → [start, end) of as many at a time as a batch may hold.
+
+    >>> from unittest.mock import patch
+    >>> with patch(f"{slices.__module__}.MAX_BYTES", 10), patch(f"{slices.__module__}.MAX_ROWS", 3):
+    ...     list(slices([4, 6, 1, 30, 0, 0, 0, 0]))
+    [(0, 2), (2, 3), (3, 4), (4, 7), (7, 8)]
+    """
+    ends = np.cumsum(np.asarray(sizes, dtype=np.int64))
+    start = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        end = int(np.searchsorted(ends, before + MAX_BYTES, side="right"))
+        end = min(max(end, start + 1), start + MAX_ROWS, len(ends))
+        yield start, end
+        start = end
+
 
 _LAST_MILLISECOND = 253_402_300_799_999  # of year 9999, the last that Python's datetime knows
 
@@ -265,8 +382,3 @@ def record_batch(
         pa.array(values, pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
-
-
-def rows_within_bytes(batch: pa.RecordBatch) -> int:
-    """How many rows to ask for next, so that a batch like this one stays near MAX_BYTES."""
-    return max(1, min(MAX_ROWS, MAX_BYTES * int(batch.num_rows) // max(int(batch.nbytes), 1)))

@@ -6,45 +6,82 @@ Belongs here: what is particular to that library. Doesn't: what both clients sha
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import Message as _Message
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr-defined]
 
 from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
+    MAX_BYTES,
+    MAX_ROWS,
+    MOCK_CLUSTER,
     KafkaError,
+    NoLeader,
     Progress,
     PropertyRefused,
     Ranges,
     ReadStalled,
+    RecordMark,
     TopicMissing,
     TopicOffsets,
     check_properties,
     check_ranges,
+    first_two,
     no_connection,
     record_batch,
-    rows_within_bytes,
+    slices,
 )
 from notif_assets.settings import Settings
 
 _SILENT = logging.Logger("librdkafka", logging.CRITICAL)  # outside the logging tree: nobody else can turn it up
 _SILENT.addHandler(logging.NullHandler())
 
+OffsetSpec: Any = _OffsetSpec
 Message: Any = _Message  # its types allow a None that a message from a topic never has
 _UNREACHABLE = {Code._TRANSPORT, Code._TIMED_OUT, Code._RESOLVE, Code._ALL_BROKERS_DOWN}
 # A restarted broker is there again soon; one that has just started, or a new topic, has its leaders in a moment.
 _WORTH_WAITING = _UNREACHABLE | {Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE}
-_MISSING = {Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION}
+_MISSING = {Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC}
 
 # A short wait, since consume() returns early only when it has all it was asked for.
 _CONSUME_SECONDS = 0.05
+_LOOK_SECONDS = 5.0
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # from a broker without ids
+# So few at a time: while they are taken from its queue the library fills it again, whatever their size.
+_CONSUME_ROWS = 1_000
+
+_EXACT: dict[str, Any] = {
+    "group.id": "notif-assets",  # the library wants one; it is never joined
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "error",
+    "allow.auto.create.topics": False,
+    "enable.partition.eof": True,
+    "check.crcs": True,
+    "fetch.queue.backoff.ms": 5,
+    "fetch.wait.max.ms": 100,  # how long the news takes that a partition has no more
+}
+# Bytes on the wire, which compression may make a thousand times more in memory: an answer is decompressed whole.
+_MUCH = {
+    "fetch.max.bytes": 2**20,
+    "max.partition.fetch.bytes": 2**20,
+    "queued.max.messages.kbytes": MAX_BYTES // 2**10,
+}
+_LITTLE = {
+    "fetch.max.bytes": 2**20,
+    "max.partition.fetch.bytes": 2**16,
+    "queued.min.messages": 1,
+    "queued.max.messages.kbytes": 2**10,
+}
 
 
 class ConfluentClient:
@@ -58,30 +95,20 @@ class ConfluentClient:
         self._said: dict[int, str] = {}  # what librdkafka said of its connections since the call began
         self._connection: dict[str, Any] = connection_config(settings) | {"error_cb": self._on_error}
         self._consumer: Any = None
+        self._looker: Any = None  # a consumer that fetches little
+        self._admin: Any = None
 
     def __enter__(self) -> Self:
-        config = self._connection | {
-            "group.id": "notif-assets",  # the library wants one; it is never joined
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "check.crcs": True,
-            "fetch.max.bytes": 64 * 2**20,
-            "max.partition.fetch.bytes": 8 * 2**20,
-            "queued.max.messages.kbytes": 128 * 2**10,
-            "fetch.queue.backoff.ms": 5,
-            "fetch.wait.max.ms": 100,  # how long the news takes that a partition has no more
-        }
-        self._consumer = new_handle(Consumer, config)
+        self._consumer = new_handle(Consumer, self._connection | _EXACT | _MUCH)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._consumer.close()
-        self._consumer = None
+        for consumer in (self._consumer, self._looker):
+            if consumer is not None:
+                consumer.close()
+        self._consumer = self._looker = self._admin = None
 
     def offsets(self) -> TopicOffsets:
         self._said.clear()
@@ -89,37 +116,72 @@ class ConfluentClient:
         while True:
             try:
                 return self._offsets(deadline)
+            except NoLeader:
+                if time.monotonic() > deadline:
+                    raise
             except KafkaException as error:
                 if error.args[0].code() not in _WORTH_WAITING or time.monotonic() > deadline:
                     raise self._translated(error) from None
             time.sleep(0.1)
 
     def _offsets(self, deadline: float) -> TopicOffsets:
+        """One question to each broker for the beginnings and one for the ends, all at once."""
+        cluster = self._metadata(deadline)
+        if self._admin is None:
+            self._admin = new_handle(AdminClient, self._connection)
+        partitions = sorted(cluster.topics[self._topic].partitions)
+        left = max(0.1, deadline - time.monotonic())
+        starts, ends = (
+            self._admin.list_offsets(
+                {TopicPartition(self._topic, partition): spec for partition in partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=left,
+            )
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
+        topic_id = self._topic_id(cluster, left)
+        first, last = (
+            {where.partition: _answer(offset, left).offset for where, offset in asked.items()}
+            for asked in (starts, ends)
+        )
+        return TopicOffsets(self._topic, topic_id, {p: Log(first[p], last[p]) for p in partitions})
+
+    def _metadata(self, deadline: float) -> Any:
+        """The cluster, with the topic and a leader of each of its partitions. Raises NoLeader."""
         cluster = self._consumer.list_topics(self._topic, timeout=max(0.1, deadline - time.monotonic()))
         topic = cluster.topics[self._topic]
         if topic.error is not None:
             raise KafkaException(topic.error)
-        bounds = {}
-        for partition in sorted(topic.partitions):
-            left = max(0.1, deadline - time.monotonic())
-            bounds[partition] = Log(
-                *self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=left)
-            )
-        return TopicOffsets(self._topic, self._topic_id(cluster, deadline), bounds)
+        without = [partition for partition, known in topic.partitions.items() if known.leader < 0]
+        if without:
+            raise NoLeader(self._topic, without)
+        return cluster
+
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        wanted = {partition: (start, end) for partition, (start, end) in ranges.items() if start < end}
+        if not wanted:
+            return {}
+        if self._looker is None:
+            self._looker = new_handle(Consumer, self._connection | _EXACT | _LITTLE)
+        with closing(self._read(self._looker, wanted)) as batches:
+            return first_two(batches, wanted)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         wanted = check_ranges(ranges, self.offsets())
-        if not wanted:
-            return
-        ends = pa.array([wanted.get(partition, (0, 0))[1] for partition in range(max(wanted) + 1)], pa.int64())
+        if wanted:
+            yield from self._read(self._consumer, wanted)
+
+    def _read(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
+        ends = {partition: end for partition, (_, end) in wanted.items()}
         progress = Progress(wanted, self._timeout)
-        rows = 1000  # until the first batch shows how big the messages are
         try:
             starts = [TopicPartition(self._topic, partition, start) for partition, (start, _) in wanted.items()]
-            self._consumer.assign(starts)
-            self._consumer.resume(starts)  # a pause outlives its assignment
+            consumer.assign(starts)
+            consumer.resume(starts)  # a pause outlives its assignment
+            waiting: list[Any] = []
+            held = 0
             while progress.left:
-                messages = self._consumer.consume(rows, timeout=_CONSUME_SECONDS)
+                messages = consumer.consume(_CONSUME_ROWS, timeout=_CONSUME_SECONDS)
                 events: list[Any] = []
                 if any(map(Message.error, messages)):
                     events = [message for message in messages if message.error() is not None]
@@ -132,53 +194,49 @@ class ConfluentClient:
                     if event.error().code() != Code._PARTITION_EOF:
                         raise KafkaException(event.error())
                     positions[event.partition()] = event.offset()
-                if messages:
-                    batch = record_batch(
-                        partitions,
-                        offsets,
-                        [milliseconds for _, milliseconds in map(Message.timestamp, messages)],
-                        list(map(Message.key, messages)),
-                        list(map(Message.value, messages)),
-                    )
-                    rows = rows_within_bytes(batch)
-                    # The library reads ahead: what lies beyond a range's end isn't asked for.
-                    batch = batch.filter(pc.less(batch["kafka_offset"], ends.take(batch["kafka_partition"])))
-                    if batch.num_rows:
-                        yield batch
+                # The library reads ahead: what lies beyond a range's end isn't asked for.
+                if any(positions[partition] > ends[partition] for partition in set(partitions)):
+                    messages = [m for m in messages if m.offset() < ends[m.partition()]]
                 finished = progress.reach(positions)
-                self._consumer.pause([TopicPartition(self._topic, partition) for partition in finished])
+                consumer.pause([TopicPartition(self._topic, partition) for partition in finished])
+                held += sum(map(len, messages))
+                waiting += messages
+                if waiting and (held >= MAX_BYTES or len(waiting) >= MAX_ROWS or not messages or not progress.left):
+                    del messages
+                    yield from _batches(waiting)
+                    waiting, held = [], 0
+                    progress.go_on()
         except ReadStalled:
             if self._said:
                 raise self._no_connection() from None
+            with suppress(KafkaException):
+                self._metadata(time.monotonic() + min(self._timeout, _LOOK_SECONDS))  # a leader is gone?
             raise
         except KafkaException as error:
             check_ranges(progress.left, self.offsets())  # deleted meanwhile?
             raise self._translated(error) from None
         finally:
             if self._consumer is not None:
-                self._consumer.unassign()
+                consumer.unassign()
 
-    def _topic_id(self, cluster: Any, deadline: float) -> str | None:
-        if cluster.controller_id not in cluster.brokers:  # the embedded broker has none, and this would wait for it
-            return None
-        admin = new_handle(AdminClient, self._connection)
-        left = max(0.1, deadline - time.monotonic())
+    def _topic_id(self, cluster: Any, seconds: float) -> str | None:
+        if str(cluster.cluster_id).startswith(MOCK_CLUSTER):  # it has no controller, and this would wait for it
+            return str(cluster.cluster_id)
+        described = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=seconds)
         try:
-            described = admin.describe_topics(TopicCollection([self._topic]), request_timeout=left)
             # As Kafka's own tools print it, so that both clients agree.
-            return str(described[self._topic].result(left).topic_id).replace("+", "-").replace("/", "_")
+            topic_id = str(_answer(described[self._topic], seconds).topic_id).replace("+", "-").replace("/", "_")
         except KafkaException as error:
             if error.args[0].code() == Code._UNSUPPORTED_FEATURE:  # a broker older than 2.8
                 return None
             raise
-        except TimeoutError:  # a moment before the library itself says so
-            raise KafkaException(Code(Code._TIMED_OUT)) from None
+        return None if topic_id == _NO_ID else topic_id
 
     def _on_error(self, error: Any) -> None:
         self._said[error.code()] = error.str()
 
     def _no_connection(self) -> KafkaError:
-        self._consumer.poll(0)  # only so are we told
+        self._consumer.poll(0)  # this calls _on_error
         return no_connection(self._bootstrap, Code._AUTHENTICATION in self._said, self._said.values())
 
     def _translated(self, error: KafkaException) -> KafkaError:
@@ -188,6 +246,34 @@ class ConfluentClient:
         if code in _MISSING:
             return TopicMissing(self._topic, self._bootstrap)
         return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {error.args[0].name()}")
+
+
+def _batches(messages: list[Any]) -> Iterator[pa.RecordBatch]:
+    """The messages as batches that keep the bounds; each is let go when the next one is asked for, and the list with
+    the last one."""
+    keys = list(map(Message.key, messages))
+    sizes = [len(message) + len(key or b"") for message, key in zip(messages, keys, strict=True)]
+    for start, end in slices(sizes):
+        some = messages[start:end]
+        batch = record_batch(
+            list(map(Message.partition, some)),
+            list(map(Message.offset, some)),
+            [milliseconds for _, milliseconds in map(Message.timestamp, some)],
+            keys[start:end],
+            list(map(Message.value, some)),
+        )
+        del some
+        messages[start:end] = keys[start:end] = [None] * (end - start)
+        yield batch
+        del batch
+
+
+def _answer(future: Any, seconds: float) -> Any:
+    """What an administrator's question brought. Raises KafkaException."""
+    try:
+        return future.result(seconds)
+    except TimeoutError:  # a moment before the library itself says so
+        raise KafkaException(Code(Code._TIMED_OUT)) from None
 
 
 def connection_config(settings: Settings) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,21 +24,45 @@ from kafka.protocol.consumer import IsolationLevel
 
 from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
+    MAX_BYTES,
+    MAX_ROWS,
+    MOCK_CLUSTER,
     KafkaError,
+    NoLeader,
     Progress,
     PropertyRefused,
     Ranges,
+    ReadStalled,
+    RecordMark,
     TopicMissing,
     TopicOffsets,
     check_properties,
     check_ranges,
+    first_two,
     no_connection,
     record_batch,
-    rows_within_bytes,
+    slices,
 )
 from notif_assets.settings import Settings
 
 _POLL_MILLISECONDS = 100
+# Records are made of what was fetched as they are polled: so few of them at a time, and fewer of large ones.
+_POLL_ROWS = 500
+_POLL_BYTES = MAX_BYTES // 8
+
+_EXACT: dict[str, Any] = {
+    "group_id": None,
+    "enable_auto_commit": False,
+    "isolation_level": "read_committed",
+    "auto_offset_reset": "none",
+    "allow_auto_create_topics": False,
+    "check_crcs": True,
+    "fetch_max_wait_ms": _POLL_MILLISECONDS,
+    "metrics_enabled": False,
+}
+# Bytes on the wire, which compression may make a thousand times more in memory.
+_MUCH = {"fetch_max_bytes": 4 * 2**20, "max_partition_fetch_bytes": 2**20, "receive_buffer_bytes": 4 * 2**20}
+_LITTLE = {"fetch_max_bytes": 2**20, "max_partition_fetch_bytes": 2**16}
 _PROTOCOLS = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}  # another would be found out by never connecting
 _NO_ID = uuid.UUID(int=0)  # from a broker older than 2.8
 _LOGIN_REFUSED = (
@@ -72,6 +96,8 @@ class PythonClient:
         self._timeout = settings.kafka_timeout
         self._connection = connection_config(settings)
         self._admin: Any = None
+        self._looker: Any = None  # a consumer that fetches little
+        self._cluster_id: str | None = None
         self._open = ExitStack()
         self._failed: list[BaseException] = []  # connections that came to nothing since the call began
 
@@ -81,8 +107,10 @@ class PythonClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._looker is not None:
+            _close(self._looker)
         self._open.close()
-        self._admin = None
+        self._admin = self._looker = self._cluster_id = None
 
     def offsets(self) -> TopicOffsets:
         self._failed.clear()
@@ -90,6 +118,9 @@ class PythonClient:
         while True:
             try:
                 return self._offsets()
+            except NoLeader:
+                if time.monotonic() > deadline:
+                    raise
             except kafka_errors.KafkaError as error:
                 # A restarted broker is there again soon, a topic that is missing is not.
                 missing = isinstance(error, kafka_errors.UnknownTopicOrPartitionError)
@@ -98,11 +129,7 @@ class PythonClient:
             time.sleep(0.1)
 
     def _offsets(self) -> TopicOffsets:
-        if self._admin is None:  # connects, hence not before it is needed
-            self._admin = self._open.enter_context(self._connected(KafkaAdminClient))
-        topic = self._admin.describe_topics([self._topic])[0]
-        if error_code := topic["error_code"]:
-            raise kafka_errors.for_code(error_code)
+        topic = self._described()
         partitions = sorted(each["partition_index"] for each in topic["partitions"])
         starts, ends = (
             self._admin.list_partition_offsets(
@@ -113,64 +140,92 @@ class PythonClient:
             for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
         )
         bounds = {at.partition: Log(starts[at].offset, ends[at].offset) for at in sorted(starts)}
-        return TopicOffsets(self._topic, _topic_id(topic.get("topic_id")), bounds)
+        return TopicOffsets(self._topic, self._topic_id(topic.get("topic_id")), bounds)
+
+    def _described(self) -> Any:
+        """The topic, with a leader of each of its partitions. Raises NoLeader."""
+        if self._admin is None:  # connects, hence not before it is needed
+            self._admin = self._open.enter_context(self._connected(KafkaAdminClient))
+        topic = self._admin.describe_topics([self._topic])[0]
+        if error_code := topic["error_code"]:
+            raise kafka_errors.for_code(error_code)
+        without = [each["partition_index"] for each in topic["partitions"] if each["leader_id"] < 0]
+        if without:
+            raise NoLeader(self._topic, without)
+        return topic
+
+    def _topic_id(self, received: str | None) -> str | None:
+        if self._cluster_id is None or self._cluster_id.startswith(MOCK_CLUSTER):  # another may be at its port now
+            self._cluster_id = str(self._admin.describe_cluster().get("cluster_id"))
+        if self._cluster_id.startswith(MOCK_CLUSTER):
+            return self._cluster_id
+        number = uuid.UUID(received) if received else _NO_ID
+        # As Kafka's own tools print it, so that both clients agree.
+        return None if number == _NO_ID else base64.urlsafe_b64encode(number.bytes).rstrip(b"=").decode()
+
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        wanted = {partition: (start, end) for partition, (start, end) in ranges.items() if start < end}
+        if not wanted:
+            return {}
+        try:
+            if self._looker is None:
+                self._looker = self._connected(KafkaConsumer, **_EXACT, **_LITTLE)
+        except kafka_errors.KafkaError as error:
+            raise self._translated(error) from None
+        with closing(self._read(self._looker, wanted)) as batches:
+            return first_two(batches, wanted)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         wanted = check_ranges(ranges, self.offsets())
         if not wanted:
             return
-        progress = Progress(wanted, self._timeout)
-        rows = 1000  # until the first batch shows how big the messages are
-        consumer = None
         try:
-            consumer = self._connected(
-                KafkaConsumer,
-                group_id=None,
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                auto_offset_reset="none",
-                allow_auto_create_topics=False,
-                fetch_max_wait_ms=_POLL_MILLISECONDS,
-                fetch_max_bytes=64 * 2**20,
-                max_partition_fetch_bytes=8 * 2**20,
-                receive_buffer_bytes=4 * 2**20,
-                metrics_enabled=False,
-            )
-            at = {partition: TopicPartition(self._topic, partition) for partition in wanted}
+            consumer = self._connected(KafkaConsumer, **_EXACT, **_MUCH)
+        except kafka_errors.KafkaError as error:
+            raise self._translated(error) from None
+        try:
+            yield from self._read(consumer, wanted)
+        finally:
+            _close(consumer)
+
+    def _read(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
+        progress = Progress(wanted, self._timeout)
+        at = {partition: TopicPartition(self._topic, partition) for partition in wanted}
+        waiting: list[Any] = []
+        held, rows = 0, 1
+        try:
             consumer.assign(list(at.values()))
+            consumer.resume(*at.values())
             for partition, (start, _) in wanted.items():
                 consumer.seek(at[partition], start)
             while progress.left:
                 polled = consumer.poll(timeout_ms=_POLL_MILLISECONDS, max_records=rows)
+                came = [record for records in polled.values() for record in records]
+                size = sum(map(_size, came))
+                rows = min(2 * rows, _POLL_ROWS) if size <= _POLL_BYTES else max(1, len(came) * _POLL_BYTES // size)
+                if came:
+                    positions = {where.partition: records[-1].offset + 1 for where, records in polled.items()}
+                else:  # positions also pass offsets without records
+                    positions = {each: consumer.position(at[each], timeout_ms=1000) for each in progress.left}
                 # The library reads ahead: what lies beyond a range's end isn't asked for.
-                records = [
-                    record
-                    for where, some in polled.items()
-                    for end in (wanted[where.partition][1],)
-                    for record in some
-                    if record.offset < end
-                ]
-                if records:
-                    batch = record_batch(
-                        [record.partition for record in records],
-                        [record.offset for record in records],
-                        [-1 if record.timestamp is None else record.timestamp for record in records],
-                        [record.key for record in records],
-                        [record.value for record in records],
-                    )
-                    rows = rows_within_bytes(batch)
-                    yield batch
-                # Positions also pass offsets without records.
-                finished = progress.reach(
-                    {each: consumer.position(at[each], timeout_ms=1000) for each in progress.left}
-                )
+                if any(positions[partition] > wanted[partition][1] for partition in positions):
+                    came = [record for record in came if record.offset < wanted[record.partition][1]]
+                finished = progress.reach(positions)
                 consumer.pause(*(at[partition] for partition in finished))
+                held += size
+                waiting += came
+                if waiting and (held >= MAX_BYTES or len(waiting) >= MAX_ROWS or not came or not progress.left):
+                    del polled, came
+                    yield from _batches(waiting)
+                    waiting, held = [], 0
+                    progress.go_on()
+        except ReadStalled:
+            with suppress(kafka_errors.KafkaError):
+                self._described()  # a leader is gone?
+            raise
         except kafka_errors.KafkaError as error:
             check_ranges(progress.left, self.offsets())  # deleted meanwhile?
             raise self._translated(error) from None
-        finally:
-            if consumer is not None:
-                consumer.close(autocommit=False, timeout_ms=1000)
 
     def _connected(self, kind: Any, **config: Any) -> Any:
         """A KafkaAdminClient or KafkaConsumer that has found a broker. Its network is ours, for two reasons: it tells
@@ -190,6 +245,32 @@ class PythonClient:
             return no_connection(self._bootstrap, refused_login, map(str, self._failed))
         name = type(error).__name__
         return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {name}")
+
+
+def _size(record: Any) -> int:
+    size: int = max(record.serialized_key_size, 0) + max(record.serialized_value_size, 0)
+    return size
+
+
+def _batches(records: list[Any]) -> Iterator[pa.RecordBatch]:
+    """The records as batches that keep the bounds; each is let go when the next one is asked for."""
+    for start, end in slices(list(map(_size, records))):
+        some = records[start:end]
+        records[start:end] = [None] * (end - start)
+        batch = record_batch(
+            [record.partition for record in some],
+            [record.offset for record in some],
+            [-1 if record.timestamp is None else record.timestamp for record in some],
+            [record.key for record in some],
+            [record.value for record in some],
+        )
+        del some
+        yield batch
+        del batch
+
+
+def _close(consumer: Any) -> None:
+    consumer.close(autocommit=False, timeout_ms=1000)
 
 
 class _Network:
@@ -269,9 +350,3 @@ def known_config(kind: Any, connection: dict[str, Any], timeout: float) -> dict[
         "reconnect_backoff_max_ms": 1000,
     }
     return {name: value for name, value in (limits | connection).items() if name in kind.DEFAULT_CONFIG}
-
-
-def _topic_id(received: str | None) -> str | None:
-    """As Kafka's own tools print it, so that both clients agree."""
-    number = uuid.UUID(received) if received else _NO_ID
-    return None if number == _NO_ID else base64.urlsafe_b64encode(number.bytes).rstrip(b"=").decode()

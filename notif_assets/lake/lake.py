@@ -14,12 +14,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
-from typing import Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from notif_assets.lake.schemas import SCHEMAS
+from notif_assets.lake.migrations import bring_forward
+from notif_assets.lake.schemas import SCHEMAS, VERSION
 from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Snapshot, Table, literal
 
 T = TypeVar("T")
@@ -27,8 +28,10 @@ Input: TypeAlias = pa.Table | Scan
 Connect: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 _IDENTITY = "lake.json"
+_VERSION = "version"  # in it, of the catalogue; a lake without is of version 1
 # For so many rows the engine makes room at a time. For its own million that takes as long as a small answer does.
 _CHUNK_ROWS = 20_000
+_LATER = ", union_by_name = true"
 _SQL_TYPES = {pa.int32(): "integer", pa.date32(): "date"}
 
 
@@ -55,6 +58,7 @@ class Lake:
         self._opened = ExitStack()
         self._database: duckdb.DuckDBPyConnection | None = None
         self._newest: dict[str, Snapshot] = {}
+        self._looked_at: tuple[object, ...] = ()
         self._lock, self._opening = Lock(), Lock()
 
     def close(self) -> None:
@@ -70,11 +74,12 @@ class Lake:
         self.close()
 
     def table(self, name: str) -> Table:
-        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened.
+        """A handle on the table's newest snapshot. Raises LakeError if it can't be opened, or is of a newer version.
 
         Snapshots are kept: reading a log takes milliseconds, and a micro-batch asks for 33 handles and commits 6 times.
         """
         with self._opening:
+            self._refuse_newer()
             return Table(self.root, SCHEMAS[name], self._newest)
 
     def exists(self) -> bool:
@@ -86,6 +91,9 @@ class Lake:
 
         Who writes it down makes all tables, empty, for other engines to find. Raises LakeError if the lake was made
         with another value: its rows and bills would mean something else.
+
+        A lake that an older version of this project wrote is brought forward (migrations.py). Raises LakeError if it
+        can't be, or if a newer version wrote it.
         """
         path = self.root / _IDENTITY
         if not path.exists():  # who only reads must need no right to write
@@ -93,29 +101,73 @@ class Lake:
             for name in SCHEMAS:
                 with suppress(LostRace):
                     self.table(name).create()
-        try:
-            known = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise LakeError(f"{path} can't be read: restore it, it says what must never change") from error
+        known = self._known()
         for name, value in identity.items():
             if known.get(name, value) != value:
                 raise LakeError(
                     f"this lake was made with {name} {known[name]}, and now NOTIF_{name.upper()} says {value}: "
                     "set it back, or use another NOTIF_LAKE"
                 )
+        if known[_VERSION] < VERSION:
+            self._bring_forward(known)
+
+    def _bring_forward(self, known: Mapping[str, Any]) -> None:
+        try:
+            bring_forward(self, known[_VERSION])
+            draft = self._draft({**known, _VERSION: VERSION})
+            try:
+                draft.replace(self.root / _IDENTITY)
+            finally:
+                draft.unlink(missing_ok=True)
+        except (LakeError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LakeError(
+                f"the lake {self.root} is of version {known[_VERSION]} and can't be brought to version {VERSION} "
+                f"({why}): run `notif-assets maintain` once as a user who may write it"
+            ) from error
+
+    def _known(self) -> dict[str, Any]:
+        """What lake.json says. Raises LakeError if it can't be read, or if a newer version of this project wrote it."""
+        path = self.root / _IDENTITY
+        try:
+            known: dict[str, Any] = json.loads(path.read_text())
+            version = int(known.setdefault(_VERSION, 1))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise LakeError(f"{path} can't be read: restore it, it says what must never change") from error
+        if version > VERSION:
+            raise LakeError(
+                f"the lake {self.root} is of version {version}, and this notif-assets knows up to {VERSION}: use the "
+                "newer one that wrote it"
+            )
+        return known
+
+    def _refuse_newer(self) -> None:
+        """Raises LakeError if lake.json is of a newer version; costs microseconds while it is the file it was."""
+        with suppress(FileNotFoundError, NotADirectoryError):  # nobody claimed it yet
+            found = (self.root / _IDENTITY).stat()
+            seen = found.st_ino, found.st_size, found.st_mtime_ns
+            if seen != self._looked_at:
+                self._known()
+                self._looked_at = seen
+
+    def _draft(self, identity: Mapping[str, Any]) -> Path:
+        with tempfile.NamedTemporaryFile("w", dir=self.root, suffix=".tmp", delete=False) as draft:
+            json.dump(identity, draft)
+            draft.flush()
+            os.fsync(draft.fileno())
+        Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
+        return Path(draft.name)
 
     def _write_down(self, path: Path, identity: Mapping[str, str]) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.root, suffix=".tmp", delete=False) as draft:
-                json.dump(identity, draft)
-            Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
+            draft = self._draft(identity)
             try:
-                os.link(draft.name, path)  # atomic, and fails if somebody was first
+                os.link(draft, path)  # atomic, and fails if somebody was first
             except FileExistsError:
                 pass
             finally:
-                Path(draft.name).unlink()
+                draft.unlink()
         except OSError as error:
             raise LakeError(f"the lake {self.root} can't be written: {error.strerror}; see NOTIF_LAKE") from error
 
@@ -205,7 +257,11 @@ def _scan_sql(scan: Scan) -> str:
         if value is not None
     ]
     where = f" where {' and '.join(bounds)}" if bounds else ""
-    return f"select {', '.join(columns)} from read_parquet([{paths}], hive_partitioning = false){where}"
+    source = f"read_parquet([{paths}], hive_partitioning = false{_LATER if scan.schema.since(2) else ''})"
+    if later := scan.schema.since(2):  # files of before lack them
+        nulls = ", ".join(f'cast(null as {_duckdb_type(column.type)}) as "{column.name}"' for column in later)
+        source = f"(select {nulls} where false union all by name select *, file_index from {source})"
+    return f"select {', '.join(columns)} from {source}{where}"
 
 
 def _typed(value: int | str | date | datetime) -> str:

@@ -22,6 +22,9 @@ class Column:
 
     A `large` one holds texts or bytes as long as a producer makes them, and personal ones: no file keeps statistics or
     a dictionary of it, for both would hold whole values.
+
+    `since` is the version of the catalogue that brought it. One that came later is nullable, and null in the rows of
+    before.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Column:
     meaning: str
     nullable: bool = False
     large: bool = False
+    since: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ class Schema:
         """The names of the columns that hold values of any length."""
         return frozenset(column.name for column in self.columns if column.large)
 
+    def since(self, version: int) -> list[Column]:
+        """The columns that this version of the catalogue, or a later one, brought."""
+        return [column for column in self.columns if column.since >= version]
+
 
 def _event_partition() -> tuple[Column, ...]:
     return (
@@ -95,6 +103,10 @@ _MESSAGE = (
 )
 _RUN_ID = Column("run_id", TEXT, "the run that wrote the row")
 
+VERSION = 2
+"""Of the catalogue: what lake.json says of a lake that has all of it. A change of a table that exists is a new version,
+and a step in migrations.py."""
+
 SCHEMAS: dict[str, Schema] = {
     schema.name: schema
     for schema in (
@@ -116,6 +128,11 @@ SCHEMAS: dict[str, Schema] = {
                 _RUN_ID,
                 Column("dedup_through", DATE, "dedup: every day up to this one is free of duplicates", nullable=True),
                 Column("readmit_reason", TEXT, "readmit: the reason whose rejected messages are tried again", True),
+                Column(
+                    "taken_offset", LONG, "the newest record taken before start_offset; -1: none was", True, since=2
+                ),
+                Column("taken_timestamp", TIMESTAMP, "that record's own time in Kafka", True, since=2),
+                Column("taken_hash", TEXT, "hash of its key and value; null where they may be blanked", True, since=2),
             ),
             statistics=("batch", "planned_at"),
         ),

@@ -29,10 +29,11 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from notif_assets.lake.schemas import Schema
+from notif_assets.lake.schemas import Column, Schema
 
 Value = int | str | date | datetime
 Bounds = tuple[Value | None, Value | None]
@@ -149,6 +150,11 @@ class Snapshot:
     def watermark(self) -> int | None:
         """The table's watermark; None where the log has none."""
         return self._delta.transaction_version(self._table)
+
+    @cached_property
+    def columns(self) -> set[str]:
+        """The names of its columns, as the log has them."""
+        return {field.name for field in self._delta.schema().fields}
 
     @cached_property
     def files(self) -> pa.Table:
@@ -328,6 +334,17 @@ class Table:
                 delta.delete(where, commit_properties=self._commit_properties(batch, note))
         if self.version == before:
             self.append(self.schema.arrow.empty_table(), batch, note)
+
+    def add_columns(self, columns: Collection[Column]) -> None:
+        """Adds those of the columns that the table does not have yet; they are null in its rows. Raises LostRace."""
+        if self.snapshot is None:  # it will be created with them
+            return
+        missing = [column for column in columns if column.name not in self.snapshot.columns]
+        if missing:
+            fields = DeltaSchema.from_arrow(pa.schema([pa.field(c.name, c.type, True) for c in missing])).fields
+            with self._committing() as delta:
+                properties = self._compare_and_swap([], None, entry="metaData")
+                delta.alter.add_columns(fields, commit_properties=properties)
 
     def _write(
         self, rows: pa.Table, batch: int | None, note: Mapping[str, Any] | None, mode: Any, predicate: str | None

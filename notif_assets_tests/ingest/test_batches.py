@@ -5,16 +5,27 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Literal
 
+import pyarrow as pa
 import pytest
 
 from notif_assets.billing import bill
 from notif_assets.core.offsets import PlanRefused
-from notif_assets.ingest import bronze, gold, pump, silver, truth
+from notif_assets.ingest import bronze, gold, marks, pump, silver, truth
 from notif_assets.ingest.bronze import OffsetsLost
-from notif_assets.ingest.ledger import complete_until, plan_from_kafka, plan_move
+from notif_assets.ingest.ledger import (
+    backlog,
+    complete_until,
+    dropped_before,
+    dropped_before_text,
+    plan_from_kafka,
+    plan_move,
+)
 from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets, open_client
 from notif_assets.lake import Lake
+from notif_assets.lake.staging import stage
+from notif_assets.lake.tables import DataFile
 from notif_assets.settings import Settings
+from notif_assets.upkeep.blanks import CONFLICTING_NAME, NAME
 from notif_assets_tests.streams import (
     DAY,
     HOUR,
@@ -147,17 +158,159 @@ def test_another_topic_is_refused_and_nothing_planned(lake: Lake, change: str) -
     assert lake.table("ingest_batches").watermark == 1
 
 
-def test_a_topic_made_anew_is_seen_after_a_move_and_after_a_client_that_does_not_know(lake: Lake) -> None:
+@pytest.mark.parametrize(("told", "why"), [("second", "made anew"), (None, "this broker tells none")])
+def test_an_id_that_changes_or_vanishes_is_refused_after_a_move_too(lake: Lake, told: str | None, why: str) -> None:
     log = MemoryLog(1)
     log.topic_id = "first"
     take(lake, log)
     plan_move(lake, "run", "dedup", dedup_through=date(2020, 1, 1))
-    log.topic_id = None
-    take(lake, log)
-    take(lake, log)
-    log.topic_id = "second"
-    with pytest.raises(PlanRefused, match="made anew"):
+    pump.execute_planned(lake, log, Settings())
+    log.topic_id = told
+    with pytest.raises(PlanRefused, match=why):
         take(lake, log)
+    assert backlog(lake, log).contradicts  # so a run starts, and says so
+
+
+def test_a_broker_that_learns_to_tell_ids_is_known_by_what_was_taken(lake: Lake) -> None:
+    log, other = MemoryLog(1), MemoryLog(1)
+    log.produce(*several(3))
+    take(lake, log)
+    other.topic_id = log.topic_id = "new"
+    other.produce(*several(9, 100))
+    other.expire(0, 3)  # what could be compared is gone
+    with pytest.raises(PlanRefused, match="has an id now, and had none when batch 1 was planned"):
+        take(lake, other)
+    assert take(lake, log) == 2
+    assert {row["topic_id"] for row in rows_of(lake, "ingest_batches") if row["batch"] == 2} == {"new"}
+
+
+# --- what was taken is recognized -----------------------------------------------------------------------------------
+
+
+def _regrown(log: MemoryLog, keep: int, again: int) -> None:
+    """The log loses all but `keep` records and grows by `again`."""
+    del log.partitions[0][keep:]
+    log.produce(*(sent(NOON + (1000 + n) * MINUTE, message_id=f"again{n}") for n in range(again)))
+
+
+@pytest.mark.parametrize("again", [10, 15], ids=["to the same end", "beyond it"])
+@pytest.mark.parametrize("between", ["nothing", "quiet", "moves", "bronze dropped", "bronze blanked"])
+def test_a_log_that_lost_its_end_and_grew_again_is_refused(lake: Lake, again: int, between: str) -> None:
+    log = MemoryLog(2)
+    log.produce(*several(30))
+    log.produce(*several(4, 50), partition=1)
+    take(lake, log)
+    if between == "quiet":
+        for _ in range(3):
+            take(lake, log)
+    elif between == "moves":
+        plan_move(lake, "run", "dedup", dedup_through=date(2020, 1, 1))
+        plan_move(lake, "run", "readmit", readmit_reason="not_json")
+        pump.execute_planned(lake, log, Settings())
+    elif between.startswith("bronze"):
+        take(lake, log)  # the marks are in the ledger from here on
+        bronze_table = lake.table("raw_notifications")
+        old = bronze_table.data_files()
+        new: tuple[DataFile, ...] = ()
+        if between == "bronze blanked":
+            rows = lake.rows(bronze_table.scan())
+            blank = pa.array([b"{}"] * rows.num_rows, pa.binary())
+            blanked = rows.set_column(rows.schema.get_field_index("value"), "value", blank)
+            new = stage(bronze_table, old[0].partition, blanked.to_batches(), rows.num_rows)
+        bronze_table.swap(old, new)
+    _regrown(log, 20, again)
+    before = lake.table("ingest_batches").watermark
+    with pytest.raises(PlanRefused, match="partition 0 of topic notifications has another message at offset 29"):
+        take(lake, log)
+    assert lake.table("ingest_batches").watermark == before
+
+
+def test_a_log_that_is_what_it_was_goes_on(lake: Lake) -> None:
+    log = MemoryLog(3)  # one of them never has a message
+    for number in range(6):
+        log.produce(*several(3, 10 * number), None, partition=number % 2)  # with a transaction's marker behind
+        take(lake, log, batch=2)
+        take(lake, log)
+        if number == 3:
+            log.expire(0, 8)
+            plan_move(lake, "run", "dedup", dedup_through=date(2020, 1, 1))
+            pump.execute_planned(lake, log, Settings())
+    assert len(rows_of(lake, "notifications")) == 18
+    assert truth.offsets_taken_once(lake, 1, lake.table("raw_notifications").watermark) == []
+
+
+def test_a_marker_behind_what_was_taken_that_is_a_message_now_is_refused(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(5), None, None)
+    take(lake, log)
+    log.partitions[0][6:] = []
+    log.produce(*several(4, 100))
+    with pytest.raises(PlanRefused, match="has another message at offset 6"):
+        take(lake, log)
+
+
+def test_what_retention_deleted_can_not_be_compared_and_stops_nothing(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(5))
+    take(lake, log)
+    log.expire(0, 5)
+    log.produce(*several(2, 10))
+    assert take(lake, log) == 2
+    assert len(rows_of(lake, "notifications")) == 7
+
+
+def test_a_log_that_changes_between_plan_and_read_is_refused(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(10))
+    take(lake, log)
+    log.produce(*several(5, 100))
+    plan_from_kafka(lake, log, Settings(), "run", even_if_quiet=True)
+    _regrown(log, 5, 30)
+    with pytest.raises(PlanRefused, match="has another message at offset 9"):
+        take(lake, log)
+    with pytest.raises(PlanRefused, match="has another message at offset 9"):
+        bronze.accept_loss(lake, log, 2, "me")
+    with pytest.raises(PlanRefused, match="has another message at offset 9"):
+        pump.execute_planned(lake, log, Settings())  # as closing a day does
+    assert len(rows_of(lake, "raw_notifications")) == 10
+
+
+def test_only_what_is_as_received_is_hashed() -> None:
+    """A blanked value would never be recognized again."""
+    assert (NAME, CONFLICTING_NAME) == ("apagado", "apagado (conflito)")
+    assert marks._as_received(message())
+    assert marks._as_received(message(payload=""))
+    assert marks._as_received(b"{")
+    assert marks._as_received(b"v")
+    for blanked in (
+        None,
+        message(payload="", customer_name=NAME),
+        message(payload="", customer_name=CONFLICTING_NAME) + b"  ",
+        b"{}",
+        b"[]",
+        b"apagado",
+        b"\xff",
+        b"[" * 101,
+        b'{"customer_id":3,"payload":""}',
+        b"",
+    ):
+        assert not marks._as_received(blanked)
+
+
+def test_what_kafka_dropped_before_the_first_batch_is_said(lake: Lake) -> None:
+    log = MemoryLog(3)
+    for partition in range(3):
+        log.produce(*several(9, 10 * partition), partition=partition)
+    log.expire(0, 3)
+    log.expire(2, 9)
+    take(lake, log)
+    log.expire(1, 9)
+    take(lake, log)
+    assert dropped_before(lake) == {0: 3, 2: 9}
+    assert dropped_before_text(dropped_before(lake)) == (
+        "Kafka had dropped 12 offsets before this lake began (partition 0: offsets 0 to 2; partition 2: offsets 0 to "
+        "8): their messages are not in it"
+    )
 
 
 # --- loss -----------------------------------------------------------------------------------------------------------

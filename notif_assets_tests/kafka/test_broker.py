@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+from typing import get_args
 
 import pytest
 
@@ -32,6 +33,21 @@ def test_closing_frees_port_and_threads(kafka_client: ClientName) -> None:
         broker.close()
     assert set(threading.enumerate()) <= before
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_each_start_is_another_topic_for_both_clients() -> None:
+    port, seen = 0, set()
+    for _ in range(5):
+        with EmbeddedBroker(port, "t", 1) as broker:
+            port = int(broker.bootstrap.rsplit(":")[-1])
+            ids = set()
+            for name in get_args(ClientName):
+                with open_client(Settings(kafka_bootstrap=broker.bootstrap, topic="t", kafka_client=name)) as client:
+                    ids |= {client.offsets().topic_id, client.offsets().topic_id}
+        assert len(ids) == 1
+        assert None not in ids
+        seen |= ids
+    assert len(seen) == 5
 
 
 def test_a_refused_topic_is_an_error(broker: EmbeddedBroker) -> None:

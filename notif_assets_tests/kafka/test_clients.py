@@ -1,31 +1,38 @@
 """What a KafkaClient promises, held against both, on a broker."""
 
+import ctypes
 import os
+import re
 import socket
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from confluent_kafka import Producer
 
 from notif_assets.core.offsets import Log
+from notif_assets.kafka import client as client_module
+from notif_assets.kafka import confluent_client, python_client
 from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.client import (
-    MAX_BYTES,
     MAX_ROWS,
     SCHEMA,
     KafkaUnavailable,
+    NoLeader,
     OffsetsDeleted,
     PropertyRefused,
     RangeBeyondEnd,
     Ranges,
+    RecordMark,
     TopicMissing,
+    TopicOffsets,
+    digest,
     open_client,
-    record_batch,
-    rows_within_bytes,
 )
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import IN_ORDER
@@ -125,20 +132,29 @@ def test_a_timestamp_no_clock_shows_is_null(fresh_topic: FreshTopic) -> None:
     assert read(settings, {0: (0, 1)})["kafka_timestamp"].to_pylist() == [None]
 
 
-def test_batches_stay_near_their_size(fresh_topic: FreshTopic) -> None:
-    settings = fresh_topic(1)
-    send(settings, *({"partition": 0, "value": bytes(800_000)} for _ in range(6)))
+def test_batches_keep_their_bounds_whatever_sizes_follow_each_other(
+    fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, most = 10_000, 50
+    for module in (client_module, confluent_client, python_client):
+        monkeypatch.setattr(module, "MAX_BYTES", room)
+        monkeypatch.setattr(module, "MAX_ROWS", most)
+    settings = fresh_topic(2)
+    sizes = [3] * 400 + [4_000] * 30 + [room, room + 1, 0, 200_000, 1] + [9_999, 1] * 5 + [0] * 120
+    values = [bytes(size) for size in sizes]
+    send(settings, *({"partition": p, "key": b"k", "value": value} for p in (0, 1) for value in values))
     with open_client(settings) as client:
-        bounds = client.offsets().partitions[0]
-        batches = list(client.read({0: (bounds.start, bounds.end)}))
-    assert sum(batch.num_rows for batch in batches) == bounds.end - bounds.start
-    assert max(batch.nbytes for batch in batches) < 2 * MAX_BYTES
-
-
-@pytest.mark.parametrize(("size", "expected"), [(0, MAX_ROWS), (2**20, MAX_BYTES // 2**20), (2 * MAX_BYTES, 1)])
-def test_as_many_rows_are_asked_for_next_as_the_last_ones_let_expect(size: int, expected: int) -> None:
-    batch = record_batch([0] * 3, [0, 1, 2], [0] * 3, [None] * 3, [bytes(size)] * 3)
-    assert expected - 1 <= rows_within_bytes(batch) <= expected
+        batches = list(client.read({p: (0, len(sizes)) for p in (0, 1)}))
+    for batch in batches:
+        held = pc.sum(pc.add(pc.binary_length(batch["value"]), pc.binary_length(batch["key"]))).as_py()
+        assert batch.num_rows <= most
+        assert held <= room or batch.num_rows == 1
+    assert len(batches) < len(sizes)  # no more of them than needed, or nearly
+    rows = pa.Table.from_batches(batches)
+    assert positions(rows) == {p: [*range(len(sizes))] for p in (0, 1)}
+    for partition in (0, 1):
+        found = rows.filter(pc.equal(rows["kafka_partition"], partition))["value"]
+        assert pc.binary_length(found).to_pylist() == sizes
 
 
 def test_offsets_that_kafka_deleted_are_an_error(fresh_topic: FreshTopic) -> None:
@@ -220,3 +236,118 @@ def test_a_refused_property_is_named_without_its_value(kafka_client: ClientName,
     with pytest.raises(PropertyRefused, match=name) as caught, open_client(settings) as client:
         client.offsets()
     assert value not in str(caught.value)
+
+
+@pytest.fixture
+def what_is_set(fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names, with dots, of what the client gives to its library's consumers, beside what depends on the user."""
+    names: set[str] = set()
+    handle = confluent_client.new_handle
+
+    def new_handle(kind: type, config: dict[str, Any]) -> Any:
+        names.update(config)
+        return handle(kind, config)
+
+    connected = python_client.PythonClient._connected
+
+    def _connected(self: Any, kind: Any, **config: Any) -> Any:
+        names.update(name.replace("_", ".") for name in (*config, "bootstrap_servers", "kafka_client"))
+        return connected(self, kind, **config)
+
+    monkeypatch.setattr(confluent_client, "new_handle", new_handle)
+    monkeypatch.setattr(python_client.PythonClient, "_connected", _connected)
+    settings = fresh_topic(1)
+    send(settings, *numbered(0, 3))
+    with open_client(settings) as client:
+        assert sum(batch.num_rows for batch in client.read({0: (0, 3)})) == 3
+        assert len(client.first_records({0: (1, 3)})[0]) == 2
+    return names
+
+
+def test_what_the_project_sets_is_refused_alike_by_both(what_is_set: set[str]) -> None:
+    assert len(what_is_set) > 8
+    for name in sorted(what_is_set):
+        for spelled in (name, name.replace(".", "_")):
+            said = set()
+            for client in get_args(ClientName):
+                settings = Settings(kafka_client=client, kafka_properties={spelled: "secret"})
+                with pytest.raises(PropertyRefused, match=re.escape(repr(spelled))) as caught:
+                    open_client(settings)
+                said.add(str(caught.value))
+            assert len(said) == 1
+            assert "secret" not in said.pop()
+
+
+def test_the_first_two_records_of_each_range_and_little_behind_them(fresh_topic: FreshTopic) -> None:
+    settings = fresh_topic(3)
+    stamp = 1580738401001
+    send(settings, *({"partition": 0, "key": b"k", "value": b"%d" % n, "timestamp": stamp + n} for n in range(2000)))
+    send(settings, {"partition": 1, "value": None, "timestamp": stamp})
+    with open_client(settings) as client:
+        for _ in range(2):
+            found = client.first_records({0: (1998, 2000), 1: (0, 1), 2: (0, 0)})
+            assert found == {
+                0: [
+                    RecordMark(n, EPOCH + timedelta(milliseconds=stamp + n), digest(b"k", b"%d" % n))
+                    for n in (1998, 1999)
+                ],
+                1: [RecordMark(0, EPOCH + timedelta(milliseconds=stamp), digest(None, None))],
+            }
+        began = time.monotonic()
+        assert [mark.offset for mark in client.first_records({0: (7, 2000), 1: (0, 1)})[0]] == [7, 8]
+        took = time.monotonic() - began
+        client.offsets()
+        assert positions(pa.Table.from_batches(client.read({0: (5, 9)}), SCHEMA)) == {0: [5, 6, 7, 8]}
+    assert took < 5
+
+
+def test_what_differs_in_key_or_value_differs_in_its_digest() -> None:
+    parts = (None, b"", b"a", b"-", b"1:", b"ab")
+    assert len({digest(key, value) for key in parts for value in parts}) == len(parts) ** 2
+
+
+def test_partitions_without_a_leader_are_waited_for_and_then_named(kafka_client: ClientName) -> None:
+    with EmbeddedBroker(topic="t", partitions=4) as broker:
+        settings = Settings(kafka_bootstrap=broker.bootstrap, topic="t", kafka_client=kafka_client, kafka_timeout=1)
+        send(settings, *numbered(1, 10))
+        lead(broker, (0, 2), -1)
+        with open_client(settings) as client:
+            began = time.monotonic()
+            with pytest.raises(NoLeader, match=r"^partitions 0, 2 of topic 't' have no leader: look at the brokers"):
+                client.offsets()
+            assert time.monotonic() - began >= 1
+            lead(broker, (2,), 1)
+            with pytest.raises(NoLeader, match=r"^partition 0 of topic 't' has no leader"):
+                list(client.read({1: (0, 10)}))
+        patient = settings.model_copy(update={"kafka_timeout": 30.0})
+        with open_client(patient) as client:
+            threading.Timer(0.5, lead, (broker, (0,), 1)).start()
+            assert client.offsets().partitions[1] == Log(0, 10)
+
+
+def test_a_partition_that_loses_its_leader_while_it_is_read_is_named(
+    kafka_client: ClientName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedBroker(topic="t", partitions=2) as broker:
+        settings = Settings(kafka_bootstrap=broker.bootstrap, topic="t", kafka_client=kafka_client, kafka_timeout=2)
+        send(settings, *numbered(1, 10))
+        with open_client(settings) as client:
+            look = client.offsets
+
+            def offsets() -> TopicOffsets:
+                found = look()
+                lead(broker, (1,), -1)
+                return found
+
+            monkeypatch.setattr(client, "offsets", offsets)
+            with pytest.raises(NoLeader, match=r"^partition 1 of topic 't' has no leader"):
+                list(client.read({1: (0, 10)}))
+
+
+def lead(broker: EmbeddedBroker, partitions: tuple[int, ...], number: int) -> None:
+    """Makes that broker, the only one being 1, the leader of the partitions of topic t; -1: nobody."""
+    mock: Any = broker._mock
+    set_leader = mock._library.rd_kafka_mock_partition_set_leader
+    set_leader.argtypes = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32
+    for partition in partitions:
+        assert set_leader(mock._cluster, b"t", partition, number) == 0

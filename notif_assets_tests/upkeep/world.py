@@ -13,7 +13,7 @@ import pyarrow as pa
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, pump
 from notif_assets.ingest.ledger import plan_move
-from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets
+from notif_assets.kafka.client import SCHEMA, Ranges, RecordMark, TopicOffsets, first_two
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
 from notif_assets.upkeep.content import Content, content
@@ -48,6 +48,9 @@ class MemoryLog:
                 for offset, (at, key, value) in enumerate(self.records[partition][start:end], start)
             ]
             yield from pa.Table.from_pylist(rows, schema=SCHEMA).to_batches()
+
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        return first_two(self.read(ranges), ranges)
 
     def __enter__(self) -> Self:
         return self

@@ -6,10 +6,12 @@ Doesn't: a broker that is away or lets nobody in (test_outages.py).
 
 import struct
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
 from notif_assets.ingest.ledger import plan_from_kafka
+from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.client import open_client
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal, until
@@ -212,6 +214,35 @@ def test_a_log_that_lost_its_end(apache: ApacheKafka, make_topic: MakeTopic, dep
     assert _offsets(planned) == [*range(10)]
     line = refusal(planned.call("close-day", DAY))
     assert "all messages are counted" in line
+    for deployment in deployments:
+        _send(deployment, 100, 25)  # and it is longer again
+    for name in get_args(ClientName):
+        line = refusal(read.call("ingest", "--until-caught-up", NOTIF_KAFKA_CLIENT=name))
+        assert f"partition 0 of topic {read.topic} has another message at offset 29 than the one" in line
+    assert read.files() == before
+    ok(planned.call("ingest", "--until-caught-up"))  # nothing that was lost had been taken
+    assert _offsets(planned) == [*range(45)]
+
+
+@pytest.mark.parametrize("first", ["embedded", "apache"])
+def test_another_broker_with_a_topic_of_that_name_is_a_clear_stop(
+    apache: ApacheKafka, make_topic: MakeTopic, deploy_on: DeployOn, kafka_client: ClientName, first: str
+) -> None:
+    topic = make_topic(1)
+    with EmbeddedBroker(topic=topic, partitions=1) as embedded:
+        brokers = [embedded.bootstrap, apache.bootstrap]
+        if first == "apache":
+            brokers.reverse()
+        deployment = deploy_on(topic, 1, NOTIF_KAFKA_CLIENT=kafka_client)
+        for number, bootstrap in enumerate(brokers):
+            deployment.bootstrap = bootstrap
+            _send(deployment, 100 * number, 10 + 10 * number)
+            if number == 0:
+                ok(deployment.call("ingest", "--until-caught-up"))
+        before = deployment.files()
+        line = refusal(deployment.call("ingest", "--until-caught-up"))
+        assert f"topic {topic} is not the one that batch 1 was planned on" in line
+        assert deployment.files() == before
 
 
 def _cut(apache: ApacheKafka, topic: str, end: int) -> None:

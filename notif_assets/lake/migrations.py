@@ -1,0 +1,44 @@
+"""How a lake that an older version of this project wrote becomes one of today's.
+
+Belongs here: one step for each version of the catalogue, and the order of it all. Doesn't: what the catalogue holds
+(schemas.py), who calls this (Lake.claim, before a writer writes anything else).
+
+lake.json says which version of the catalogue a lake has; a lake without it is of version 1. A step changes only what is
+not changed yet, and lake.json is replaced last. So it does not matter where a step is killed, or that two writers do it
+at once: the next writer finishes it. A step that adds columns writes no rows: rows of before have null in the new
+columns, for whatever engine reads the table (see `_scan_sql` in lake.py), so it takes milliseconds for a table of any
+size, and nobody waits for it. A reader without the right to write reads the lake as it is.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from notif_assets.lake.schemas import SCHEMAS, VERSION
+from notif_assets.lake.tables import LostRace
+
+if TYPE_CHECKING:
+    from notif_assets.lake.lake import Lake
+
+
+def bring_forward(lake: "Lake", version: int) -> None:
+    """Takes the steps from `version` on. Raises LakeError; what was done by then stays and need not be done again."""
+    for step in range(version + 1, VERSION + 1):
+        STEPS[step](lake)
+
+
+def _marks_of_what_was_taken(lake: "Lake") -> None:
+    """2: the ledger notes by which record each partition is recognized; null in the batches of before."""
+    _add_columns(lake, "ingest_batches", 2)
+
+
+STEPS: Mapping[int, Callable[["Lake"], None]] = {2: _marks_of_what_was_taken}
+
+
+def _add_columns(lake: "Lake", name: str, since: int) -> None:
+    columns = [column for column in SCHEMAS[name].columns if column.since == since]
+    while True:
+        try:
+            lake.table(name).add_columns(columns)
+        except LostRace:  # somebody wrote to it, or added them
+            continue
+        return
