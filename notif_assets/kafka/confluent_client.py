@@ -73,7 +73,7 @@ _EXACT: dict[str, Any] = {
 # Bytes on the wire, which compression may make a thousand times more in memory: an answer is decompressed whole.
 _MUCH = {
     "fetch.max.bytes": 2**20,
-    "max.partition.fetch.bytes": 2**20,
+    "max.partition.fetch.bytes": 2**18,
     "queued.max.messages.kbytes": MAX_BYTES // 2**10,
 }
 _LITTLE = {

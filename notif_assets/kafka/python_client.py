@@ -61,7 +61,7 @@ _EXACT: dict[str, Any] = {
     "metrics_enabled": False,
 }
 # Bytes on the wire, which compression may make a thousand times more in memory.
-_MUCH = {"fetch_max_bytes": 4 * 2**20, "max_partition_fetch_bytes": 2**20, "receive_buffer_bytes": 4 * 2**20}
+_MUCH = {"fetch_max_bytes": 2 * 2**20, "max_partition_fetch_bytes": 2**18, "receive_buffer_bytes": 4 * 2**20}
 _LITTLE = {"fetch_max_bytes": 2**20, "max_partition_fetch_bytes": 2**16}
 _PROTOCOLS = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}  # another would be found out by never connecting
 _NO_ID = uuid.UUID(int=0)  # from a broker older than 2.8
@@ -201,7 +201,7 @@ class PythonClient:
             while progress.left:
                 polled = consumer.poll(timeout_ms=_POLL_MILLISECONDS, max_records=rows)
                 came = [record for records in polled.values() for record in records]
-                size = sum(map(_size, came))
+                size = sum(_sizes(came))
                 rows = min(2 * rows, _POLL_ROWS) if size <= _POLL_BYTES else max(1, len(came) * _POLL_BYTES // size)
                 if came:
                     positions = {where.partition: records[-1].offset + 1 for where, records in polled.items()}
@@ -247,14 +247,13 @@ class PythonClient:
         return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {name}")
 
 
-def _size(record: Any) -> int:
-    size: int = max(record.serialized_key_size, 0) + max(record.serialized_value_size, 0)
-    return size
+def _sizes(records: list[Any]) -> list[int]:
+    return [len(record.value or b"") + len(record.key or b"") for record in records]
 
 
 def _batches(records: list[Any]) -> Iterator[pa.RecordBatch]:
     """The records as batches that keep the bounds; each is let go when the next one is asked for."""
-    for start, end in slices(list(map(_size, records))):
+    for start, end in slices(_sizes(records)):
         some = records[start:end]
         records[start:end] = [None] * (end - start)
         batch = record_batch(
