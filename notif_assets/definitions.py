@@ -12,7 +12,7 @@ from notif_assets.assets import billing, chatbot, files, invoices, notifications
 from notif_assets.jobs import CHECKS, JOBS
 from notif_assets.kafka.client import OpenClient, open_client
 from notif_assets.lake import Lake, duckdb_config
-from notif_assets.processes import fork_runs, in_process_executor
+from notif_assets.processes import end_at_sigterm, fork_runs, in_process_executor
 from notif_assets.schedules import SCHEDULES
 from notif_assets.sensors import IMPATIENT, SENSORS
 from notif_assets.settings import Settings
@@ -57,4 +57,5 @@ def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg
 def defs() -> dg.Definitions:
     """What the code location loads, with the settings of the environment."""
     fork_runs()
+    end_at_sigterm()
     return build_definitions(Settings())

@@ -25,7 +25,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from importlib.resources import as_file, files
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from notif_assets import queries
@@ -38,6 +37,7 @@ from notif_assets.kafka.traffic import ACME, Tally, produce
 from notif_assets.lake import Lake
 from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
+from notif_assets.signals import Signals
 
 RATE = 1157
 """Messages a second: 100 million a day."""
@@ -70,21 +70,6 @@ class _Ports:
     kafka: int
 
 
-class _Stop:
-    """Ctrl-C, or SIGTERM: the first ends the demo in order, a second one at once."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.at_once = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked.is_set():
-            self.at_once.set()
-        self.asked.set()
-
-
 @dataclass
 class _Traffic:
     """The generator in a thread; `tally` is whole once the thread has ended."""
@@ -97,12 +82,12 @@ class _Traffic:
     tally: Tally | None = None
     problem: str = ""
 
-    def start(self, stop: threading.Event) -> threading.Thread:
+    def start(self, stop: Signals) -> threading.Thread:
         thread = threading.Thread(target=self._run, args=(stop,), name="traffic", daemon=True)
         thread.start()
         return thread
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, stop: Signals) -> None:
         try:
             self.tally = produce(self.settings, self.rate, self.seconds, progress=self._progress, stopped=stop.is_set)
             self.produced = self.tally.produced
@@ -125,20 +110,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kafka-port", type=int, default=9092, help="port of the broker")
     parser.add_argument("--data", type=Path, default=Path("data") / "demo", help="folder, emptied at every start")
     asked = parser.parse_args(arguments)
-    stop = _Stop()
-    try:
-        ports = _Ports(asked.port, asked.panel_port, asked.kafka_port)
-        return _demo(asked.seconds, asked.rate, ports, asked.data.absolute(), stop)
-    except KeyboardInterrupt:  # while a run in this process has the signal for itself
-        return _INTERRUPTED
-    except (DemoFailed, BrokerNotStarted) as failed:
-        if stop.asked.is_set():
+    # Ctrl-C, or SIGTERM: the first ends the demo in order, a second one at once.
+    with Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as stop:
+        try:
+            ports = _Ports(asked.port, asked.panel_port, asked.kafka_port)
+            return _demo(asked.seconds, asked.rate, ports, asked.data.absolute(), stop)
+        except KeyboardInterrupt:  # while a run in this process has the signal for itself
             return _INTERRUPTED
-        print(f"make demo: {failed}", file=sys.stderr)
-        return 1
+        except (DemoFailed, BrokerNotStarted) as failed:
+            if stop.is_set():
+                return _INTERRUPTED
+            print(f"make demo: {failed}", file=sys.stderr)
+            return 1
 
 
-def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: _Stop) -> int:
+def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: Signals) -> int:
     with ExitStack() as opened:
         opened.enter_context(_alone(data))
         _require_free(ports.dagster, "PORT")
@@ -159,13 +145,13 @@ def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: _St
         _say(f"inbox           {settings.inbox}   (drop invoices/*.csv or chatbot/date=…/hour=….json)")
         _say("Ctrl-C stops all of it\n" if seconds is None else f"ends by itself after {seconds:g} s of traffic\n")
         traffic = _Traffic(settings, rate, seconds or _ENDLESS.total_seconds())
-        thread = traffic.start(stop.asked)
+        thread = traffic.start(stop)
         opened.callback(thread.join, _STOP_SECONDS)
         started_on = datetime.now(UTC).date()
         _watch(traffic, settings, parts, stop)
         if traffic.problem:
             raise DemoFailed(traffic.problem)
-        if stop.asked.is_set():
+        if stop.is_set():
             _say("\nstopping …")
             return _INTERRUPTED if seconds else 0
         assert traffic.tally is not None
@@ -252,7 +238,7 @@ class _Part:
 
 
 @contextmanager
-def _parts(data: Path, ports: _Ports, stop: _Stop) -> Iterator[list[_Part]]:
+def _parts(data: Path, ports: _Ports, stop: Signals) -> Iterator[list[_Part]]:
     """`dagster dev` (the UI, the daemon with its sensors and schedules, and the code they load), and the panel."""
     commands = {
         "dagster": ["dagster", "dev", "-w", "workspace.yaml", "--host", LOOPBACK, "--port", str(ports.dagster)],
@@ -275,22 +261,22 @@ def _start(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
     )
 
 
-def _end(process: "subprocess.Popen[bytes]", stop: _Stop) -> None:
+def _end(process: "subprocess.Popen[bytes]", stop: Signals) -> None:
     """Asks the process to end, and then ends everything in its group, whatever is left."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + _STOP_SECONDS
-        while process.poll() is None and time.monotonic() < deadline and not stop.at_once.is_set():
+        while process.poll() is None and time.monotonic() < deadline and stop.count < 2:
             time.sleep(0.1)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _wait(condition: Callable[[], bool], seconds: float, what: str, parts: list[_Part], stop: _Stop) -> None:
+def _wait(condition: Callable[[], bool], seconds: float, what: str, parts: list[_Part], stop: Signals) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        if stop.asked.wait(1):
+        if stop.wait(1):
             raise DemoFailed("stopped")
         _require_alive(parts)
         if time.monotonic() > deadline:
@@ -307,10 +293,10 @@ def _require_alive(parts: list[_Part]) -> None:
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
-def _watch(traffic: _Traffic, settings: Settings, parts: list[_Part], stop: _Stop) -> None:
+def _watch(traffic: _Traffic, settings: Settings, parts: list[_Part], stop: Signals) -> None:
     """A line every ten seconds, until the traffic ends or somebody stops it."""
     next_line = time.monotonic() + _LINE_SECONDS
-    while not traffic.ended.wait(0.2) and not stop.asked.is_set():
+    while not traffic.ended.wait(0.2) and not stop.is_set():
         _require_alive(parts)
         if time.monotonic() >= next_line:
             _say(_line(traffic.produced, settings))

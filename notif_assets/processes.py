@@ -11,14 +11,18 @@ process id that is never somebody else's, and it holds across containers that sh
 import fcntl
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
 from math import inf
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.events import DagsterEvent
@@ -70,6 +74,27 @@ def fork_runs() -> None:
         forks.set_forkserver_preload(IMPORTS_OF_A_RUN)
         # What the server makes its processes with; it has no setting for it.
         server.DagsterApiServer._mp_ctx = property(lambda _: forks, lambda *_: None)
+
+
+def end_at_sigterm() -> None:
+    """In a code server that a script started in the background: lets SIGTERM end it.
+
+    A shell without job control lets what it starts with `&` ignore SIGINT. Dagster does at SIGTERM what is done at
+    SIGINT, so the server would ignore both, and while definitions are loaded both have other handlers.
+    """
+    server = sys.modules.get("dagster._grpc.server")
+    if server is None or hasattr(server.DagsterGrpcServer.serve, "__wrapped__"):
+        return
+    serve = server.DagsterGrpcServer.serve
+
+    @wraps(serve)
+    def serve_until_sigterm(itself: Any) -> None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as where SIGINT is not ignored
+        serve(itself)
+
+    server.DagsterGrpcServer.serve = serve_until_sigterm
 
 
 @contextmanager

@@ -10,17 +10,17 @@ What it isn't: durable (memory only), transactional, or safe to expose (loopback
 
 import asyncio
 import ctypes
-import signal
 import socket
 import struct
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import ClassVar, Self
 
 from notif_assets.kafka.client import KafkaError
+from notif_assets.signals import Signals
 
 LOOPBACK = "127.0.0.1"
 
@@ -73,19 +73,9 @@ def serve(port: int, topic: str, partitions: int, started: Callable[[EmbeddedBro
 
     Main thread only, as signals need. Raises BrokerNotStarted.
     """
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with EmbeddedBroker(port, topic, partitions) as broker:
-            started(broker)
-            stop.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with Signals() as stop, EmbeddedBroker(port, topic, partitions) as broker:
+        started(broker)
+        stop.wait()
 
 
 class _MockCluster:

@@ -21,7 +21,7 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -29,6 +29,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from notif_assets.settings import Settings
+from notif_assets.signals import Signals
 from notif_assets_tests.cli.deployment import a_free_port
 
 LOOPBACK = "127.0.0.1"
@@ -331,15 +332,9 @@ def main() -> None:
     parser.add_argument("--topic", default=settings.topic)
     parser.add_argument("--partitions", type=int, default=12)
     options = parser.parse_args()
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
     try:
         with (
+            Signals() as stop,
             tempfile.TemporaryDirectory(prefix="notif-assets-kafka-") as home,
             ApacheKafka(Path(home), options.port) as kafka,
         ):
