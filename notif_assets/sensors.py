@@ -4,14 +4,15 @@ Belongs here: looking, and deciding whether to start a run now. Doesn't: what a 
 clock (schedules.py). Nothing here writes to the lake.
 
 What is to be done is asked of Kafka, the lake and the inbox at every tick; cursors only spare looking again at what was
-seen, so losing one costs time and never a message. Sensors that would start the same run again and again back off after
-failed ones; a file that failed is tried again when it changes.
+seen, so losing one costs time and never a message. One that can't be read, or that was made with another lake or
+another storage of Dagster (either was restored, or emptied), counts as none. Sensors that would start the same run
+again and again back off after failed ones; a file that failed is tried again when it changes.
 """
 
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
@@ -127,6 +128,33 @@ def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
     return None
 
 
+# --- what was seen --------------------------------------------------------------------------------------------------
+
+
+def seen_up_to(cursor: str | None, mark_of: Callable[[int], str | None]) -> int | None:
+    """The number up to which all was seen, as a cursor `<number> <mark>` tells; None if it tells nothing.
+
+    `mark_of` gives what the batch or event of that number is known by, None if there is none. A cursor of a number
+    that is not there, or is something else there, was made with another source. One without a mark is older than marks.
+    """
+    number, _, mark = (cursor or "").partition(" ")
+    if not (number.isdecimal() and number.isascii() and len(number) < 19):
+        return None
+    there = mark_of(int(number))
+    return int(number) if there is not None and mark in ("", there) else None
+
+
+def seen_versions(cursor: str | None) -> dict[str, str]:
+    """What a cursor that is a JSON object of texts tells; nothing if it is anything else."""
+    try:
+        told = json.loads(cursor or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {name: version for name, version in told.items() if isinstance(version, str)}
+
+
 # --- the topic --------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +196,7 @@ def new_messages(
 def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     folder = settings.inbox / "invoices"
     found = settled_files(folder, "*.csv", time.time())
-    known: dict[str, str] = json.loads(context.cursor or "{}")
+    known = seen_versions(context.cursor)
     new = [file for file in found if known.get(file.path.name) != file.version]
     if not new:
         return dg.SensorResult(skip_reason=f"nothing new in {folder}")
@@ -198,7 +226,7 @@ def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam
         key = _hour_key(day, file.path.name)
         if key is not None:
             days.setdefault(day, {})[key] = file
-    known: dict[str, str] = json.loads(context.cursor or "{}")  # by day: a year of hours must stay a small cursor
+    known = seen_versions(context.cursor)  # by day: a year of hours must stay a small cursor
     versions = {day: _key(files.values()) for day, files in days.items()}
     new = {key: day for day in days if known.get(day) != versions[day] for key in days[day]}
     if not new:
@@ -269,13 +297,19 @@ class _Events:
     """The materializations of an asset since the sensor's cursor, and the cursor after them."""
 
     def __init__(self, context: dg.SensorEvaluationContext, asset: str) -> None:
-        after = int(context.cursor) if context.cursor else None
+        self._context, self._asset = context, dg.AssetKey(asset)
+        self._records = self._fetch(seen_up_to(context.cursor, self._mark_of), limit=_MOST_EVENTS)
         self.cursor = context.cursor
-        self._records = context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(dg.AssetKey(asset), after_storage_id=after), limit=_MOST_EVENTS, ascending=True
-        ).records
         if self._records:
-            self.cursor = str(self._records[-1].storage_id)
+            self.cursor = f"{self._records[-1].storage_id} {self._records[-1].timestamp}"
+
+    def _fetch(self, after: int | None, limit: int, before: int | None = None) -> Sequence[dg.EventLogRecord]:
+        wanted = dg.AssetRecordsFilter(self._asset, after_storage_id=after, before_storage_id=before)
+        return self._context.instance.fetch_materializations(wanted, limit=limit, ascending=True).records
+
+    def _mark_of(self, storage_id: int) -> str | None:
+        """When the asset's event of that number was; None if the number is of no event of it."""
+        return next((str(event.timestamp) for event in self._fetch(storage_id - 1, 1, storage_id + 1)), None)
 
     def __iter__(self) -> Iterator[dg.AssetMaterialization]:
         for record in self._records:
@@ -306,15 +340,25 @@ def late_messages(
         return dg.SensorResult(skip_reason=wait)
     if not lake.exists():
         return dg.SensorResult(skip_reason="nothing was ingested yet")
-    after = int(context.cursor or 0)
     try:
+        after = seen_up_to(context.cursor, lambda batch: _planned_at(lake, batch)) or 0
         due, through = days_with_adjustments_due(lake, settings, after)
+        mark = _planned_at(lake, through) or ""
     except LakeError as error:
         return dg.SensorResult(skip_reason=str(error))
     if not due:
-        return dg.SensorResult(skip_reason=f"no closed day changed up to batch {through}", cursor=str(through))
+        cursor = f"{through} {mark}"
+        return dg.SensorResult(skip_reason=f"no closed day changed up to batch {through}", cursor=cursor)
     ranges = key_ranges(billing_days, map(str, due))[:_MOST_RUNS]
     return _runs_of(ranges, context.cursor, "")  # the cursor stays: only what is written is done
+
+
+def _planned_at(lake: Lake, batch: int) -> str | None:
+    """When a batch was planned that minute_aggregates has taken; None if there is none of that number."""
+    if not 0 < batch <= lake.table("minute_aggregates").watermark:
+        return None
+    rows = lake.rows(lake.table("ingest_batches").scan(batch=(batch, batch + 1)))
+    return f"{rows['planned_at'][0].as_py():%Y-%m-%dT%H:%M:%S.%f}" if rows.num_rows else None
 
 
 # --- what went wrong --------------------------------------------------------------------------------------------------
@@ -327,7 +371,7 @@ def late_messages(
 )
 def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     assert context.repository_def is not None
-    told: dict[str, str] = json.loads(context.cursor or "{}")
+    told = seen_versions(context.cursor)
     failing = failing_checks(context.instance, context.repository_def.asset_graph.asset_check_keys)
     failing |= failing_jobs(context.instance, (job.name for job in JOBS))
     lines = news(told, failing)

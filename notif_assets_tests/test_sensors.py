@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from hypothesis import given
@@ -29,7 +31,7 @@ from pydantic import SecretStr
 
 from notif_assets import sensors
 from notif_assets.alerts import NotTold, news, send
-from notif_assets.billing import prices
+from notif_assets.billing import bill, prices
 from notif_assets.core.price_list import parse_price_list
 from notif_assets.definitions import build_definitions
 from notif_assets.files.dropped import SETTLED, settled_files
@@ -37,7 +39,7 @@ from notif_assets.ingest import bronze
 from notif_assets.ingest.ledger import Backlog, backlog
 from notif_assets.partitions import answer_days, invoice_months, key_ranges
 from notif_assets.processes import alive
-from notif_assets.sensors import Recent, wait_after, why_no_batch, why_wait
+from notif_assets.sensors import Recent, seen_up_to, wait_after, why_no_batch, why_wait
 from notif_assets.settings import Settings
 from notif_assets_tests.conftest import MakeDaemon
 from notif_assets_tests.daemon import Daemon, Time, ranges
@@ -507,7 +509,7 @@ def test_late_messages_start_the_bills_of_exactly_the_closed_days_they_change(da
     daemon.close(*DAYS_AGO[3:6])
     counted = daemon.lake.table("minute_aggregates").watermark
     assert daemon.skips("late_messages") == f"no closed day changed up to batch {counted}"
-    assert daemon.cursors["late_messages"] == str(counted)
+    assert str(daemon.cursors["late_messages"]).startswith(f"{counted} ")
 
     for n in (5, 3, 2):  # the last is open
         daemon.topic.produce(sent(NOW - timedelta(days=n), at=NOW, message_id=f"late {n}"))
@@ -525,7 +527,7 @@ def test_late_messages_start_the_bills_of_exactly_the_closed_days_they_change(da
     assert adjusted == {DAYS_AGO[5]: 1, DAYS_AGO[3]: 1}
     nothing = f"no closed day changed up to batch {counted + 1}"
     assert daemon.skips("late_messages") == nothing
-    assert daemon.cursors["late_messages"] == str(counted + 1)
+    assert str(daemon.cursors["late_messages"]).startswith(f"{counted + 1} ")
     daemon.cursors.clear()
     assert daemon.skips("late_messages") == nothing
 
@@ -554,6 +556,110 @@ def test_a_closed_day_that_cannot_be_priced_is_tried_and_then_rests(daemon: Daem
     assert "check every_channel_has_one_price of daily_billing failed" in daemon.skips("late_messages")
     clock.advance(minutes=1)
     assert ranges(daemon.requests("late_messages")) == ranges([request])
+
+
+# --- cursors that tell nothing ----------------------------------------------------------------------------------------
+
+DAMAGED = [
+    "",
+    "null",
+    "[]",
+    '{"a.csv": 1}',
+    "{",
+    "[" * 100_000,
+    "-1",
+    "1.5",
+    "٣",
+    "9" * 5000,
+    "9999999",
+    "1 x",
+    "two words",
+]
+
+
+@pytest.mark.parametrize("cursor", DAMAGED, ids=[cursor[:9] for cursor in DAMAGED])
+def test_a_damaged_cursor_counts_as_none(daemon: Daemon, cursor: str) -> None:
+    drop(daemon, "invoices/a.csv", HEADER + "C,A,2019-01-01,100\n")
+    drop(daemon, "chatbot/date=2019-12-16/hour=13.json", answers("S"))
+    for asset, event in {"invoices": {"imported_months": ["2019-01-01"]}, "chatbot_answers": {}}.items():
+        partition = "2019-12-16-13:00" if asset == "chatbot_answers" else None
+        daemon.instance.report_runless_asset_event(dg.AssetMaterialization(asset, metadata=event, partition=partition))
+    invoice = {"customer": "C", "account": "A", "month": date(2019, 1, 1), "invoice": Decimal(1), "source_file": "f"}
+    rows = pa.Table.from_pylist([invoice | {"source_line": 1}])
+    daemon.lake.table("invoices").append(rows)
+    late(daemon)
+    for sensor in ("invoice_files", "answer_files", "imported_invoices", "imported_answers", "late_messages"):
+        daemon.cursors[sensor] = None
+        expected = [(request.run_key, request.tags) for request in daemon.requests(sensor)]
+        daemon.cursors[sensor] = cursor
+        assert [(request.run_key, request.tags) for request in daemon.requests(sensor)] == expected, sensor
+    daemon.cursors["failures"] = cursor
+    assert daemon.skips("failures") == "all checks and jobs hold"
+
+
+def late(daemon: Daemon) -> None:
+    """A late message of a day that was closed long ago."""
+    daemon.topic.produce(sent(NOW - timedelta(days=3), message_id="on time"))
+    daemon.ingest()
+    daemon.close(DAYS_AGO[3])
+    daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, message_id="late"))
+    daemon.ingest()
+
+
+@pytest.mark.parametrize("batches", [0, 3], ids=["the cursor is ahead of it", "it has caught up with the cursor"])
+def test_late_messages_of_a_lake_that_was_restored_are_found(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    monkeypatch.setattr(bill, "_LATELY", timedelta(0))  # the day was closed long ago
+    daemon.topic.produce(sent(NOW - timedelta(days=3), message_id="on time"))
+    daemon.ingest()
+    daemon.close(DAYS_AGO[3])
+    backup = daemon.lake.root.with_name("backup")
+    shutil.copytree(daemon.lake.root, backup)
+    daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, message_id="late"))
+    daemon.ingest()
+    assert daemon.run("daily_billing_job", daemon.requests("late_messages")[0]).success
+    daemon.ingest()
+    daemon.skips("late_messages")
+
+    shutil.rmtree(daemon.lake.root)
+    shutil.copytree(backup, daemon.lake.root)
+    for _ in range(1 + batches):
+        daemon.ingest()
+    seen = int(str(daemon.cursors["late_messages"]).split()[0])
+    assert (daemon.lake.table("minute_aggregates").watermark >= seen) == bool(batches)
+    assert ranges(daemon.requests("late_messages")) == [(DAYS_AGO[3],) * 2]
+
+
+@pytest.mark.parametrize("others", [0, 9], ids=["the cursor is ahead of it", "it has caught up with the cursor"])
+def test_imports_are_found_after_the_events_of_dagster_were_deleted(daemon: Daemon, others: int) -> None:
+    def imported(day: int) -> None:
+        event = dg.AssetMaterialization("chatbot_answers", partition=f"2019-12-{day:02}-13:00")
+        daemon.instance.report_runless_asset_event(event)
+
+    for day in range(1, 6):
+        imported(day)
+    daemon.requests("imported_answers")
+    daemon.skips("imported_answers")
+    daemon.instance.wipe()
+    imported(11)
+    for _ in range(others):
+        daemon.instance.report_runless_asset_event(dg.AssetMaterialization("another"))
+    imported(12)
+    assert ranges(daemon.requests("imported_answers")) == [("2019-12-11", "2019-12-12")]
+    assert daemon.skips("imported_answers") == "no answers were imported since"
+
+
+def test_cursors_of_before_are_understood(daemon: Daemon) -> None:
+    """Those that hold nothing but a number."""
+    assert seen_up_to("7", lambda _: "mark") == seen_up_to("7 mark", lambda _: "mark") == 7
+    assert seen_up_to("7 other", lambda _: "mark") is seen_up_to("7", lambda _: None) is None
+    daemon.topic.produce(sent(NOW - timedelta(days=3)))
+    daemon.ingest()
+    daemon.close(DAYS_AGO[3])
+    daemon.skips("late_messages")
+    daemon.cursors["late_messages"] = str(daemon.cursors["late_messages"]).split()[0]
+    daemon.skips("late_messages")
 
 
 # --- what went wrong --------------------------------------------------------------------------------------------------
