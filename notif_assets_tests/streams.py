@@ -271,6 +271,8 @@ def verdict(value: bytes | None, reference: datetime, bounds: Bounds = Bounds())
         return "tombstone"
     if len(value) > bounds.max_bytes:
         return "oversized"
+    if value[:1] == b"\0" and len(value) > 5:
+        return "schema_registry_prefix"
     try:
         text = value.decode()
     except UnicodeDecodeError:

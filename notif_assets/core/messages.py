@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 REASONS: Final[dict[str, str]] = {
     "tombstone": "the record has no value",
     "oversized": "the value is longer than NOTIF_MAX_MESSAGE_BYTES",
+    "schema_registry_prefix": "the value begins as a schema registry's serializers write it, not as JSON",
     "not_utf8": "the value is not UTF-8",
     "too_deep": "the value nests deeper than 100 levels",
     "not_json": "the value is not one JSON document",
@@ -36,6 +37,10 @@ REASONS: Final[dict[str, str]] = {
     "duplicate": "the message was accepted before",
     "duplicate_conflict": "a message with the same id but another name, channel or payload was accepted before",
 }
+
+_PREFIX: Final = b"\0"
+_PREFIX_BYTES: Final = 5  # with the id of the schema
+_PREFIXED: Final = "byte 0 and a schema id come before the message: the producer must send JSON in UTF-8, without them"
 
 MAX_DEPTH: Final = 100
 """A fixed bound, because the decoder's own depends on how deep the calling code is."""
@@ -215,9 +220,13 @@ def oversized(value: Buffer) -> Rejection:
 
 
 def _reject_by_bytes(values: pa.ChunkedArray, found: dict[int, Rejection]) -> None:
-    """Adds what is wrong with a value before it is decoded, by place: none, not UTF-8, too deep."""
+    """Adds what is wrong with a value before it is decoded, by place: none, prefixed, not UTF-8, too deep."""
     for place in pc.indices_nonzero(pc.is_null(values)).to_pylist():
         found[place] = Rejection("tombstone")
+    length = pc.fill_null(pc.binary_length(values), 0)
+    prefixed = pc.and_(pc.greater(length, _PREFIX_BYTES), pc.fill_null(pc.starts_with(values, _PREFIX), False))
+    for place in pc.indices_nonzero(prefixed).to_pylist():
+        found.setdefault(place, Rejection("schema_registry_prefix", _PREFIXED))
     for place in _not_utf8(values):
         found.setdefault(place, Rejection("not_utf8"))
     # Brackets are counted first, in strings too, so that the exact depth is asked of few.

@@ -25,6 +25,7 @@ ANSWER: Final = "apagado"
 """In place of an answer to a chatbot: a blank one would take its session out of the reports."""
 
 _STAND_INS: Final[dict[str, bytes | None]] = {
+    "schema_registry_prefix": bytes(6),
     "not_utf8": b"\xff",
     "too_deep": b"[" * (MAX_DEPTH + 1),
     "not_json": b"apagado",

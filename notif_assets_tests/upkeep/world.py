@@ -82,6 +82,7 @@ def bad_values(at: datetime) -> list[bytes | None]:
         b"\xff" + message(901, at, 3),
         deep,
         message(902, at, 3)[:-9],
+        b"\0\0\0\0\x07" + message(913, at, 3),
         b'"Cliente 3"',
         b'{"customer_id": 3, "payload": "segredo"}',
         message(903, at, 3, payload={"segredo": "Cliente 3"}),
