@@ -257,15 +257,26 @@ class Table:
 
     def _require_whole(self, entry: Path) -> None:
         """Raises LakeError if a log entry is not as it was committed: an empty one would pass for a commit of nothing,
-        and one that lacks its last line for rows that no batch brought."""
+        and one that lacks its last line for rows that no batch brought. Raises it for a RESTORE too, which takes rows
+        away and leaves the watermark where it is."""
         try:
-            whole = _is_whole(entry.read_bytes())
+            data = entry.read_bytes()
         except FileNotFoundError:  # log clean-up took it: there is a checkpoint
             return
         except OSError as error:
             raise LakeError(f"table {self.schema.name}: {entry} can't be read: {error.strerror}") from error
-        if not whole:
-            later = (entry.parent / f"{int(entry.stem) + 1:020}.json").exists()
+        later = (entry.parent / f"{int(entry.stem) + 1:020}.json").exists()
+        if _is_restore(data):
+            raise LakeError(
+                f"table {self.schema.name}: its log entry {entry} is a RESTORE by another tool, which takes rows and "
+                "not the watermark, so that batches would be missing; "
+                + (
+                    "restore the table's _delta_log from a backup, for later entries stand on it"
+                    if later
+                    else "move that file away, and the table is as it was before"
+                )
+            )
+        if not _is_whole(data):
             raise LakeError(
                 f"table {self.schema.name}: its log entry {entry} is cut off, as by a power cut before it was on the "
                 "disk; "
@@ -634,6 +645,16 @@ def _is_whole(entry: bytes) -> bool:
     except (KeyError, TypeError):
         return True
     return expected in last or expected == str(len(lines))
+
+
+def _is_restore(entry: bytes) -> bool:
+    """Whether a log entry is Delta's RESTORE of an older version. Engines write commitInfo first or last."""
+    lines = entry.strip().split(b"\n")
+    for line in {lines[0], lines[-1]}:
+        with suppress(ValueError, AttributeError):
+            if json.loads(line).get("commitInfo", {}).get("operation") == "RESTORE":
+                return True
+    return False
 
 
 def _line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from notif_assets.lake import SCHEMAS, LakeError
 from notif_assets.upkeep.content import Content, content
@@ -221,6 +222,37 @@ def test_a_ledger_that_lost_its_newest_plan_is_not_taken_for_one_that_never_had_
     line = refusal(world.deployment.call("ingest"))
     assert "restore ingest_batches from a backup" in line
     assert world.deployment.files() == before
+
+
+def test_a_table_that_another_tool_restored_is_refused_until_that_is_undone(world: _World) -> None:
+    """Delta's RESTORE takes rows and leaves the watermark: whoever goes on from there never takes them again."""
+    for name in WRITTEN:
+        before = world.content(name)
+        table = world.deployment.lake.table(name)
+        entry = world.newest_entry(name)
+        DeltaTable(str(table.path)).restore(table.version - 1)
+        restored = world.newest_entry(name)
+        assert restored != entry
+        with pytest.raises(LakeError, match="is a RESTORE by another tool") as refused, world.deployment.lake as lake:
+            lake.table(name)
+        (line,) = world.findings()
+        assert line == f"FAIL {name}: {refused.value}"
+        assert line.endswith("move that file away, and the table is as it was before")
+        restored.unlink()
+        assert world.content(name) == before, name
+    assert world.sound()
+
+
+def test_a_restore_that_others_stand_on_is_named_by_check(world: _World) -> None:
+    """By a version that did not look for it."""
+    table = world.deployment.lake.table("notifications")
+    DeltaTable(str(table.path)).restore(table.version - 1)
+    restored = world.newest_entry("notifications")
+    DeltaTable(str(table.path)).alter.set_table_properties({"delta.checkpointInterval": "100"})
+    assert world.newest_entry("notifications") != restored
+    (line,) = world.findings()
+    assert f"its log entry {restored} is a RESTORE" in line
+    assert line.endswith("restore the table's _delta_log from a backup, for later entries stand on it")
 
 
 def test_an_entry_that_others_stand_on_is_not_to_be_moved_away(world: _World) -> None:
