@@ -20,7 +20,7 @@ import pydantic
 from pydantic_settings import SettingsError
 
 from notif_assets.core.formats import Format
-from notif_assets.settings import Settings
+from notif_assets.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
     from notif_assets.lake import Lake
@@ -71,6 +71,7 @@ DAY, HOUR, MONTH = _Day(), _Hour(), _Month()
 # By name, for to import them is to import libraries that few commands need.
 _EXPECTED = {
     "BillRefused",
+    "InstanceRefused",
     "KafkaError",
     "LakeError",
     "OffsetsLost",
@@ -144,6 +145,8 @@ def main(ctx: click.Context) -> None:
         raise click.ClickException(f"NOTIF_{name[1].upper() if name else '…'}: want JSON") from None
     if ctx.obj.engine != "duckdb":
         raise click.ClickException("NOTIF_ENGINE: only duckdb is built so far")
+    for sentence in unknown_variables():
+        click.echo(f"Warning: {sentence}", err=True)
 
 
 def _lake(settings: Settings) -> "Lake":
@@ -154,8 +157,10 @@ def _lake(settings: Settings) -> "Lake":
 
 def _existing_lake(settings: Settings) -> "Lake":
     """The lake for a reader, which creates nothing."""
+    from notif_assets.lake import SCHEMAS
+
     lake = _lake(settings)
-    if not settings.lake.is_dir():
+    if not lake.exists() and not any((settings.lake / name).is_dir() for name in SCHEMAS):
         raise click.ClickException(f"there is no lake at {settings.lake}: ingest or import first, or set NOTIF_LAKE")
     if lake.exists():
         lake.claim(topic=settings.topic, timezone=settings.timezone)  # a bill of other days would be another bill
@@ -368,9 +373,9 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
     for day in (first, last):
         if not billing_days.has_partition_key(str(day)):
             raise click.ClickException(f"{day} can't be billed: days go from 2015-01-01 to today")
+    lake = _existing_lake(settings)
     with open_runs(settings) as runs:
         runs.run("daily_billing_job", {"daily_billing": config}, PartitionKeyRange(str(first), str(last)))
-    lake = _lake(settings)
     day = first
     while day <= last:
         lines, adjustments = bill_of(lake, day)

@@ -3,7 +3,9 @@
 `build_definitions(settings)` is what Dagster, the command line and the tests use; nothing is opened by it.
 """
 
-from functools import partial
+import logging
+from functools import cache, partial
+from multiprocessing import parent_process
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -15,7 +17,7 @@ from notif_assets.lake import Lake, duckdb_config
 from notif_assets.processes import end_at_sigterm, fork_runs, in_process_executor
 from notif_assets.schedules import SCHEDULES
 from notif_assets.sensors import IMPATIENT, SENSORS
-from notif_assets.settings import Settings
+from notif_assets.settings import Settings, unknown_variables
 
 
 def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg.Definitions:
@@ -58,4 +60,13 @@ def defs() -> dg.Definitions:
     """What the code location loads, with the settings of the environment."""
     fork_runs()
     end_at_sigterm()
+    _tell_unknown_variables()
     return build_definitions(Settings())
+
+
+@cache
+def _tell_unknown_variables() -> None:
+    """Once in a code server: definitions are loaded more than once there, and again in the process of each run."""
+    if parent_process() is None:
+        for sentence in unknown_variables():
+            logging.getLogger(__name__).warning(sentence)

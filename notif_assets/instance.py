@@ -7,16 +7,27 @@ process has the memory for (panel/).
 import os
 from pathlib import Path
 
-from notif_assets.settings import Settings
+from notif_assets.settings import Settings, local_path
 
 _ROOT = Path(__file__).resolve().parents[1]
 
 
+class InstanceRefused(Exception):  # noqa: N818 - an answer
+    """DAGSTER_STORE can't be used; the message says why."""
+
+
 def use_our_dagster(settings: Settings) -> None:
-    """Names the Dagster instance in this process's environment, unless it is named there already."""
+    """Names the Dagster instance in this process's environment, unless it is named there already.
+
+    Raises InstanceRefused for a DAGSTER_STORE that is no folder.
+    """
     if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(_ROOT)
-    os.environ.setdefault("DAGSTER_STORE", str(settings.data.absolute() / "dagster"))
+    try:
+        named = local_path(os.environ.get("DAGSTER_STORE") or str(settings.data / "dagster"))
+    except ValueError as error:
+        raise InstanceRefused(f"DAGSTER_STORE: {error}") from None
+    os.environ["DAGSTER_STORE"] = str(named.absolute())
 
 
 def store() -> Path:

@@ -43,7 +43,14 @@ def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) ->
     default_status=_RUNNING,
     description="The averages before the month that begins.",
 )
-def monthly_averages(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def monthly_averages(
+    context: dg.ScheduleEvaluationContext, lake: dg.ResourceParam[Lake]
+) -> dg.RunRequest | dg.SkipReason:
+    try:
+        if not lake.table("invoices").watermark:
+            return dg.SkipReason("no invoice was ever imported")
+    except LakeError as error:
+        return dg.SkipReason(str(error))
     # By the calendar of the cron: west of it the last day goes on, and it is not the month that ends which is due.
     month = context.scheduled_execution_time.astimezone(UTC).date().replace(day=1)
     (keys,) = key_ranges(invoice_months, [str(month)])

@@ -7,13 +7,17 @@ Each setting is read from the environment variable `NOTIF_<NAME>`, then from `.e
 the default. Kafka's own client properties (security and the like) keep Kafka's names: see `kafka_properties`.
 """
 
+import difflib
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -26,6 +30,29 @@ def _duration(value: object) -> object:
     return value
 
 
+def local_path(value: str) -> Path:
+    """A folder of this machine, `~` expanded. Raises ValueError for an address, which would be taken for a folder's
+    name below the current one, and for a user that there is not."""
+    if "://" in value:
+        raise ValueError("want a folder of this machine, not an address: object storage is not supported yet")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user: write the folder's whole path") from None
+
+
+def _folder(value: object) -> object:
+    """A folder's name as it is written in the environment; an empty one says nothing."""
+    if isinstance(value, str):
+        return local_path(value) if value.strip() else None
+    return value
+
+
+def _folder_of_data(value: object) -> object:
+    return Path("data") if (folder := _folder(value)) is None else folder
+
+
+Folder = Annotated[Path | None, BeforeValidator(_folder)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
@@ -36,14 +63,16 @@ class Settings(BaseSettings):
         env_prefix="NOTIF_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    data: Path = Field(Path("data"), description="The folder that holds lake, inbox and reports unless they are set.")
-    lake_root: Path | None = Field(
+    data: Annotated[Path, BeforeValidator(_folder_of_data)] = Field(
+        Path("data"), description="The folder that holds lake, inbox and reports unless they are set."
+    )
+    lake_root: Folder = Field(
         None, validation_alias=AliasChoices("NOTIF_LAKE", "lake_root"), description="Where the Delta tables live."
     )
-    inbox_root: Path | None = Field(
+    inbox_root: Folder = Field(
         None, validation_alias=AliasChoices("NOTIF_INBOX", "inbox_root"), description="Files dropped here are imported."
     )
-    reports_root: Path | None = Field(
+    reports_root: Folder = Field(
         None,
         validation_alias=AliasChoices("NOTIF_REPORTS", "reports_root"),
         description="Where closing a day or a month writes its reports.",
@@ -98,7 +127,7 @@ class Settings(BaseSettings):
     bronze_days: int | None = Field(
         None, ge=1, description="Days that bronze is kept after archiving; unset: for ever."
     )
-    archive: Path | None = Field(None, description="Where bronze is copied before it is dropped.")
+    archive: Folder = Field(None, description="Where bronze is copied before it is dropped.")
     payload_days: int | None = Field(None, ge=1, description="Days after which payloads and names are blanked.")
     webhook: SecretStr | None = Field(
         None, description="An http(s) address that is told what fails, as Slack, Teams and Mattermost take it."
@@ -140,6 +169,11 @@ class Settings(BaseSettings):
             raise ValueError(f"no such time zone: {value}; use an IANA name like America/Sao_Paulo") from error
         return value
 
+    @classmethod
+    def variables(cls) -> set[str]:
+        """The environment variables that are read."""
+        return {_variable(name, field) for name, field in cls.model_fields.items()}
+
     @property
     def lake(self) -> Path:
         """The folder of the tables."""
@@ -159,3 +193,22 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The billing time zone."""
         return ZoneInfo(self.timezone)
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"NOTIF_{name.upper()}"
+
+
+def unknown_variables() -> list[str]:
+    """A sentence for each NOTIF_… of the environment and of .env that is no setting, with the nearest that is one.
+
+    What it is set to is not told: it may be a secret.
+    """
+    known = Settings.variables()
+    names = {name.upper() for name in (*os.environ, *dotenv_values(".env", verbose=False))}
+    told = []
+    for name in sorted(name for name in names - known if name.startswith("NOTIF_")):
+        near = difflib.get_close_matches(name, known, 1)
+        told.append(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ", and changes nothing"))
+    return told

@@ -4,10 +4,12 @@ Belongs here: ticks of the real schedules over a real lake, the times at which t
 bills writes (billing/), what starts because something happened (test_sensors.py).
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from dagster._utils.schedules import cron_string_iterator
 
@@ -115,12 +117,30 @@ def test_a_lake_of_another_kind_is_told_and_costs_no_error(daemon: Daemon, clock
 @pytest.mark.parametrize("zone", ["UTC", "America/Sao_Paulo", "Etc/GMT+12", "Pacific/Kiritimati"])
 def test_the_month_that_begins_gets_its_averages(make_daemon: MakeDaemon, zone: str) -> None:
     daemon = make_daemon(timezone=zone)
+    at = datetime(2020, 3, 1, 2, tzinfo=UTC)
+    assert daemon.scheduled("monthly_averages", at) == ([], "no invoice was ever imported")
+    assert not daemon.lake.root.exists()
+    an_invoice(daemon)
     for month in ("2020-03-01", "2021-01-01"):
         ((request,), _) = daemon.scheduled("monthly_averages", datetime.fromisoformat(f"{month}T02:00:00+00:00"))
         assert ranges([request]) == [(month, month)]
 
 
+def an_invoice(daemon: Daemon) -> None:
+    row = {"customer": "C", "account": "A", "month": date(2019, 1, 1), "invoice": Decimal(1)}
+    rows = pa.Table.from_pylist([row | {"source_file": "f", "source_line": 1}])
+    daemon.lake.table("invoices").append(rows)
+
+
+def test_what_runs_by_the_clock_begins_no_lake(daemon: Daemon) -> None:
+    for job in ("hourly_maintenance", "daily_maintenance", "all_checks"):
+        daemon.run(job)
+    assert daemon.scheduled("bills") == ([], "nothing was ingested yet")
+    assert not daemon.lake.root.exists()
+
+
 def test_its_run_writes_that_month(daemon: Daemon) -> None:
+    an_invoice(daemon)
     ((request,), _) = daemon.scheduled("monthly_averages", datetime(2020, 3, 1, 2, tzinfo=UTC))
     assert daemon.run("invoice_averages_job", request).success
     assert (daemon.settings.reports / "invoice-averages" / "2020-03.txt").exists()

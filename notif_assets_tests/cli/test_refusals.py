@@ -7,11 +7,13 @@ Belongs here: refusals that say in one line what to do, and leave nothing half-w
 import socket
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable, TableFeatures
 
 from notif_assets.kafka.broker import BrokerNotStarted, EmbeddedBroker
+from notif_assets.settings import Settings, unknown_variables
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal
 from notif_assets_tests.cli.messages import day_of_acme
 from notif_assets_tests.conftest import Deploy
@@ -65,10 +67,15 @@ def test_a_file_in_the_place_of_the_lake(deploy: Deploy) -> None:
             ["ingest"],
             ["import-invoices", _sample("invoices.csv")],
             ["import-prices", _sample("prices.csv")],
-            ["close-day", "2020-02-03"],
         ):
             assert "can't be written" in refusal(deployment.run(*command, NOTIF_LAKE=str(lake)))
-        for command in (["report", "panel"], ["check"], ["maintain"], ["rebuild", "customer_panel"]):
+        for command in (
+            ["close-day", "2020-02-03"],
+            ["report", "panel"],
+            ["check"],
+            ["maintain"],
+            ["rebuild", "customer_panel"],
+        ):
             assert f"there is no lake at {lake}" in refusal(deployment.call(*command, NOTIF_LAKE=str(lake)))
     assert place.read_text() == "mine"
     assert deployment.files() == {}
@@ -92,6 +99,8 @@ def _sample(name: str) -> str:
         ("readmit", "--reason", "event_too_early"),
         ("accept-loss", "--batch", "1"),
         ("erase", "--customer", "1", "--yes"),
+        ("close-day", "2020-02-03"),
+        ("reprice", "--from", "2020-02-03", "--to", "2020-02-03", "--reason", "r"),
     ],
     ids=" ".join,
 )
@@ -101,6 +110,66 @@ def test_no_lake(deploy: Deploy, command: tuple[str, ...]) -> None:
     assert "there is no lake at " in line
     assert "ingest or import first, or set NOTIF_LAKE" in line
     assert deployment.files() == {}
+
+
+def test_an_empty_folder_is_no_lake(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    deployment.lake.root.mkdir(parents=True)
+    for command in (("check",), ("close-day", "2020-02-03"), ("maintain",)):
+        assert "there is no lake at " in refusal(deployment.call(*command))
+    assert list(deployment.lake.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["NOTIF_DATA", "NOTIF_LAKE", "NOTIF_INBOX", "NOTIF_REPORTS", "NOTIF_ARCHIVE"])
+def test_an_address_in_the_place_of_a_folder_is_refused(
+    ingested: Deployment, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = sorted(ingested.home.rglob("*"))
+    for command in (["import-prices", _sample("prices.csv")], ["report", "panel"], ["token", "--operator"]):
+        line = refusal(ingested.call(*command, **{name: "s3://bucket/secret"}))
+        assert line.startswith(f"Error: {name}: ")
+        assert "want a folder of this machine, not an address" in line
+        assert "bucket" not in line
+        assert "no such user" in refusal(ingested.call(*command, **{name: "~no-such-user/x"}))
+    assert sorted(ingested.home.rglob("*")) == before
+    monkeypatch.setenv(name, "file:///abs")
+    with pytest.raises(ValueError, match="want a folder of this machine"):
+        Settings()
+
+
+def test_an_address_in_the_place_of_the_store_is_refused(ingested: Deployment) -> None:
+    before = sorted(ingested.home.iterdir())
+    line = refusal(ingested.call("check", DAGSTER_STORE="s3://bucket/store"))
+    assert line.startswith("Error: DAGSTER_STORE: want a folder of this machine")
+    assert sorted(ingested.home.iterdir()) == before
+
+
+def test_a_tilde_is_the_home_folder_and_an_empty_name_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ana")
+    monkeypatch.setenv("NOTIF_LAKE", "~/lake")
+    monkeypatch.setenv("NOTIF_INBOX", "")
+    monkeypatch.setenv("NOTIF_DATA", "")
+    settings = Settings()
+    assert settings.lake == Path("/home/ana/lake")
+    assert (settings.inbox, settings.data) == (tmp_path / "data" / "inbox", Path("data"))
+
+
+def test_a_variable_that_is_no_setting_is_named_and_the_command_goes_on(ingested: Deployment) -> None:
+    (ingested.home / ".env").write_text("NOTIF_LAEK=secret1\nOTHER=1\n")
+    answer = ingested.call("report", "panel", NOTIF_TIME_ZONE="secret2", NOTIF_QQQQQQQQ="secret3")
+    (ingested.home / ".env").unlink()
+    assert answer.code == 0
+    assert answer.err.splitlines() == [
+        "Warning: NOTIF_LAEK is no setting: did you mean NOTIF_LAKE?",
+        "Warning: NOTIF_QQQQQQQQ is no setting, and changes nothing",
+        "Warning: NOTIF_TIME_ZONE is no setting: did you mean NOTIF_TIMEZONE?",
+    ]
+    every = dict.fromkeys(Settings.variables(), "x")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in every.items():
+            patch.setenv(name, value)
+        assert unknown_variables() == []
 
 
 @pytest.mark.parametrize(
