@@ -7,6 +7,7 @@ more, as loops over lists. Nothing of the code under test is used to compute wha
 import json
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -202,9 +203,10 @@ class Bounds:
     max_bytes: int = 16 * 2**20
     max_age: timedelta = timedelta(days=400)
     max_lead: timedelta = timedelta(hours=24)
+    earliest: datetime = datetime(2015, 1, 1, tzinfo=UTC)
 
 
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
     r"(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))"
@@ -265,8 +267,11 @@ def _pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(found)
 
 
-def verdict(value: bytes | None, reference: datetime, bounds: Bounds = Bounds()) -> str | Row:
+def verdict(
+    value: bytes | None, stamp: datetime | None, bounds: Bounds = Bounds(), ingested_at: datetime = NOON
+) -> str | Row:
     """The reason why a message is rejected, or its fields with the event as an instant. Python's json decides."""
+    reference = stamp or ingested_at
     if value is None:
         return "tombstone"
     if len(value) > bounds.max_bytes:
@@ -297,12 +302,17 @@ def verdict(value: bytes | None, reference: datetime, bounds: Bounds = Bounds())
         return "customer_id_out_of_range"
     if "" in (document["message_id"], document["customer_name"], document["channel"]):
         return "empty_field"
+    for name in ("message_id", "customer_name", "channel"):
+        if any(unicodedata.category(character) == "Cc" for character in document[name]):
+            return "control_character"
+        if len(document[name].encode()) > 1024:
+            return "too_long"
     event = instant_of(document["event_datetime"])
     if event is None:
         return "bad_event_datetime"
-    if reference - event > bounds.max_age or event < _EARLIEST:
+    if reference - event > bounds.max_age or event < bounds.earliest:
         return "event_too_early"
-    if event - reference > bounds.max_lead or event >= _LATEST:
+    if max(event - reference, event - ingested_at) > bounds.max_lead or event >= _LATEST:
         return "event_too_late"
     return {name: document[name] for name in FIELDS} | {"event_datetime": event}
 
@@ -390,7 +400,7 @@ class Oracle:
 
     def _judge(self, row: Row) -> bool:
         """Accepts or rejects one message that arrives now."""
-        found = verdict(row["value"], row["kafka_timestamp"] or row["ingested_at"], self._bounds(row["batch"]))
+        found = verdict(row["value"], row["kafka_timestamp"], self._bounds(row["batch"]), row["ingested_at"])
         if isinstance(found, str):
             self.rejected.append(row | _rejection(row, found))
             return False

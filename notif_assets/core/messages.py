@@ -10,7 +10,7 @@ A message has the same verdict alone and in any batch: each is decoded by itself
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -30,10 +30,12 @@ REASONS: Final[dict[str, str]] = {
     "missing_field": "a field is missing",
     "wrong_type": "a field has the wrong type",
     "empty_field": "message_id, customer_name or channel is empty",
+    "control_character": "message_id, customer_name or channel holds a control character (Unicode Cc)",
+    "too_long": "message_id, customer_name or channel is longer than 1024 bytes",
     "customer_id_out_of_range": "customer_id is not in 1 … 2⁶³−1",
     "bad_event_datetime": "event_datetime is not ISO 8601 with an offset",
-    "event_too_early": "event_datetime lies too long before the Kafka timestamp, or before 1970",
-    "event_too_late": "event_datetime lies too long after the Kafka timestamp, or at the end of year 9999",
+    "event_too_early": "event_datetime lies too long before the Kafka timestamp, or before the first billing day",
+    "event_too_late": "event_datetime lies too long after the Kafka timestamp or after our own clock",
     "duplicate": "the message was accepted before",
     "duplicate_conflict": "a message with the same id but another name, channel or payload was accepted before",
 }
@@ -49,6 +51,18 @@ Buffer: TypeAlias = bytes | pa.Buffer
 
 OVERSIZED_KEPT: Final = 1024
 """How many bytes rejected_notifications keeps of a value that is longer than NOTIF_MAX_MESSAGE_BYTES."""
+
+MAX_NAME_BYTES: Final = 1024
+"""Of message_id, customer_name and channel in UTF-8: keys, pages and bills hold them in memory, many at once."""
+
+NAMES: Final = ("message_id", "customer_name", "channel")
+"""The texts that later steps print on lines, write into lists of prices and compare as keys."""
+
+CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc. A price list, a line of a report and a log can't hold one."""
+
+FIRST_DAY: Final = date(2015, 1, 1)
+"""The first billing day: the partitions of the bills begin with it."""
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -68,11 +82,18 @@ class Message(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a deployment may set: bytes of a value, and how far an event may lie from its Kafka timestamp."""
+    """What a deployment may set: bytes of a value, and how far an event may lie from its Kafka timestamp (either way)
+    and ahead of `ingested_at`, our own clock; and the instant at which the first billing day begins in its zone.
+
+    `narrow` is false for records that were judged before control characters, long names, events before the first
+    billing day and events ahead of our own clock were refused: they keep the verdict that they got then.
+    """
 
     max_bytes: int = 16 * 2**20
     max_age: timedelta = timedelta(days=400)
     max_lead: timedelta = timedelta(hours=24)
+    earliest: datetime = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day, tzinfo=UTC)
+    narrow: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +119,8 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _TIMESTAMP = pa.timestamp("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What the tables count hours and days in, whatever an absurd Kafka timestamp would allow: [1970, 9999).
-_END = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_US = timedelta(microseconds=1)
+_END = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _US
 # The shapes on which Arrow and msgspec agree; every other one is left to msgspec.
 _COMMON_SHAPE = (
     r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
@@ -129,37 +151,39 @@ def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]
     _reject_by_bytes(records["value"], rejections)
     messages, places = _decoded(records["value"].to_pylist(), rejections)
     instants = _instants([m.event_datetime for m in messages])
+    fields = {
+        "customer_id": pa.array([m.customer_id for m in messages], pa.int64()),
+        "message_id": pa.array([m.message_id for m in messages], pa.string()),
+        "customer_name": pa.array([m.customer_name for m in messages], pa.string()),
+        "channel": pa.array([m.channel for m in messages], pa.string()),
+        "payload": pa.array([m.payload for m in messages], pa.string()),
+        "event_datetime": instants,
+    }
     asked = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(places, pa.int64()))
-    reference = pc.coalesce(asked["kafka_timestamp"], asked["ingested_at"])
-    events = pc.cast(instants, pa.int64())
-    lead = pc.subtract(events, pc.cast(reference, pa.int64()))
-    early = pc.or_(pc.less(lead, -(limits.max_age // timedelta(microseconds=1))), pc.less(events, 0))
-    late = pc.or_(pc.greater(lead, limits.max_lead // timedelta(microseconds=1)), pc.greater_equal(events, _END))
-    early, late = pc.fill_null(early, False), pc.fill_null(late, False)
-    wrong = pc.or_(pc.is_null(instants), pc.or_(early, late))
-    if pc.any(wrong).as_py():
-        for at in pc.indices_nonzero(wrong).to_pylist():
+    early, late = _too_early_or_late(instants, asked, limits)
+    wrong = pc.or_(pc.is_null(instants), pc.or_(early, late)).combine_chunks()
+    unfit = _unfit(fields) if limits.narrow else {}
+    if unfit or pc.any(wrong).as_py():
+        off = sorted({*unfit, *pc.indices_nonzero(wrong).to_pylist()})
+        for at in off:
             known = (messages[at].customer_id, messages[at].message_id)
-            if not instants[at].is_valid:
-                rejections[places[at]] = Rejection("bad_event_datetime", REASONS["bad_event_datetime"], *known)
+            if at in unfit:
+                rejection = Rejection(*unfit[at], *known)
+            elif not instants[at].is_valid:
+                rejection = Rejection("bad_event_datetime", REASONS["bad_event_datetime"], *known)
             else:
                 reason = "event_too_early" if early[at].as_py() else "event_too_late"
-                rejections[places[at]] = Rejection(reason, REASONS[reason], *known)
-        good = pc.indices_nonzero(pc.invert(wrong)).to_pylist()
-        messages, places = [messages[at] for at in good], [places[at] for at in good]
-        instants = instants.take(pa.array(good, pa.int64()))
+                rejection = Rejection(reason, REASONS[reason], *known)
+            rejections[places[at]] = rejection
+        good = pa.array(np.delete(np.arange(len(messages)), off))
+        places = np.delete(np.array(places), off).tolist()
+        fields = {name: column.take(good) for name, column in fields.items()}
 
     valid = records.drop_columns(["value"])
     if len(places) < records.num_rows:
         valid = valid.take(pa.array(places, pa.int64()))
-    valid = (
-        valid.append_column("customer_id", pa.array([m.customer_id for m in messages], pa.int64()))
-        .append_column("message_id", pa.array([m.message_id for m in messages], pa.string()))
-        .append_column("customer_name", pa.array([m.customer_name for m in messages], pa.string()))
-        .append_column("channel", pa.array([m.channel for m in messages], pa.string()))
-        .append_column("payload", pa.array([m.payload for m in messages], pa.string()))
-        .append_column("event_datetime", instants)
-    )
+    for name, column in fields.items():
+        valid = valid.append_column(name, column)
     order = sorted(rejections)
     rejected = records.take(pa.array(order, pa.int64()))
     for field in REJECTION_COLUMNS:
@@ -167,6 +191,51 @@ def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]
             field, pa.array([getattr(rejections[place], field.name) for place in order], field.type)
         )
     return valid, rejected
+
+
+def _too_early_or_late(instants: pa.Array, asked: pa.Table, limits: Limits) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Which instants lie before, and which after what is allowed; neither where there is none."""
+    events = pc.cast(instants, pa.int64())
+    clock = pc.cast(asked["ingested_at"], pa.int64())
+    lead = pc.subtract(events, pc.coalesce(pc.cast(asked["kafka_timestamp"], pa.int64()), clock))
+    max_lead = limits.max_lead // _US
+    earliest = (limits.earliest - _EPOCH) // _US if limits.narrow else 0
+    early = pc.or_(pc.less(lead, -(limits.max_age // _US)), pc.less(events, earliest))
+    late = pc.or_(pc.greater(lead, max_lead), pc.greater_equal(events, _END))
+    if limits.narrow:  # a producer's clock that is wrong gives wrong Kafka timestamps too
+        late = pc.or_(late, pc.greater(pc.subtract(events, clock), max_lead))
+    return pc.fill_null(early, False), pc.fill_null(late, False)
+
+
+def _unfit(fields: dict[str, pa.Array]) -> dict[int, tuple[str, str]]:
+    """The places of names that later steps can't carry, each with the reason and the first field that it holds of.
+
+    Whole columns are looked at first: most have no such byte at all.
+    """
+    found: dict[int, tuple[str, str]] = {}
+    for name in NAMES:
+        texts = fields[name]
+        if _may_hold_control_characters(texts):
+            for place, text in enumerate(texts.to_pylist()):
+                if CONTROL_CHARACTER.search(text):
+                    found.setdefault(place, ("control_character", name))
+        length = pc.binary_length(texts)
+        if (pc.max(length).as_py() or 0) > MAX_NAME_BYTES:
+            for place in pc.indices_nonzero(pc.greater(length, MAX_NAME_BYTES)).to_pylist():
+                found.setdefault(place, ("too_long", name))
+    return found
+
+
+def _may_hold_control_characters(texts: pa.Array) -> bool:
+    """By the bytes: those below 0x20 and 0x7F are control characters, and U+0080 to U+009F begin with 0xC2."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return False
+    text = np.frombuffer(data, np.uint8)[: np.frombuffer(offsets, np.int32)[len(texts)]]
+    if text.size and (text.min() < 0x20 or (text == 0x7F).any()):
+        return True
+    after = np.flatnonzero(text[:-1] == 0xC2) + 1
+    return bool((text[after] < 0xA0).any())
 
 
 def _decoded(values: list[bytes], rejections: dict[int, Rejection]) -> tuple[list[Message], list[int]]:
@@ -316,7 +385,7 @@ def _diagnosis(document: dict[str, Any], error: str) -> Rejection:
             return Rejection("wrong_type", name, *known)
     if not in_range:
         return Rejection("customer_id_out_of_range", "customer_id", *known)
-    for name in ("message_id", "customer_name", "channel"):
+    for name in NAMES:
         if not document[name]:
             return Rejection("empty_field", name, *known)
     return Rejection("wrong_type", error, *known)
@@ -342,4 +411,4 @@ def _microseconds(text: str) -> int | None:
         instant = msgspec.convert(text, Instant)
     except msgspec.ValidationError:
         return None
-    return (instant - _EPOCH) // timedelta(microseconds=1)
+    return (instant - _EPOCH) // _US

@@ -27,6 +27,7 @@ from notif_assets.core.days import day_bounds, days_of_hours, hours_of
 from notif_assets.core.duplicates import blocked
 from notif_assets.core.messages import Limits, judge
 from notif_assets.ingest.ledger import Batch, deduplicated_through, read_batch
+from notif_assets.ingest.rules import limits_of
 from notif_assets.lake import Lake, Scan, Table, until_committed
 from notif_assets.lake.pieces import gather, pieces, pieces_having
 from notif_assets.lake.staging import append, exchange
@@ -141,7 +142,7 @@ class _Ahead:
 
 def _judged(lake: Lake, settings: Settings, number: int) -> Valid:
     records = lake.table("raw_notifications").scan(batch=(number, number + 1))
-    return Valid(partial(pieces, records, _JUDGED), limits(settings), settings.batch_bytes)
+    return Valid(partial(pieces, records, _JUDGED), limits_of(lake, settings, number), settings.batch_bytes)
 
 
 # --- a range of the topic -------------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ def _rejected(work: _Work, notifications: Table, records: pa.Table) -> Iterator[
     """The rows of rejected_notifications for records that are not in notifications."""
     records = records.append_column("ingest_date", pc.cast(records["ingested_at"], pa.date32()))
     records = records.append_column("row", pa.array(np.arange(records.num_rows)))
-    repeated, invalid = judge(records, limits(work.settings))
+    repeated, invalid = judge(records, limits_of(work.lake, work.settings, work.batch.number))
     yield invalid
     if repeated.num_rows:
         repeated, stored, _ = _windows(work, notifications, repeated)
@@ -320,7 +321,7 @@ def messages_removed_by(lake: Lake, number: int) -> pa.Table:
     return pa.concat_tables([_REMOVED.empty_table(), *valid])
 
 
-_UNBOUNDED = Limits(max_bytes=2**40, max_age=timedelta(days=10**6), max_lead=timedelta(days=10**6))
+_UNBOUNDED = Limits(max_bytes=2**40, max_age=timedelta(days=10**6), max_lead=timedelta(days=10**6), narrow=False)
 
 
 # --- rejected messages, tried again ---------------------------------------------------------------------------------
@@ -334,7 +335,7 @@ def _readmit(work: _Work, notifications: Table) -> None:
             batch = pa.repeat(number, records.num_rows)
             yield records.set_column(records.schema.get_field_index("batch"), "batch", batch)
 
-    valid = Valid(candidates, limits(work.settings), work.settings.batch_bytes)
+    valid = Valid(candidates, limits_of(work.lake, work.settings, work.batch.number), work.settings.batch_bytes)
     append(notifications, _first_arrivals(work, notifications, valid), work.batch.number)
 
 
@@ -371,8 +372,3 @@ _STEPS: dict[str, list[tuple[str, _Step]]] = {
     "dedup": [("rejected_notifications", _reject_duplicates), ("notifications", _delete_moved)],
     "readmit": [("notifications", _readmit), ("rejected_notifications", _delete_readmitted)],
 }
-
-
-def limits(settings: Settings) -> Limits:
-    """The bounds of a valid message that this deployment set."""
-    return Limits(settings.max_message_bytes, settings.max_event_age, settings.max_event_lead)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from notif_assets.core.answers import BLANK_CHARACTERS
 from notif_assets.core.messages import Limits
-from notif_assets.ingest.silver import limits
+from notif_assets.ingest.rules import limits
 from notif_assets.lake import Lake, LakeError, Scan, Table
 from notif_assets.lake.pieces import pieces, rows_having
 from notif_assets.lake.staging import stage

@@ -13,7 +13,16 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from notif_assets.core.messages import MAX_DEPTH, OVERSIZED_KEPT, Limits, Message, judge, oversized
+from notif_assets.core.messages import (
+    CONTROL_CHARACTER,
+    MAX_DEPTH,
+    MAX_NAME_BYTES,
+    OVERSIZED_KEPT,
+    Limits,
+    Message,
+    judge,
+    oversized,
+)
 
 NAME: Final = "apagado"
 """In place of a name: an empty one would make a message invalid."""
@@ -108,8 +117,15 @@ def _field(name: str, value: Any, conflicting: bool) -> Any:
     if name == "customer_name" and value:
         if not isinstance(value, str):
             return type(value)()
-        return CONFLICTING_NAME if conflicting or value == CONFLICTING_NAME else NAME
+        return _stand_in(value, CONFLICTING_NAME if conflicting or value.strip() == CONFLICTING_NAME else NAME)
     return value
+
+
+def _stand_in(name: str, word: str) -> str:
+    """The word, made unfit as the name is: with a control character, too long. It keeps the verdict by any rules."""
+    if CONTROL_CHARACTER.search(name):
+        word += "\n"
+    return word.ljust(MAX_NAME_BYTES + 1) if len(name.encode()) > MAX_NAME_BYTES else word
 
 
 Verdict = tuple[str | None, int | None, str | None, str | None]

@@ -14,6 +14,7 @@ from notif_assets.core.days import day_bounds
 from notif_assets.files.answers import replace_day
 from notif_assets.files.invoices import materialized_months, months_of, months_to_refresh, replace_averages
 from notif_assets.ingest import gold, silver
+from notif_assets.ingest.rules import last_wide_batch
 from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_committed
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
@@ -192,6 +193,7 @@ def _replay(lake: Lake, settings: Settings, _first: date, _last: date, progress:
     Until then readers see the tables as they were. What was replayed before a kill is not replayed again.
     """
     _require_all_of_bronze(lake)
+    last_wide_batch(lake)  # written down before the replay asks: beside the tables nothing is judged yet
     with _Replay(lake, settings.engine_memory) as beside:
         until_committed(lambda: _catch_up_and_take_place(lake, beside, settings, progress))
     forget_replay(lake)

@@ -161,6 +161,15 @@ CORPUS: list[tuple[str, bytes | None, str]] = [
     ),
     ("customer_id -0", with_number(b"-0"), "customer_id_out_of_range"),
     *((f"{n} empty", message(**{n: ""}), "empty_field") for n in ("message_id", "customer_name", "channel")),
+    ("channel over two lines", message(channel="What\nsapp"), "control_character"),
+    (
+        "channel with NUL, key twice",
+        first(b'"customer_id": "z"').replace(b"Whatsapp", b"Whats\\u0000"),
+        "control_character",
+    ),
+    ("a long id that holds a control character", message(message_id="x" * 2000 + "\x85"), "control_character"),
+    ("a long name, then a channel with a tab", message(customer_name="x" * 1025, channel="\t"), "too_long"),
+    ("a bad name of a bad time", message("never", channel="\n"), "control_character"),
 ]
 
 
@@ -265,6 +274,24 @@ def test_how_far_an_event_may_lie_from_its_kafka_timestamp(lies: timedelta, expe
 @pytest.mark.parametrize(
     ("stamp", "event", "expected"),
     [
+        ("2014-12-31T23:59:59Z", "2015-01-01T00:00:00Z", "valid"),
+        ("2014-12-31T23:59:59Z", "2014-12-31T23:59:59.999999Z", "event_too_early"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:05Z", "event_too_early"),
+        ("1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "event_too_early"),
+        ("2020-02-04T12:00:00Z", "2020-02-04T12:00:00Z", "valid"),
+        ("2020-02-04T12:00:00Z", "2020-02-04T12:00:00.000001Z", "event_too_late"),
+        ("2031-01-01T00:00:00Z", "2031-01-01T00:00:00Z", "event_too_late"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59-01:00", "event_too_late"),
+    ],
+)
+def test_a_clock_is_not_believed_because_kafkas_agrees_with_it(stamp: str, event: str, expected: str) -> None:
+    """The bills begin with 2015, and our own clock says NOON: what lies outside could never be billed."""
+    assert reason(message(event), stamp=datetime.fromisoformat(stamp)) == expected
+
+
+@pytest.mark.parametrize(
+    ("stamp", "event", "expected"),
+    [
         ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "valid"),
         ("1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "event_too_early"),
         ("9999-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z", "valid"),
@@ -272,9 +299,57 @@ def test_how_far_an_event_may_lie_from_its_kafka_timestamp(lies: timedelta, expe
         ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59-01:00", "event_too_late"),
     ],
 )
-def test_an_absurd_kafka_timestamp_lets_no_event_out_of_the_calendar(stamp: str, event: str, expected: str) -> None:
+def test_by_the_earlier_rules_an_event_stays_within_the_calendar(stamp: str, event: str, expected: str) -> None:
     # Hours are counted from 1970, and every day needs one after it.
-    assert reason(message(event), stamp=datetime.fromisoformat(stamp)) == expected
+    valid, rejected = judge(records([message(event)], datetime.fromisoformat(stamp)), Limits(narrow=False))
+    assert (rejected["reason"].to_pylist() or ["valid"]) == [expected]
+    assert valid.num_rows + rejected.num_rows == 1
+
+
+def test_the_first_billing_day_begins_where_its_zone_says() -> None:
+    kiritimati = Limits(earliest=datetime(2014, 12, 31, 10, tzinfo=UTC))
+    values: list[bytes | None] = [message("2014-12-31T10:00:00Z"), message("2014-12-31T09:59:59Z")]
+    valid, rejected = judge(records(values, datetime(2015, 1, 1, tzinfo=UTC)), kiritimati)
+    assert (valid["place"].to_pylist(), rejected["reason"].to_pylist()) == ([0], ["event_too_early"])
+
+
+CONTROLS = ["\0", "\n", "\t", "\x1f", "\x7f", "\x80", "\x85", "\x9f"]
+
+
+@pytest.mark.parametrize("field", ["message_id", "customer_name", "channel"])
+@pytest.mark.parametrize("at", ["{}x", "x{}", "Olá {} x", "{}"])
+def test_no_name_holds_a_control_character(field: str, at: str) -> None:
+    """Unicode's category Cc, all 65 of them, and no other character."""
+    every = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+    others = [" ", "~", "\xa0", "\xad", "\u200b", "\u2028", "\ufeff", "º", "ª", "Â", "😀"]
+    values = [message(**{field: at.format(character)}) for character in every + others]
+    rows = judged(list(values))
+    assert [row.get("reason", "valid") for row in rows] == ["control_character"] * 65 + ["valid"] * len(others)
+    assert {row["detail"] for row in rows[:65]} == {field}
+    assert [reason(message(**{field: at.format(character)})) for character in CONTROLS] == ["control_character"] * 8
+
+
+@pytest.mark.parametrize("field", ["message_id", "customer_name", "channel"])
+def test_no_name_is_longer_than_pages_and_bills_carry(field: str) -> None:
+    values = [message(**{field: text}) for text in ("x" * 1024, "x" * 1025, "é" * 512, "é" * 512 + "x", "x" * 10**6)]
+    rows = judged(list(values))
+    assert [row.get("reason", "valid") for row in rows] == ["valid", "too_long", "valid", "too_long", "too_long"]
+    assert [row.get("detail") for row in rows if "reason" in row] == [field] * 3
+
+
+def test_a_payload_may_hold_what_a_name_may_not() -> None:
+    assert reason(message(payload="".join(CONTROLS) + "x" * 5000)) == "valid"
+
+
+def test_what_was_judged_by_the_earlier_rules_keeps_its_verdict() -> None:
+    values = [
+        message(channel="What\nsapp"),
+        message(customer_name="x" * 5000),
+        message(event_datetime="2031-01-01T00:00:00Z"),
+    ]
+    table = records(list(values), datetime(2031, 1, 1, tzinfo=UTC))
+    assert judge(table, Limits(max_age=timedelta(days=9999), narrow=False))[0].num_rows == 3
+    assert judge(table, Limits(max_age=timedelta(days=9999)))[0].num_rows == 0
 
 
 def test_limits_are_settings() -> None:
@@ -397,5 +472,6 @@ def test_long_batches_are_judged_in_pieces_that_nobody_sees() -> None:
 
 def test_the_oracles_bounds_are_the_defaults() -> None:
     limits, bounds = Limits(), Bounds()
-    assert (limits.max_bytes, limits.max_age, limits.max_lead) == (bounds.max_bytes, bounds.max_age, bounds.max_lead)
+    names = ("max_bytes", "max_age", "max_lead", "earliest")
+    assert [getattr(limits, name) for name in names] == [getattr(bounds, name) for name in names]
     assert datetime(2020, 2, 3, 12, tzinfo=UTC) == NOON

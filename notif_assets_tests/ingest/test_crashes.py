@@ -217,6 +217,8 @@ def test_a_message_that_cannot_be_read_costs_nobody_else(lake: Lake) -> None:
     for n, value in enumerate(POISON):
         log.produce(sent(NOON, message_id=f"before-{n}"), Record(value), sent(NOON, message_id=f"after-{n}"))
     absurd = [
+        Record(message("1970-01-01T00:00:05Z"), NOON.replace(year=1970, month=1, day=1, hour=0)),
+        Record(message("2999-01-01T00:00:00Z"), NOON.replace(year=2999, month=1, day=1)),
         Record(message("1969-12-31T23:59:59Z"), NOON.replace(year=1970, month=1, day=1, hour=0)),
         Record(message("9999-12-31T23:59:59Z"), NOON.replace(year=9999, month=12, day=31)),
         Record(message(NOON, message_id="no timestamp"), None),

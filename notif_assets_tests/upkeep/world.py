@@ -95,6 +95,10 @@ def bad_values(at: datetime) -> list[bytes | None]:
         message(910, at + timedelta(days=3), 3),
         message(911, at, 3, payload="segredo" * 1000),
         b"segredo" * 1000,
+        message(913, at, 3, customer_name="Cliente\n3"),
+        message(914, at, 3, customer_name="Cliente 3" * 200),
+        message(915, at, 3, customer_name="Cliente 3\x85" * 200, channel="What\0"),
+        message(916, at - timedelta(days=9999), 3),
         message(912, at, 3, phone="segredo", nested={"customer_name": "Cliente 3"}),
     ]
 
