@@ -339,6 +339,8 @@ def readmit(settings: Settings, reason: str) -> None:
 def close_day(settings: Settings, day: date, last: date | None) -> None:
     """Close a day: its bill becomes final. On a closed day, write the adjustments that are due.
 
+    What came late to a closed day and has no price in its list is named, and the exit code is 1; the rest is written.
+
     \b
     Example: notif-assets close-day 2020-02-03
              notif-assets close-day 2020-02-01 --to 2020-02-29
@@ -365,6 +367,7 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
 
     from notif_assets.billing.bill import losses_noted
     from notif_assets.billing.published import bill_of
+    from notif_assets.core.messages import FIRST_DAY
     from notif_assets.partitions import billing_days
     from notif_assets.reports.text import money
 
@@ -372,7 +375,7 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
         raise click.ClickException(f"{last} is before {first}")
     for day in (first, last):
         if not billing_days.has_partition_key(str(day)):
-            raise click.ClickException(f"{day} can't be billed: days go from 2015-01-01 to today")
+            raise click.ClickException(f"{day} can't be billed: days go from {FIRST_DAY} to today")
     lake = _existing_lake(settings)
     with open_runs(settings) as runs:
         runs.run("daily_billing_job", {"daily_billing": config}, PartitionKeyRange(str(first), str(last)))
@@ -602,11 +605,13 @@ def report_billing(
 ) -> None:
     """The bills of one day or of several; an open day is billed provisionally.
 
+    What has no price yet is left out and named, and the exit code is 1 then.
+
     \b
     Example: notif-assets report billing --date 2020-02-03
     """
     from notif_assets import queries
-    from notif_assets.billing.bill import published_bill_differs
+    from notif_assets.billing.bill import BillRefused, published_bill_differs
     from notif_assets.core.days import days_between
     from notif_assets.reports import write_billing
 
@@ -616,9 +621,13 @@ def report_billing(
     days = list(days_between(first[0], last[0]))
     lake = _existing_lake(settings)
     _refuse_unless_published(published_bill_differs(lake))
+    unpriced: list[BillRefused] = []
     with _unknown():
-        lines, adjustments = queries.bills(lake, settings, days, customer, channel)
-    _write(out, partial(write_billing, lines, adjustments, format=format))
+        lines, adjustments = queries.bills(lake, settings, days, customer, channel, unpriced=unpriced)
+    if lines.num_rows or not unpriced:
+        _write(out, partial(write_billing, lines, adjustments, format=format))
+    if unpriced:
+        raise click.ClickException(f"the report lacks what has no price: {'; '.join(map(str, unpriced))}")
 
 
 @report.command("invoice-averages")

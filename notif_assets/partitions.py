@@ -8,8 +8,10 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from notif_assets.core.messages import FIRST_DAY
+
 # end_offset=1: the partition that is going on exists too, since files and questions may come before it ends.
-billing_days = dg.DailyPartitionsDefinition(start_date="2015-01-01", end_offset=2)  # a zone may be ahead of UTC
+billing_days = dg.DailyPartitionsDefinition(start_date=str(FIRST_DAY), end_offset=2)  # a zone may be ahead of UTC
 invoice_months = dg.MonthlyPartitionsDefinition(start_date="2015-01-01", end_offset=1)
 answer_hours = dg.HourlyPartitionsDefinition(start_date="2019-01-01-00:00", end_offset=1)
 answer_days = dg.DailyPartitionsDefinition(start_date="2019-01-01", end_offset=1)

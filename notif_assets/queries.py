@@ -202,11 +202,12 @@ def bills(
     customer_id: int | None = None,
     channel: str | None = None,
     at_hand: AtHand | None = None,
+    unpriced: list[bill.BillRefused] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
 
     A known customer without messages has a line of nothing for each day. Raises BillRefused for an open day that
-    can't be priced.
+    can't be priced; or puts it into `unpriced`, and gives what has a price.
     """
     known = {customer_id: at_hand.name} if at_hand else customer_names(lake, customer_id)
     closed = closed_days(lake).intersection(days)
@@ -228,7 +229,7 @@ def bills(
         else:
             if not aggregates.scan(minute=day_bounds(day, settings.zone)).files:
                 continue  # counting a day without messages would cost as much as counting any other
-            day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id)
+            day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id, None, unpriced)
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
         there = {day for table in lines for day in table["billing_date"].to_pylist()}

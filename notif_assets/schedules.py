@@ -4,7 +4,7 @@ Belongs here: when, and which partitions are due then. Doesn't: what a run does 
 happened (sensors.py). A tick asks the data what is due, so what was missed while nothing ran is made up for.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -16,6 +16,7 @@ from notif_assets.partitions import billing_days, invoice_months, key_ranges, ra
 from notif_assets.settings import Settings
 
 _RUNNING = dg.DefaultScheduleStatus.RUNNING
+_MOST_DAYS = 31  # asked for in one tick; what is left comes with later ones
 
 
 @dg.schedule(
@@ -31,10 +32,20 @@ def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) ->
         due = open_days_that_should_be_closed(lake, settings)
     except LakeError as error:
         return dg.SkipReason(str(error))
-    today = day_of(datetime.now(UTC), settings.zone)
-    days = {*due, *(days_between(due[-1], today) if due else [today])}
-    ranges = key_ranges(billing_days, map(str, days))
+    now = datetime.now(UTC)
+    today = day_of(now, settings.zone)
+    # The days that are over but wait for their grace, or for Kafka, are billed provisionally as today is.
+    waiting = days_between(due[-1], today) if due and (today - due[-1]).days < _MOST_DAYS else [today]
+    ranges = key_ranges(billing_days, map(str, {*waiting, *_some_of(due, int(now.timestamp()) // 3600)}))
     return [dg.RunRequest(run_key=some.start, tags=range_tags(some)) for some in ranges]
+
+
+def _some_of(due: list[date], tick: int) -> list[date]:
+    """At most 31 of the days: the newest always, and of the others some in each tick, so that days that can't close
+    keep no other from closing."""
+    newest, others = due[-3:], due[:-3]
+    pieces = [others[at : at + _MOST_DAYS - 3] for at in range(0, len(others), _MOST_DAYS - 3)]
+    return [*newest, *(pieces[tick % len(pieces)] if pieces else [])]
 
 
 @dg.schedule(

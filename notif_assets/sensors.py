@@ -49,6 +49,7 @@ _RUNNING = dg.DefaultSensorStatus.RUNNING
 _LONGEST_WAIT = 15  # times NOTIF_RETRY_AFTER
 _GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
+_MOST_DAYS = 31  # of late messages, in one tick
 _MOST_EVENTS = 10_000  # a year of hours in one tick
 
 
@@ -349,7 +350,7 @@ def late_messages(
     if not due:
         cursor = f"{through} {mark}"
         return dg.SensorResult(skip_reason=f"no closed day changed up to batch {through}", cursor=cursor)
-    ranges = key_ranges(billing_days, map(str, due))[:_MOST_RUNS]
+    ranges = key_ranges(billing_days, map(str, due[:_MOST_DAYS]))
     return _runs_of(ranges, context.cursor, "")  # the cursor stays: only what is written is done
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from dagster._utils.schedules import cron_string_iterator
 
+from notif_assets.ingest import rules, truth
 from notif_assets.partitions import billing_days
 from notif_assets_tests.conftest import MakeDaemon
 from notif_assets_tests.daemon import Daemon, Time, ranges
@@ -85,6 +86,62 @@ def test_a_day_between_one_that_is_due_and_today_is_billed_too(daemon: Daemon, c
     daemon.topic.produce(sent(NOON - timedelta(days=1)))
     clock.now = datetime(2020, 2, 6, 0, 30, tzinfo=UTC)  # the 5th is over, but not its grace
     assert due(daemon) == [("2020-02-04", "2020-02-06")]
+
+
+def test_a_replay_of_an_old_day_asks_for_that_day_and_for_no_empty_years(daemon: Daemon, clock: Time) -> None:
+    old = datetime(2016, 3, 1, 12, tzinfo=UTC)
+    daemon.topic.produce(sent(old, message_id="old"), sent(NOON - timedelta(days=1), message_id="new"))
+    assert due(daemon) == [("2016-03-01", "2016-03-01"), ("2020-02-04", "2020-02-05")]
+    result = daemon.run("all_checks")
+    (told,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "every_closed_day_is_present"]
+    assert (
+        told.description == "2 days are open: `notif-assets close-day 2020-02-04`, `notif-assets close-day 2016-03-01`"
+    )
+    daemon.close("2016-03-01", "2020-02-04")
+    assert due(daemon) == [("2020-02-05", "2020-02-05")]
+
+
+def test_a_quiet_time_is_closed_unless_it_is_longer_than_a_month(daemon: Daemon, clock: Time) -> None:
+    for ago in (100, 40, 8):  # 59, then 31 quiet days between
+        daemon.topic.produce(sent(NOON - timedelta(days=ago), message_id=str(ago)))
+    daemon.ingest()
+    days = truth.open_days_that_should_be_closed(daemon.lake, daemon.settings)
+    assert days == [date(2019, 10, 28), *(date(2019, 12, 27) + timedelta(days=n) for n in range(40))]
+
+
+def test_many_days_are_asked_for_in_several_ticks_and_yesterday_in_the_first(daemon: Daemon, clock: Time) -> None:
+    for days in range(1, 101):
+        daemon.topic.produce(sent(NOON - timedelta(days=days), message_id=str(days)))
+    asked: list[set[str]] = []
+    for _ in range(4):
+        daemon.ingest()
+        keys = {
+            key
+            for request in daemon.scheduled("bills")[0]
+            for key in billing_days.get_partition_keys_in_range(dg.PartitionKeyRange(*ranges([request])[0]))
+        }
+        assert {"2020-02-04", "2020-02-05"} <= keys
+        assert len(keys) <= 32  # and today
+        asked.append(keys)
+        clock.advance(hours=1)
+    assert len(set().union(*asked)) == 101
+
+
+def test_a_lake_with_messages_of_1970_is_asked_for_no_day_that_no_bill_takes(daemon: Daemon, clock: Time) -> None:
+    daemon.lake.claim(topic=daemon.settings.topic, timezone=daemon.settings.timezone)
+    rules._write_once(daemon.lake.root / "rules.json", {rules._KEY: 1})  # as by a version that accepted them
+    epoch, far = datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
+    daemon.topic.produce(sent(epoch, message_id="e"), sent(far, message_id="f"), sent(NOON - timedelta(days=1)))
+    daemon.ingest()
+    assert len(rows_of(daemon.lake, "notifications")) == 3
+    assert due(daemon) == [("2020-02-04", "2020-02-05")]
+    daemon.close("2020-02-04")
+    clock.advance(hours=2)
+    daemon.ingest()
+    result = daemon.run("all_checks")
+    (told,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "every_closed_day_is_present"]
+    assert told.passed
+    assert told.metadata["days_that_no_bill_takes"].value == ["1970-01-01"]
 
 
 def test_days_are_those_of_the_billing_zone(make_daemon: MakeDaemon, clock: Time) -> None:

@@ -26,6 +26,7 @@ from notif_assets.ingest.bronze import OffsetsLost
 from notif_assets.kafka.client import KafkaClient, KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.partitions import billing_days as billing_days_of
+from notif_assets.partitions import key_ranges
 from notif_assets.settings import Settings
 
 POOL = "billing"
@@ -109,11 +110,12 @@ def daily_billing(
     found: dict[str, list[str]] = {name: [] for name in GATES}
     found["published_bill_holds"] = bill.published_bill_differs(lake)
     waiting: list[str] = []
+    held: list[str] = []
     if not any(found.values()):
         with kafka() as client:
             for key in sorted(context.partition_keys):
                 try:
-                    _bill(context, config, lake, settings, client, date.fromisoformat(key))
+                    held += _bill(context, config, lake, settings, client, date.fromisoformat(key))
                 except bill.BillRefused as refused:  # the other days don't have to wait for this one
                     found[refused.gate].append(str(refused))
                 except bill.NotClosable as not_yet:
@@ -133,10 +135,14 @@ def daily_billing(
     refused_days = [sentence for findings in found.values() for sentence in findings]
     if refused_days or waiting:
         yield from results
-        raise dg.Failure("; ".join([*refused_days, *waiting]), allow_retries=False)
+        raise dg.Failure("; ".join([*refused_days, *waiting, *held]), allow_retries=False)
     for name in TABLES:
         yield dg.MaterializeResult(asset_key=name)
     yield from results
+    for sentence in held:
+        context.log.warning(sentence)
+    if held and config.must_close:  # the days were asked for by a person; to others the hourly check tells it
+        raise dg.Failure("; ".join(held), allow_retries=False)
 
 
 def _bill(
@@ -146,7 +152,8 @@ def _bill(
     settings: Settings,
     client: KafkaClient,
     day: date,
-) -> None:
+) -> list[str]:
+    """Bills one day; gives what is held of it. Raises BillRefused, NotClosable."""
     if config.reprice:
         billed = bill.reprice(lake, settings, client, day, config.note, context.run.run_id)
     elif config.must_close:
@@ -181,6 +188,7 @@ def _bill(
         billed.adjustments,
         billed.adjusted_amount,
     )
+    return [bill.held_sentence(day, billed.held)] if billed.held else []
 
 
 @dg.asset_check(
@@ -201,12 +209,34 @@ def every_closed_day_is_present(
     lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     days = truth.open_days_that_should_be_closed(lake, settings, since=BILLED_EVERY)
+    never = truth.days_before_the_first(lake, settings)
+    commands = [_close_command(keys) for keys in reversed(key_ranges(billing_days_of, map(str, days)))]
+    more = f" … and {len(commands) - 3} more ranges" if len(commands) > 3 else ""
     return dg.AssetCheckResult(
         passed=not days,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(days)} days are open: `notif-assets close-day {days[0]} --to {days[-1]}`" if days else None,
-        metadata={"open_days": [str(day) for day in days[:31]], "open_days_in_all": len(days)},
+        description=f"{len(days)} days are open: {', '.join(commands[:3])}{more}" if days else None,
+        metadata={
+            "open_days": [str(day) for day in days[-31:]],
+            "open_days_in_all": len(days),
+            "days_that_no_bill_takes": [str(day) for day in never[:31]],
+        },
     )
 
 
-CHECKS = [closed_days_equal_their_recount, every_closed_day_is_present]
+def _close_command(keys: dg.PartitionKeyRange) -> str:
+    return f"`notif-assets close-day {keys.start}{f' --to {keys.end}' if keys.end != keys.start else ''}`"
+
+
+@dg.asset_check(
+    asset="billing_adjustments",
+    additional_deps=["daily_billing", "minute_aggregates"],
+    description="Every message that came after its day was closed has exactly one price, so that it can be billed.",
+)
+def every_late_message_has_one_price(
+    lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    return findings_result(bill.late_messages_without_a_price(lake, settings), "billing_adjustments, prices")
+
+
+CHECKS = [closed_days_equal_their_recount, every_closed_day_is_present, every_late_message_has_one_price]

@@ -5,6 +5,7 @@ of commits that a killed run can't spoil. Doesn't: the arithmetic (sql/), where 
 """
 
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 
 from notif_assets.billing.prices import ensure_prices, packaged_prices, price_list, prices_in_force
 from notif_assets.core.days import day_bounds, day_of
+from notif_assets.core.price_list import price_list_cell
+from notif_assets.core.texts import shown
 from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
 from notif_assets.ingest.pump import execute_planned
 from notif_assets.ingest.truth import accepted_losses, offsets_taken_once, repeated_messages
@@ -66,11 +69,13 @@ class Billed:
     adjusted_amount: Decimal
     closed_now: bool
     accepted_losses: str | None
+    held: tuple[str, ...] = ()
+    """What of the closed day is not billed, for it has no price: a sentence for each channel, with the way out."""
 
 
 def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
     """Brings the day's bill up to date: closes it if it may close, else writes provisional lines; a closed day gets
-    the adjustments that are due. Raises BillRefused before anything is written."""
+    the adjustments that are due and can be priced. Raises BillRefused before anything is written."""
     if not is_closed(lake, day):
         try:
             return close_day(lake, settings, client, day, run_id)
@@ -82,7 +87,8 @@ def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run
 def close_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
     """Closes the day, or writes the adjustments that are due if it is closed. Raises NotClosable, BillRefused.
 
-    Kafka is only asked if a batch was planned that nobody has executed yet.
+    On a closed day a channel without a price holds up no other: the outcome says what is held. Kafka is only asked if
+    a batch was planned that nobody has executed yet.
     """
     closed_now = False
     if not is_closed(lake, day):
@@ -93,14 +99,15 @@ def close_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, ru
             plan_move(lake, run_id, "dedup", dedup_through=day)
         execute_planned(lake, client, settings)
         closed_now = until_committed(lambda: _close(lake, settings, day, run_id))
-    written = until_committed(lambda: _adjust(lake, settings, day, run_id))
-    return _billed(lake, day, "final", written, closed_now)
+    written, held = until_committed(lambda: _adjust(lake, settings, day, run_id))
+    return _billed(lake, day, "final", written, closed_now, held)
 
 
 def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note: str, run_id: str) -> Billed:
     """From here on the current price list prices the closed day; what that changes becomes adjustments.
 
-    Raises NotClosable if the day is not closed, BillRefused if the list can't price it.
+    Raises NotClosable if the day is not closed, BillRefused if the list can't price what is billed already. What was
+    held and has no price in this list either stays held.
     """
     version = ensure_prices(lake)
 
@@ -112,8 +119,8 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
                 f"{day} is open: open days take the current prices anyway, `close-day {day}` when it ends"
             )
         newest = max(rows, key=lambda row: row["closed_at"])
-        counts, _ = _recount(lake, settings, day)
-        _refuse_unpriced(lake, day, counts, version, price_list(lake, version))
+        billed = _billed_so_far(lake, day, lake.rows(_day_scan(lake.table("billing_adjustments"), day)))
+        _refuse_unpriced(lake, day, billed.filter(_not_nothing(billed)), version, price_list(lake, version))
         if newest["price_version"] == version:
             return
         row = {**newest, "status": "repriced", "price_version": version, "note": note, "run_id": run_id}
@@ -143,14 +150,21 @@ def lines_of(
     run_id: str,
     customer_id: int | None = None,
     counted: pa.Table | None = None,
+    unpriced: list[BillRefused] | None = None,
 ) -> tuple[pa.Table, int]:
     """The day's lines, or those of one customer, as they would be billed now, and the batch up to which they count;
     nothing is written. `counted` is for who has the day's counts at hand, as sql/day_counts.sql gives them. Raises
-    BillRefused for a channel without exactly one price.
+    BillRefused for a channel without exactly one price; or puts it into `unpriced`, and gives the other lines.
     """
     version, listed = prices_in_force(lake)
     counts, through = _recount(lake, settings, day, customer_id, counted)
-    prices = _refuse_unpriced(lake, day, counts, version, listed)
+    try:
+        prices = _refuse_unpriced(lake, day, counts, version, listed)
+    except BillRefused as refused:
+        if unpriced is None:
+            raise
+        unpriced.append(refused)
+        prices, _ = _priced(lake, day, counts, listed)
     return _lines(lake, counts, prices, day, version, status, through, run_id), through
 
 
@@ -279,27 +293,40 @@ def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -
     return _billed(lake, day, "provisional", SCHEMAS["billing_adjustments"].arrow.empty_table(), False)
 
 
-def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> pa.Table:
-    """Writes what is due for a closed day; gives the rows."""
+def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """Writes what is due for a closed day and has a price; gives the rows, and what is held."""
     adjustments = lake.table("billing_adjustments")
-    due = _due(lake, settings, day, adjustments, run_id)
+    due, held = _due(lake, settings, day, adjustments, run_id)
     if due.num_rows:
         adjustments.append(due)
-    return due
+    return due, held
 
 
-def _due(lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str) -> pa.Table:
-    """The adjustments that a closed day lacks: the recount × price less everything billed for it."""
+def _billed_so_far(lake: Lake, day: date, adjustments: pa.Table) -> pa.Table:
+    """What each customer and channel was billed for the day, by its lines and these adjustments."""
+    lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
+    return lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
+
+
+def _not_nothing(billed: pa.Table) -> pa.ChunkedArray:
+    return pc.or_(pc.not_equal(billed["notifications"], 0), pc.not_equal(billed["amount"], Decimal(0)))
+
+
+def _due(
+    lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """The adjustments that a closed day lacks: the recount × price less everything billed for it. And what it lacks
+    too, but has no price for: a sentence for each channel."""
     closed = _rows_of(lake, lake.table("billing_days"), day)
     version = max(closed, key=lambda row: row["closed_at"])["price_version"]
     counts, through = _recount(lake, settings, day)
     before = lake.rows(_day_scan(adjustments, day))
-    lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
-    billed = lake.select("billed_so_far", {"lines": lines, "adjustments": before})
+    billed = _billed_so_far(lake, day, before)
     pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
-    prices = _refuse_unpriced(lake, day, pairs, version, price_list(lake, version))
+    prices, unpriced = _priced(lake, day, pairs, price_list(lake, version))
+    held = _differing(unpriced, counts, billed)
     counted = max([row["through_batch"] for row in closed] + before["through_batch"].to_pylist())
-    return lake.select(
+    due = lake.select(
         "billing_adjustments",
         {
             "counts": counts,
@@ -313,11 +340,46 @@ def _due(lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: 
         run_id=run_id,
         created_at=datetime.now(UTC),
     )
+    remedy = (
+        "this day is closed, so import a list that has exactly one (`notif-assets import-prices FILE`), and then "
+        f'`notif-assets reprice --from {day} --to {day} --reason "a price for them"`'
+    )
+    return due, tuple(_unpriced_channels(held, version, remedy))
+
+
+def _differing(unpriced: list[dict[str, Any]], counts: pa.Table, billed: pa.Table) -> list[dict[str, Any]]:
+    """Those whose count is not what was billed; the others owe nothing, whatever their price."""
+    if not unpriced:
+        return []
+    sent, paid = (
+        {(row["customer_id"], row["channel"]): row["notifications"] for row in table.to_pylist()}
+        for table in (counts, billed)
+    )
+    keys = [(row["customer_id"], row["channel"]) for row in unpriced]
+    return [row for row, key in zip(unpriced, keys, strict=True) if sent.get(key, 0) != paid.get(key, 0)]
+
+
+def late_messages_without_a_price(lake: Lake, settings: Settings) -> list[str]:
+    """What the closed days can't bill of the messages that came after they closed: a sentence for each day."""
+    aggregates, adjustments = lake.table("minute_aggregates"), lake.table("billing_adjustments")
+    found = []
+    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
+        day = row["billing_date"]
+        late = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(row["through_batch"] + 1, None))
+        if row["status"] == "final" and late.files:
+            _, held = _due(lake, settings, day, adjustments, "")
+            found += [held_sentence(day, held)] if held else []
+    return sorted(found)
+
+
+def held_sentence(day: date, held: Sequence[str]) -> str:
+    """What is held of a closed day, in one sentence."""
+    return f"{day} is closed, and messages that came late are not billed: {'; '.join(held)}"
 
 
 def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tuple[list[date], int]:
     """The closed days whose bill lacks an adjustment, among those that batches after `after` changed; nothing is
-    written. Also the batch up to which that is the whole answer. A day that can't be priced counts: closing it says so.
+    written. Also the batch up to which that is the whole answer. What has no price is not due: a check tells of it.
     Days closed lately are looked at whatever changed: who closed them may have been killed before the adjustments.
     """
     aggregates = lake.table("minute_aggregates")
@@ -325,14 +387,9 @@ def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tup
     lately = {day for day, moment in closed.items() if moment > datetime.now(UTC) - _LATELY}
     changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
     days = {day_of(minute, settings.zone) for minute in changed.to_pylist()} | lately
-    return [day for day in sorted(days & closed.keys()) if _is_due(lake, settings, day)], aggregates.watermark
-
-
-def _is_due(lake: Lake, settings: Settings, day: date) -> bool:
-    try:
-        return bool(_due(lake, settings, day, lake.table("billing_adjustments"), "").num_rows)
-    except BillRefused:
-        return True
+    adjustments = lake.table("billing_adjustments")
+    due = [day for day in sorted(days & closed.keys()) if _due(lake, settings, day, adjustments, "")[0].num_rows]
+    return due, aggregates.watermark
 
 
 def _readmitted(lake: Lake, settings: Settings, day: date, counted: int) -> pa.Table:
@@ -360,19 +417,31 @@ def _recount(
 
 def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, listed: pa.Table) -> pa.Table:
     """The unit price of each customer and channel of `pairs`. Raises BillRefused naming those without exactly one."""
+    prices, unpriced = _priced(lake, day, pairs, listed)
+    if unpriced:
+        remedy = "import a list that has exactly one (`notif-assets import-prices FILE`)"
+        raise BillRefused(day, "every_channel_has_one_price", _unpriced_channels(unpriced, version, remedy))
+    return prices
+
+
+def _priced(lake: Lake, day: date, pairs: pa.Table, listed: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The unit price of each customer and channel of `pairs` that has exactly one; and the others."""
     prices = lake.select("unit_prices", {"pairs": pairs, "prices": listed}, day=day)
+    one = pc.equal(prices["prices_found"], 1)
+    return prices.filter(one), prices.filter(pc.invert(one)).to_pylist()
+
+
+def _unpriced_channels(unpriced: Iterable[dict[str, Any]], version: str, remedy: str) -> list[str]:
+    """A sentence for each channel without exactly one price, and the remedy."""
     channels: dict[tuple[str, int], list[int]] = {}
-    for row in prices.filter(pc.not_equal(prices["prices_found"], 1)).to_pylist():
+    for row in unpriced:
         channels.setdefault((row["channel"], row["prices_found"]), []).append(row["customer_id"])
-    findings = [
-        f"channel {channel} has {'no price' if found == 0 else f'{found} prices'} in list {version} "
-        f"(customer {customers[0]}{f' and {len(customers) - 1} more' if len(customers) > 1 else ''}): "
-        "import a list that has exactly one (`notif-assets import-prices FILE`)"
+    return [
+        f"channel {shown(channel)} has {'no price' if found == 0 else f'{found} prices'} in list {version} "
+        f"(customer {customers[0]}{f' and {len(customers) - 1} more' if len(customers) > 1 else ''}): {remedy}"
+        + (f"; a list names this channel as {price_list_cell(channel)}" if shown(channel) != channel else "")
         for (channel, found), customers in sorted(channels.items())
     ]
-    if findings:
-        raise BillRefused(day, "every_channel_has_one_price", findings)
-    return prices
 
 
 def _rows_of(lake: Lake, table: Table, day: date) -> list[dict[str, Any]]:
@@ -383,7 +452,9 @@ def _day_scan(table: Table, day: date) -> Scan:
     return table.scan(partitions={(day,)})
 
 
-def _billed(lake: Lake, day: date, status: Status, written: pa.Table, closed_now: bool) -> Billed:
+def _billed(
+    lake: Lake, day: date, status: Status, written: pa.Table, closed_now: bool, held: tuple[str, ...] = ()
+) -> Billed:
     lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
     return Billed(
         day=day,
@@ -395,6 +466,7 @@ def _billed(lake: Lake, day: date, status: Status, written: pa.Table, closed_now
         adjusted_amount=sum(written["amount_delta"].to_pylist(), Decimal(0)),
         closed_now=closed_now,
         accepted_losses=losses_noted(lake, day),
+        held=held,
     )
 
 
@@ -402,7 +474,7 @@ def closed_days_that_differ(lake: Lake, settings: Settings) -> list[str]:
     """Closed days whose lines and adjustments are not the messages of the day times the price in force.
 
     Counts the messages themselves, up to the batch that the bill counted. Late messages that no adjustment has taken
-    yet are not a difference: they are due.
+    yet are not a difference: they are due, or held because they have no price.
     """
     closed: dict[date, list[dict[str, Any]]] = {}
     for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
@@ -425,6 +497,8 @@ def closed_days_that_differ(lake: Lake, settings: Settings) -> list[str]:
         for row in prices:
             key = (row["customer_id"], row["channel"])
             n, entry = sent.get(key, 0), paid.get(key, {"notifications": 0, "amount": Decimal(0)})
+            if row["prices_found"] != 1 and entry["notifications"] != n:
+                continue  # held, and told by the check on what has no price
             due = (n * row["unit_price"]).quantize(_CENT, ROUND_HALF_UP) if row["prices_found"] == 1 else None
             if entry["notifications"] != n or entry["amount"] != due:
                 found.append(

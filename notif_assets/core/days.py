@@ -3,8 +3,9 @@
 Belongs here: which day an instant falls on, and where a day begins and ends. Doesn't: when a day may close (billing/).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
@@ -45,6 +46,18 @@ def days_between(first: date, last: date) -> Iterator[date]:
     """Every day from `first` to `last`, both included."""
     for offset in range((last - first).days + 1):
         yield first + offset * _DAY
+
+
+def together(days: Sequence[date], last: date, most: int) -> list[date]:
+    """`days`, in order, with the days between two of them that lie at most `most` days apart; `last` ends them.
+
+    >>> together([date(2016, 3, 1), date(2020, 2, 3)], date(2020, 2, 5), 31)[1:]
+    [datetime.date(2020, 2, 3), datetime.date(2020, 2, 4), datetime.date(2020, 2, 5)]
+    """
+    found: list[date] = []
+    for day, after in pairwise([*days, last + _DAY]):
+        found += days_between(day, after - _DAY) if (after - day).days <= most + 1 else [day]
+    return found
 
 
 def days_of_hours(hours: Iterable[datetime], zone: ZoneInfo) -> list[date]:

@@ -31,6 +31,7 @@ Reason = Literal[
     "bad_date",
     "bad_number",
     "bad_currency",
+    "bad_channel",
     "not_an_object",
     "missing_field",
     "wrong_type",

@@ -13,6 +13,7 @@ from decimal import Decimal
 import pyarrow as pa
 
 from notif_assets.core.files import FileRefused, RowRefused, csv_lines, date_cell, decimal_cell, table_of
+from notif_assets.core.texts import json_text
 
 PRICE_COLUMNS = ("customer_id", "channel", "unit_price", "currency", "valid_from", "valid_to")
 PRICE_LIST_SCHEMA = pa.schema(
@@ -36,9 +37,11 @@ _Price = tuple[int | None, str, Decimal, str, date | None, date | None]
 def parse_price_list(data: bytes, source_file: str) -> pa.Table:
     """The prices of one file (PRICE_LIST_SCHEMA), in file order.
 
-    A list is taken whole or not at all, for a part of it could leave a channel without a price. Raises FileRefused
-    with a line `file:line: reason` for each of the first bad rows, or when the list is empty, has no header or mixes
-    currencies. Two prices for one channel and day are no error here: such a day doesn't close, and says why.
+    Blanks around a cell don't count. A channel that has some at its ends, or a character that a line can't hold, is
+    written as a JSON string: `price_list_cell`. A list is taken whole or not at all, for a part of it could leave a
+    channel without a price. Raises FileRefused with a line `file:line: reason` for each of the first bad rows, or when
+    the list is empty, has no header or mixes currencies. Two prices for one channel and day are no error here: such a
+    day doesn't close, and says why.
     """
     rows: list[_Price] = []
     errors: list[str] = []
@@ -63,7 +66,7 @@ def parse_price_list(data: bytes, source_file: str) -> pa.Table:
 
 
 def _price(cells: list[str]) -> _Price:
-    customer, channel, unit_price, currency, valid_from, valid_to = cells
+    customer, channel, unit_price, currency, valid_from, valid_to = (cell.strip() for cell in cells)
     for column, cell in (("channel", channel), ("unit_price", unit_price), ("currency", currency)):
         if not cell:
             raise RowRefused("empty_field", f"{column} is empty")
@@ -80,7 +83,30 @@ def _price(cells: list[str]) -> _Price:
         raise RowRefused("bad_date", "valid_from and valid_to: want YYYY-MM-DD, or nothing")
     if start and end and start >= end:
         raise RowRefused("bad_date", "valid_from must be before valid_to, which is exclusive")
-    return customer_id if customer else None, channel, price, currency, start, end
+    return customer_id if customer else None, _channel(channel), price, currency, start, end
+
+
+def price_list_cell(channel: str) -> str:
+    """How a list names a channel that can't stand there as it is: a JSON string, quoted as CSV quotes it.
+
+    >>> print(price_list_cell("What\\nsapp"), price_list_cell("sms "))
+    \"""What\\nsapp\""" \"""sms \"""
+    """
+    return '"' + json_text(channel).replace('"', '""') + '"'
+
+
+def _channel(cell: str) -> str:
+    """The channel that a cell names."""
+    if len(cell) < 2 or cell[0] != '"' or cell[-1] != '"':
+        return cell
+    try:
+        channel = json.loads(cell)
+        channel.encode()
+    except ValueError:
+        raise RowRefused("bad_channel", 'channel: in double quotes it must be a JSON string, like "sms \\n"') from None
+    if not channel:
+        raise RowRefused("empty_field", "channel is empty")
+    return str(channel)
 
 
 def price_version(prices: pa.Table) -> str:

@@ -6,7 +6,8 @@ looked for (asset checks, closing a day).
 
 from datetime import UTC, date, datetime, timedelta
 
-from notif_assets.core.days import day_bounds, days_between
+from notif_assets.core.days import day_bounds, together
+from notif_assets.core.messages import FIRST_DAY
 from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import days_with_messages, messages_removed_by
@@ -150,15 +151,29 @@ def closed_days(lake: Lake) -> set[date]:
 
 
 def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
-    """Days since the first message whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed."""
+    """Days whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed; in order.
+
+    They are the days that have messages, and the quiet ones beside them: a quiet time of more than 31 days is no
+    business that goes on. So a replay of an old year asks for its days alone, and not for all those up to today.
+    """
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
-    days = days_with_messages(lake.table("notifications"), settings)
-    if until is None or not days:
+    if until is None:
         return []
-    closed = closed_days(lake)
     past = until - settings.grace - since
+    last = past.astimezone(settings.zone).date()
+    closed = closed_days(lake)
+    days = days_with_messages(lake.table("notifications"), settings)
+    known = sorted({day for day in (*days, *closed) if FIRST_DAY <= day <= last})
     return [
         day
-        for day in days_between(days[0], past.astimezone(settings.zone).date())
+        for day in together(known, last, _QUIET_DAYS)
         if day not in closed and day_bounds(day, settings.zone)[1] <= past
     ]
+
+
+_QUIET_DAYS = 31
+
+
+def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
+    """Days before the first billing day that have messages: an earlier version accepted them, and no bill has them."""
+    return [day for day in days_with_messages(lake.table("notifications"), settings) if day < FIRST_DAY]

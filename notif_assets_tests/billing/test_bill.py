@@ -1,6 +1,7 @@
 """The bill of a day: exact to the cent, closed once, and never changed but by adjustments."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from notif_assets import queries
 from notif_assets.billing import bill, prices
 from notif_assets.core.price_list import parse_price_list
-from notif_assets.ingest import bronze, pump
+from notif_assets.ingest import bronze, pump, rules
 from notif_assets.ingest.ledger import plan_move
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
@@ -293,13 +295,104 @@ def test_a_channel_without_exactly_one_price_blocks_the_close(
     assert house.close().amount == Decimal("0.05")
 
 
-def test_a_late_message_on_a_channel_without_a_price_blocks_the_adjustment(house: House) -> None:
+def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: House) -> None:
+    """It is named with the command that helps, by closing and by the check; no tick asks for the day because of it."""
     house.send()
     house.close()
-    house.send(1, channel="Push")
-    with pytest.raises(bill.BillRefused, match="channel Push has no price"):
+    house.send(1, channel="Whatsap", customer_id=9)
+    house.send(5, customer_id=2)
+    closed = house.close()
+    assert (closed.adjustments, closed.adjusted_amount) == (1, Decimal("0.20"))
+    (held,) = closed.held
+    assert re.match(
+        "channel Whatsap has no price in list [0-9a-f]{16} .customer 9.: this day is closed, so import", held
+    )
+    assert "`notif-assets reprice --from 2020-02-03 --to 2020-02-03 --reason " in held
+    (told,) = bill.late_messages_without_a_price(house.lake, house.settings)
+    assert told == bill.held_sentence(MONDAY, [held])
+    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert bill.days_with_adjustments_due(house.lake, house.settings, 0)[0] == []
+
+    house.price(*LIST, ",Whatsap,0.03,BRL,,")
+    assert house.close().held  # a new list alone prices no closed day
+    repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
+    assert (repriced.held, repriced.adjusted_amount) == ((), Decimal("0.03"))
+    assert bill.late_messages_without_a_price(house.lake, house.settings) == []
+    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert house.billed() == Decimal("0.27")
+
+
+def test_what_a_new_list_cannot_price_either_stays_held_and_the_rest_is_repriced(house: House) -> None:
+    house.send()
+    house.close()
+    house.send(1, channel="Pombo", customer_id=8)
+    house.send(1, channel="Push", customer_id=9)
+    assert len(house.close().held) == 2
+    house.price(*LIST, ",Push,1,BRL,,")
+    repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+    assert repriced.adjusted_amount == 1
+    assert len(repriced.held) == 1
+    assert "channel Pombo has no price" in repriced.held[0]
+    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+
+
+ODD = [
+    "What\nsapp",
+    "Whatsapp\0",
+    "Whatsapp ",
+    " Whatsapp",
+    "\x85",
+    "Whats\u200bapp",
+    'a"b',
+    '"a"',
+    "a,b",
+    "\\",
+    "\u3000",
+]
+
+
+@pytest.mark.parametrize("channel", ODD)
+@pytest.mark.parametrize("late", [False, True])
+def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel: str, late: bool) -> None:
+    """The error says on one line how a list names it; so does that of a closed day, where `reprice` is what helps."""
+    rules._write_once(house.lake.root / "rules.json", {rules._KEY: 10**6})  # as by a version that took all of them
+    house.send()
+    if late:
         house.close()
-    assert written_adjustments(house.lake) == []
+    house.send(2, channel=channel, customer_id=9)
+    if late:
+        (told,) = house.close().held
+    else:
+        with pytest.raises(bill.BillRefused) as refused:
+            house.close()
+        (told,) = refused.value.findings
+    assert told.isprintable()
+    named = re.search("; a list names this channel as (.*)$", told)
+    cell = named[1] if named else '"' + channel.replace('"', '""') + '"'
+    house.price(*LIST, f"9,{cell},0.5,BRL,,")
+    house.close()
+    if late:
+        bill.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
+    assert house.billed() == Decimal("1.04")
+    assert bill.late_messages_without_a_price(house.lake, house.settings) == []
+    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+
+
+def test_a_report_has_what_can_be_priced_and_says_what_it_lacks(house: House) -> None:
+    house.send()
+    house.send(1, NOON + DAY)
+    house.send(1, channel="Push", customer_id=9)
+    house.ingest()
+    days, unpriced = [MONDAY, MONDAY + DAY], list[bill.BillRefused]()
+    lines, _ = queries.bills(house.lake, house.settings, days, unpriced=unpriced)
+    assert lines.select(["customer_id", "billing_date"]).to_pylist() == [
+        {"customer_id": 1, "billing_date": MONDAY},
+        {"customer_id": 1, "billing_date": MONDAY + DAY},
+    ]
+    assert [refused.day for refused in unpriced] == [MONDAY]
+    assert queries.bills(house.lake, house.settings, days, 1)[0].num_rows == 2
+    with pytest.raises(bill.BillRefused, match="2020-02-03 can't be billed: channel Push"):
+        queries.bills(house.lake, house.settings, days)
 
 
 def test_a_customers_own_price_goes_first(house: House) -> None:
