@@ -7,7 +7,7 @@ jobs that the assets use too. Libraries that a command does not need are not imp
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +20,7 @@ import pydantic
 from pydantic_settings import SettingsError
 
 from notif_assets.core.formats import Format
+from notif_assets.core.windows import LONGEST_WINDOW, window_start
 from notif_assets.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ class _Month(click.ParamType[date]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
         try:
-            return value if isinstance(value, date) else date.fromisoformat(f"{value}-01")
+            month = value if isinstance(value, date) else date.fromisoformat(f"{value}-01")
+            window_start(month, LONGEST_WINDOW)
         except ValueError:
             self.fail(f"{value!r} is no month; write it as 2020-01", param, ctx)
+        return month
 
 
 DAY, HOUR, MONTH = _Day(), _Hour(), _Month()
@@ -408,6 +411,7 @@ def import_prices(settings: Settings, file: Path) -> None:
     from notif_assets.billing.prices import current_version
     from notif_assets.partitions import billing_days, key_ranges
 
+    _refuse_odd_names([file])
     lake = _lake(settings)
     with open_runs(settings) as runs:
         runs.run("prices_job", {"prices": {"file": str(file.absolute())}})
@@ -432,9 +436,10 @@ def import_invoices(settings: Settings, files: tuple[Path, ...]) -> None:
     \b
     Example: notif-assets import-invoices invoices.csv
     """
-    from notif_assets.files.invoices import months_of, months_to_refresh
+    from notif_assets.files.invoices import months_of, months_to_refresh, months_without_windows
     from notif_assets.partitions import invoice_months, key_ranges
 
+    _refuse_odd_names(files)
     lake = _lake(settings)
     with open_runs(settings) as runs:
         runs.run("invoices_job", {"invoices": {"files": [str(path.absolute()) for path in files]}})
@@ -446,6 +451,8 @@ def import_invoices(settings: Settings, files: tuple[Path, ...]) -> None:
                 runs.run("invoice_averages_job", partitions=reference_months)
                 advance(done)
     click.echo(f"{invoices.num_rows} invoices; averages of {len(months)} months are up to date")
+    if never := ", ".join(str(month) for month in months_without_windows(lake)[:5]):
+        click.echo(f"invoices of {never} count in no average: their windows have no date", err=True)
     _name_rows_set_aside(lake, [path.name for path in files])
 
 
@@ -469,10 +476,13 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
     from notif_assets.files.dropped import read_file
     from notif_assets.partitions import answer_days, answer_hours, key_ranges
 
+    _refuse_odd_names(files)
     try:
         hours = {hour_of_file_name(path.name): str(path.absolute()) for path in files}
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    if len(hours) < len({path.absolute() for path in files}):
+        raise click.ClickException("two of the files are of one hour: one would replace the other")
     if not answer_days.has_partition_key(str(day)):
         raise click.ClickException(f"{day} has no answers: days go from 2019-01-01 to today")
     keys = {f"{day}-{hour:02}:00": path for hour, path in hours.items()}
@@ -490,6 +500,16 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
     lake = _lake(settings)
     click.echo(f"answers of {day}: {len(hours)} hours imported, the day's report is up to date")
     _name_rows_set_aside(lake, [source_file_of(day, hour) for hour in hours])
+
+
+def _refuse_odd_names(files: Iterable[Path]) -> None:
+    """Before a run is started: its configuration can't even hold such a name."""
+    from notif_assets.core.texts import shown
+    from notif_assets.files.dropped import odd_name
+
+    for path in files:
+        if why := odd_name(str(path)):
+            raise click.ClickException(f"{shown(path)}: {why}; rename it")
 
 
 def _name_rows_set_aside(lake: "Lake", source_files: list[str]) -> None:

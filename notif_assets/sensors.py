@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
@@ -23,7 +25,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN
 from notif_assets.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
 from notif_assets.billing.bill import days_with_adjustments_due
 from notif_assets.core.answers import hour_of_file_name
-from notif_assets.files.dropped import Dropped, settled_files
+from notif_assets.files.dropped import Dropped, not_taken, settled_files
 from notif_assets.files.invoices import months_to_refresh
 from notif_assets.ingest.ledger import QUIET, Backlog, backlog
 from notif_assets.instance import store
@@ -48,6 +50,7 @@ IMPATIENT = {"kafka_timeout": 3.0}
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 _LONGEST_WAIT = 15  # times NOTIF_RETRY_AFTER
 _GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+_TOLD = ""  # where a cursor keeps which files were told of
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
 _MOST_DAYS = 31  # of late messages, in one tick
 _MOST_EVENTS = 10_000  # a year of hours in one tick
@@ -199,8 +202,10 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
     found = settled_files(folder, "*.csv", time.time())
     known = seen_versions(context.cursor)
     new = [file for file in found if known.get(file.path.name) != file.version]
+    left = not_taken(folder, lambda path: path.parent == folder and path.suffix == ".csv", "*.csv", time.time())
+    told = _tell_not_taken(context, left, known)
     if not new:
-        return dg.SensorResult(skip_reason=f"nothing new in {folder}")
+        return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
     return dg.SensorResult(
         # A run for each, oldest first: a file that is refused must not keep another one out.
         [
@@ -209,7 +214,7 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
             )
             for file in new
         ],
-        cursor=json.dumps({file.path.name: file.version for file in found}),
+        cursor=json.dumps({file.path.name: file.version for file in found} | told),
     )
 
 
@@ -230,8 +235,12 @@ def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam
     known = seen_versions(context.cursor)  # by day: a year of hours must stay a small cursor
     versions = {day: _key(files.values()) for day, files in days.items()}
     new = {key: day for day in days if known.get(day) != versions[day] for key in days[day]}
+    left = not_taken(
+        folder, partial(_is_answer_file, folder), "date=YYYY-MM-DD/hour=HH.json of 2019 to now", time.time()
+    )
+    told = _tell_not_taken(context, left, known)
     if not new:
-        return dg.SensorResult(skip_reason=f"nothing new in {folder}")
+        return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
     ranges = key_ranges(answer_hours, new)[:_MOST_RUNS]
     taken = {key for some in ranges for key in new if some.start <= key <= some.end}
     done = {day: versions[day] for day in set(new.values()) if taken.issuperset(days[day])}
@@ -243,8 +252,33 @@ def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam
             )
             for some in ranges
         ],
-        cursor=json.dumps({day: known[day] for day in known if day in days} | done),
+        cursor=json.dumps({day: known[day] for day in known if day in days} | done | told),
     )
+
+
+def _is_answer_file(folder: Path, path: Path) -> bool:
+    day = path.parent.name.removeprefix("date=")
+    return path.parent == folder / f"date={day}" and _hour_key(day, path.name) is not None
+
+
+def _tell_not_taken(context: dg.SensorEvaluationContext, left: list[str], known: dict[str, str]) -> dict[str, str]:
+    """Logs what is not taken, once; gives what the cursor has to keep of it, under a name that no file has."""
+    if not left:
+        known.pop(_TOLD, None)
+        return {}
+    digest = blake2b("\n".join(left).encode(), digest_size=12).hexdigest()
+    if known.get(_TOLD) != digest:
+        context.log.warning(f"not taken: {_some(left)}")
+    return {_TOLD: digest}
+
+
+def _nothing_new(folder: Path, left: list[str]) -> str:
+    return f"nothing new in {folder}" + (f"; not taken: {_some(left)}" if left else "")
+
+
+def _some(left: list[str]) -> str:
+    more = f" … and {len(left) - 10} more" if len(left) > 10 else ""
+    return ", ".join(left[:10]) + more
 
 
 def _hour_key(day: str, name: str) -> str | None:
@@ -261,7 +295,7 @@ def _key(files: Iterable[Dropped]) -> str:
     """One name for some files as they are now: the same files give the same name, a changed one another."""
     digest = blake2b(digest_size=12)
     for file in files:
-        digest.update(f"{file.path}\0{file.version}\0".encode())
+        digest.update(os.fsencode(file.path) + f"\0{file.version}\0".encode())
     return digest.hexdigest()
 
 

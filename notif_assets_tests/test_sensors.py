@@ -33,6 +33,7 @@ from notif_assets import sensors
 from notif_assets.alerts import NotTold, news, send
 from notif_assets.billing import bill, prices
 from notif_assets.core.price_list import parse_price_list
+from notif_assets.core.texts import shown
 from notif_assets.definitions import build_definitions
 from notif_assets.files.dropped import SETTLED, settled_files
 from notif_assets.ingest import bronze
@@ -425,6 +426,60 @@ def test_hours_of_answers_come_in_one_run_as_far_as_they_follow_each_other(daemo
     daemon.skips("answer_files")
 
 
+ODD_NAMES = {
+    b"fatura\xe7.csv": '"fatura\\udce7.csv" (its name is not UTF-8)',
+    b"two\nlines.csv": '"two\\nlines.csv" (its name holds a control character)',
+    b"jan.CSV": "jan.CSV (want *.csv)",
+    b"mar.csv.gz": "mar.csv.gz (want *.csv)",
+    b"2020/jan.csv": "2020/jan.csv (want *.csv)",
+}
+
+
+def test_an_invoice_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_other_one_out(
+    daemon: Daemon, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ODD_NAMES:
+        drop(daemon, os.fsdecode(b"invoices/" + name), HEADER)
+    inbox = daemon.settings.inbox / "invoices"
+    (inbox / "folder.csv").mkdir()
+    (inbox / "loop.csv").symlink_to("loop.csv")
+    (inbox / "gone.csv").symlink_to("nowhere.csv")
+    drop(daemon, "invoices/good.csv", HEADER + "C,A,2019-07-01,100\n")
+    (request,) = daemon.requests("invoice_files")
+    assert daemon.run("invoices_job", request).success
+    told = [*ODD_NAMES.values(), "folder.csv (is a folder)", "gone.csv (can't be read: No such file or directory)"]
+    told.append("loop.csv (can't be read: Too many levels of symbolic links)")
+    log = capfd.readouterr().err
+    skipped = daemon.skips("invoice_files")
+    assert skipped.startswith(f"nothing new in {inbox}; not taken: ")
+    for line in told:
+        assert line in log
+        assert line in skipped
+    assert not any(line in capfd.readouterr().err for line in told)  # the log has it once
+    drop(daemon, "invoices/c.txt", HEADER)
+    daemon.skips("invoice_files")
+    assert "c.txt (want *.csv)" in capfd.readouterr().err
+
+
+def test_an_answer_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_other_one_out(daemon: Daemon) -> None:
+    names = [
+        b"date=2019-12-16/hour=9.json",
+        b"date=2019-12-16/HOUR=13.JSON",
+        b"date=2019-12-16/hour=13.json.gz",
+        b"2019-12-16/hour=13.json",
+        b"date=2019-12-16/hour=1\xe7.json",
+        b"date=\xe7/hour=13.json",
+    ]
+    for name in names:
+        drop(daemon, os.fsdecode(b"chatbot/" + name), answers("S"))
+    skipped = daemon.skips("answer_files")
+    for name in names:
+        assert shown(os.fsdecode(name)) in skipped
+    drop(daemon, "chatbot/date=2019-12-16/hour=13.json", answers("S"))
+    (request,) = daemon.requests("answer_files")
+    assert daemon.run("chatbot_answers_job", request).success
+
+
 def test_names_that_are_no_hour_are_ignored(daemon: Daemon) -> None:
     tomorrow = f"{NOW + timedelta(days=2):%Y-%m-%d}"
     for name in [
@@ -544,18 +599,29 @@ def test_days_are_those_of_the_billing_zone(make_daemon: MakeDaemon) -> None:
     assert ranges(daemon.requests("late_messages")) == [(f"{day:%Y-%m-%d}",) * 2]
 
 
-def test_a_closed_day_that_cannot_be_priced_is_tried_and_then_rests(daemon: Daemon, clock: Time) -> None:
+def test_what_a_closed_day_cannot_price_starts_no_run_and_holds_up_no_other(daemon: Daemon, clock: Time) -> None:
+    """The hourly check tells of it, with the command that helps; closing by hand exits with it."""
     daemon.topic.produce(sent(NOW - timedelta(days=3)))
     daemon.ingest()
     daemon.close(DAYS_AGO[3])
-    daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, channel="Fax", message_id="late"))
+    daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, channel="Fax", message_id="late", customer_id=9))
+    daemon.ingest()
+    assert daemon.skips("late_messages").startswith("no closed day changed up to batch ")
+    daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, message_id="late", customer_id=2))
     daemon.ingest()
     (request,) = daemon.requests("late_messages")
-    assert not daemon.run("daily_billing_job", request).success
-    clock.now = datetime.now(UTC)
-    assert "check every_channel_has_one_price of daily_billing failed" in daemon.skips("late_messages")
-    clock.advance(minutes=1)
-    assert ranges(daemon.requests("late_messages")) == ranges([request])
+    assert daemon.run("daily_billing_job", request).success
+    assert [row["customer_id"] for row in rows_of(daemon.lake, "billing_adjustments")] == [2]
+    assert daemon.skips("late_messages").startswith("no closed day changed up to batch ")
+
+    checks = daemon.run("all_checks").get_asset_check_evaluations()
+    (told,) = [check for check in checks if check.check_name == "every_late_message_has_one_price"]
+    assert not told.passed
+    assert told.description is not None
+    assert (
+        f"{DAYS_AGO[3]} is closed, and messages that came late are not billed: channel Fax has no" in told.description
+    )
+    assert f"`notif-assets reprice --from {DAYS_AGO[3]} --to {DAYS_AGO[3]} --reason " in told.description
 
 
 # --- cursors that tell nothing ----------------------------------------------------------------------------------------

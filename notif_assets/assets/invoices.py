@@ -4,6 +4,7 @@ Belongs here: the assets, the checks that guard them, what the UI shows of them.
 Doesn't: reading files and replacing rows (files/invoices.py), the arithmetic (sql/), the calendar (core/windows.py).
 """
 
+import math
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import Field
 from notif_assets.assets.catalogue import described, row_count
 from notif_assets.assets.files import difference_result, inbox, report_set_aside
 from notif_assets.core.files import FileRefused
-from notif_assets.files.dropped import count_by_reason
+from notif_assets.files.dropped import count_by_reason, settled_files
 from notif_assets.files.invoices import (
     import_invoices,
     months_of,
@@ -43,16 +44,18 @@ def invoices(
     config: InvoiceFiles,
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     paths = [Path(path) for path in config.files] or _inbox(settings)
     if not paths:
         raise dg.Failure(f"No invoice file in {settings.inbox / 'invoices'}, and none was given.", allow_retries=False)
+    refused: list[FileRefused] = []
     try:
-        imported = import_invoices(lake, paths)
-    except FileRefused as refused:
-        raise dg.Failure(f"Nothing was imported. {refused}", allow_retries=False) from None
+        # The files of the inbox came one by one, so that none of them waits for another; a list is taken as a whole.
+        imported = import_invoices(lake, paths, None if config.files else refused)
+    except FileRefused as error:
+        raise dg.Failure(f"Nothing was imported. {error}", allow_retries=False) from None
     report_set_aside(context, lake, imported)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "dagster/row_count": row_count(lake, "invoices"),
             "imported_rows": imported.rows.num_rows,
@@ -62,10 +65,12 @@ def invoices(
             "preview": dg.MetadataValue.md(imported.rows.slice(0, 5).to_pandas().to_markdown(index=False)),
         }
     )
+    if refused:
+        raise dg.Failure(f"The other files were imported. {' '.join(map(str, refused))}", allow_retries=False)
 
 
 def _inbox(settings: Settings) -> list[Path]:
-    return sorted((settings.inbox / "invoices").glob("*.csv"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return [file.path for file in settled_files(settings.inbox / "invoices", "*.csv", math.inf)]
 
 
 def published_averages_hold(lake: Lake) -> dg.AssetCheckResult:

@@ -10,7 +10,7 @@ pair (an emoji that a chat client cut in two) costs its own value there, the who
 import json
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -42,6 +42,9 @@ BLANK_CHARACTERS = (
 )
 """Every character that str.strip removes; an answer of nothing else is blank. For SQL's trim(value, characters)."""
 
+_LATEST = timedelta(days=1, hours=1)
+"""After the beginning of a file's hour. An answer dated later would be its session's last one for ever."""
+
 _TEXTS = ("customer", "flow", "session", "timestamp")
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -49,12 +52,14 @@ _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 def parse_answers(data: bytes, source_file: str, answer_date: date, hour: int) -> ParsedFile:
     """The answers of one file (ANSWERS_SCHEMA), a JSON array of objects, and what was set aside.
 
-    A record needs customer, flow, session (non-empty texts), timestamp (ISO 8601 with an offset) and content (an
-    object); other fields are ignored, a repeated key's last value holds. A bad record is set aside whole; a value that
-    is no text costs only its own pair. source_line is the line where the record begins.
+    A record needs customer, flow, session (non-empty texts), timestamp (ISO 8601 with an offset, a day after the file's
+    hour at the latest) and content (an object); other fields are ignored, a repeated key's last value holds. A bad
+    record is set aside whole; a value that is no text costs only its own pair. source_line is the line where the record
+    begins.
 
     Raises FileRefused when the file is empty, not UTF-8, not JSON, nested too deeply to read, or no array.
     """
+    begins = datetime(answer_date.year, answer_date.month, answer_date.day, hour, tzinfo=UTC)
     rows: list[tuple[Any, ...]] = []
     rejected: list[tuple[int, RowRefused]] = []
     position = 0
@@ -64,6 +69,8 @@ def parse_answers(data: bytes, source_file: str, answer_date: date, hour: int) -
         position += len(content) if isinstance(content, dict) else 0
         try:
             customer, flow, session, timestamp, pairs = _record(record)
+            if timestamp - begins > _LATEST:
+                raise RowRefused("too_late", "timestamp: more than a day after the hour of the file")
         except RowRefused as why:
             rejected.append((line, why))
             continue

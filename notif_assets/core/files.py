@@ -36,6 +36,7 @@ Reason = Literal[
     "missing_field",
     "wrong_type",
     "bad_timestamp",
+    "too_late",
     "value_not_text",
 ]
 
@@ -95,7 +96,7 @@ def csv_lines(data: bytes, source_file: str, columns: Sequence[str]) -> Iterator
         raise FileRefused(f"{source_file}: empty; want a header line {','.join(columns)}")
 
     try:
-        header = _cells(lines[0])
+        header = [cell.strip() for cell in _cells(lines[0])]
     except RowRefused as why:
         raise FileRefused(f"{source_file}:1: the header can't be read: {why.detail}") from None
     missing = [column for column in columns if column not in header]

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pyarrow as pa
 
 from notif_assets.core.files import ParsedFile, RowRefused, csv_lines, date_cell, decimal_cell, rejected_table, table_of
+from notif_assets.core.windows import has_windows
 
 INVOICE_COLUMNS = ("customer", "account", "month", "invoice")
 INVOICES_SCHEMA = pa.schema(
@@ -47,6 +48,7 @@ def parse_invoices(data: bytes, source_file: str) -> ParsedFile:
 
 
 def _invoice(cells: list[str]) -> tuple[str, str, date, Decimal]:
+    cells = [cell.strip() for cell in cells[:2]] + cells[2:]  # "A1 " is no other account than "A1"
     for column, cell in zip(INVOICE_COLUMNS, cells, strict=True):
         if not cell:
             raise RowRefused("empty_field", f"{column} is empty")
@@ -54,4 +56,6 @@ def _invoice(cells: list[str]) -> tuple[str, str, date, Decimal]:
     month = date_cell(month_cell)
     if month is None or month.day != 1:
         raise RowRefused("bad_month", "month: want the first day of a month as YYYY-MM-01")
+    if not has_windows(month):
+        raise RowRefused("bad_month", "month: its windows have no date, at the end of the calendar")
     return customer, account, month, decimal_cell(invoice, "invoice", decimals=2, whole_digits=_WHOLE_DIGITS)

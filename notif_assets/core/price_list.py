@@ -37,11 +37,11 @@ _Price = tuple[int | None, str, Decimal, str, date | None, date | None]
 def parse_price_list(data: bytes, source_file: str) -> pa.Table:
     """The prices of one file (PRICE_LIST_SCHEMA), in file order.
 
-    Blanks around a cell don't count. A channel that has some at its ends, or a character that a line can't hold, is
-    written as a JSON string: `price_list_cell`. A list is taken whole or not at all, for a part of it could leave a
-    channel without a price. Raises FileRefused with a line `file:line: reason` for each of the first bad rows, or when
-    the list is empty, has no header or mixes currencies. Two prices for one channel and day are no error here: such a
-    day doesn't close, and says why.
+    Blanks around a customer or a channel don't count. A channel that has some at its ends, or a character that a line
+    can't hold, is written as a JSON string: `price_list_cell`. A list is taken whole or not at all, for a part of it
+    could leave a channel without a price. Raises FileRefused with a line `file:line: reason` for each of the first bad
+    rows, or when the list is empty, has no header or mixes currencies. Two prices for one channel and day are no error
+    here: such a day doesn't close, and says why.
     """
     rows: list[_Price] = []
     errors: list[str] = []
@@ -66,7 +66,8 @@ def parse_price_list(data: bytes, source_file: str) -> pa.Table:
 
 
 def _price(cells: list[str]) -> _Price:
-    customer, channel, unit_price, currency, valid_from, valid_to = (cell.strip() for cell in cells)
+    customer, channel, unit_price, currency, valid_from, valid_to = cells
+    customer, channel = customer.strip(), channel.strip()
     for column, cell in (("channel", channel), ("unit_price", unit_price), ("currency", currency)):
         if not cell:
             raise RowRefused("empty_field", f"{column} is empty")

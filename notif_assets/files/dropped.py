@@ -18,15 +18,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.files import FileRefused
+from notif_assets.core.messages import CONTROL_CHARACTER
+from notif_assets.core.texts import shown
 from notif_assets.lake import Lake, literal, until_committed
 
 
 def read_file(path: Path) -> bytes:
-    """The file's bytes. Raises FileRefused, naming the file and why, if it can't be read."""
+    """The file's bytes. Raises FileRefused, naming the file and why, if it can't be read or its name can't be kept."""
+    if why := odd_name(path.name):
+        raise FileRefused(f"{shown(path)}: {why}; rename it")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise FileRefused(f"{path}: can't be read: {error.strerror}") from error
+        raise FileRefused(f"{shown(path)}: can't be read: {error.strerror}") from error
+
+
+def odd_name(name: str) -> str | None:
+    """Why tables, run configurations and lines of text can't hold a file's name; None if they can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return "its name holds a control character" if CONTROL_CHARACTER.search(name) else None
 
 
 SETTLED = 2.0
@@ -42,18 +55,57 @@ class Dropped:
 
 
 def settled_files(folder: Path, pattern: str, now: float) -> list[Dropped]:
-    """The files of `folder` that match, oldest first, but for those written to in the last seconds before `now`."""
+    """The files of `folder` that match and have a name to keep, oldest first, but for those written to in the last
+    seconds before `now`."""
     found = []
     for path in folder.glob(pattern):
         try:
             about = path.stat()
         except OSError:  # taken away meanwhile
             continue
-        if stat.S_ISREG(about.st_mode) and not path.name.startswith(".") and about.st_mtime <= now - SETTLED:
+        if (
+            stat.S_ISREG(about.st_mode)
+            and not path.name.startswith(".")
+            and about.st_mtime <= now - SETTLED
+            and odd_name(path.name) is None
+        ):
             # An older version that is put back brings its time and size with it, but was never changed at that instant.
             version = f"{about.st_mtime_ns}:{about.st_ctime_ns}:{about.st_size}"
             found.append((about.st_mtime_ns, Dropped(path, version)))
     return [file for _, file in sorted(found, key=lambda entry: (entry[0], entry[1].path))]
+
+
+def not_taken(folder: Path, is_wanted: Callable[[Path], bool], wanted: str, now: float) -> list[str]:
+    """What lies in `folder`, at any depth, and is not imported: each with its escaped path below it, and why.
+
+    `is_wanted` says whether a file of that path would be; `wanted` is the pattern in words. Hidden files, and those
+    written to in the last seconds before `now`, are left out: they may still become what is wanted.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in sorted([*folders, *names]):
+            path = Path(parent, name)
+            why = None if name.startswith(".") else _why_not_taken(path, is_wanted, wanted, now)
+            if why is not None:
+                found.append(f"{shown(path.relative_to(folder))} ({why})")
+    return sorted(found)
+
+
+def _why_not_taken(path: Path, is_wanted: Callable[[Path], bool], wanted: str, now: float) -> str | None:
+    try:
+        about = path.stat()
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if stat.S_ISDIR(about.st_mode):
+        return "is a folder" if path.suffix in (".csv", ".json") else None
+    if about.st_mtime > now - SETTLED:
+        return None
+    if why := odd_name(path.name):
+        return why
+    if not stat.S_ISREG(about.st_mode):
+        return "is no file"
+    return None if is_wanted(path) else f"want {wanted}"
 
 
 def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.core.files import ParsedFile
+from notif_assets.core.answers import BLANK_CHARACTERS
+from notif_assets.core.files import REJECTED_SCHEMA, FileRefused, ParsedFile
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
-from notif_assets.core.invoices import parse_invoices
-from notif_assets.core.windows import window_start
+from notif_assets.core.invoices import INVOICES_SCHEMA, parse_invoices
+from notif_assets.core.windows import has_windows, window_start
 from notif_assets.files.dropped import publish, read_file, set_aside
 from notif_assets.lake import Lake, Scan, literal, until_committed
 from notif_assets.reports import write_invoice_averages
@@ -32,32 +33,46 @@ PUBLISHED = {
 }
 
 
-def import_invoices(lake: Lake, paths: Sequence[Path]) -> ParsedFile:
+def import_invoices(lake: Lake, paths: Sequence[Path], refused: list[FileRefused] | None = None) -> ParsedFile:
     """Imports the files as if one by one: each replaces all earlier rows of every (customer, account, month) it has.
 
     Gives the rows that were taken and those that were set aside. All rows taken come in one commit, after those set
     aside; importing again leaves the same rows. Raises FileRefused, before anything is written, if a file can't be
-    taken, and ValueError if there is none.
+    taken, or puts it into `refused` and goes on with the others; raises ValueError if there is none.
     """
-    parsed = [(path.name, parse_invoices(read_file(path), path.name)) for path in paths]
-    if not parsed:
+    if not paths:
         raise ValueError("no file of invoices to import")
+    parsed: list[tuple[Path, ParsedFile]] = []
+    for path in paths:
+        try:
+            parsed.append((path, parse_invoices(read_file(path), path.name)))
+        except FileRefused as why:
+            if refused is None:
+                raise
+            refused.append(why)
+    if not parsed:
+        return ParsedFile(INVOICES_SCHEMA.empty_table(), REJECTED_SCHEMA.empty_table())
     imported, *later = (file.rows for _, file in parsed)
     for rows in later:
-        imported = lake.select("invoices", inputs={"earlier": imported, "imported": rows})
+        imported = _merged(lake, imported, rows)
 
-    last = {name: file.rejected for name, file in parsed}  # of files with the same name, the last import holds
-    set_aside(lake, last, pa.concat_tables(last.values()))
+    rejected = pa.concat_tables({path: file.rejected for path, file in parsed}.values())
+    set_aside(lake, {path.name for path, _ in parsed}, rejected)
     if imported.num_rows:
         until_committed(partial(_replace_months, lake, imported))
-    return ParsedFile(imported, pa.concat_tables(file.rejected for _, file in parsed))
+    return ParsedFile(imported, rejected)
+
+
+def _merged(lake: Lake, earlier: pa.Table | Scan, imported: pa.Table) -> pa.Table:
+    inputs = {"earlier": earlier, "imported": imported}
+    return lake.select("invoices", inputs, blank_characters=BLANK_CHARACTERS)
 
 
 def _replace_months(lake: Lake, imported: pa.Table) -> None:
     table = lake.table("invoices")
     months = months_of(imported)
     earlier = table.scan(month=(months[0], months[-1] + timedelta(days=1)))
-    rows = lake.select("invoices", inputs={"earlier": earlier, "imported": imported})
+    rows = _merged(lake, earlier, imported)
     table.replace(rows, where=f"month >= {literal(months[0])} and month <= {literal(months[-1])}")
 
 
@@ -67,17 +82,23 @@ def months_of(invoices: pa.Table) -> list[date]:
 
 
 def months_affected(months: Iterable[date]) -> list[date]:
-    """The reference months whose 6-month window holds one of `months`: the six after each.
+    """The reference months whose 6-month window holds one of `months`: the six after each. A month at the end of the
+    calendar has none: an earlier version took such months.
 
     >>> months_affected([date(2019, 11, 1)])[::5]
     [datetime.date(2019, 12, 1), datetime.date(2020, 5, 1)]
     """
-    return sorted({_months_after(month, n) for month in months for n in range(1, 7)})
+    return sorted({_months_after(month, n) for month in months if has_windows(month) for n in range(1, 7)})
 
 
 def _months_after(month: date, n: int) -> date:
     elapsed = month.year * 12 + month.month - 1 + n
     return date(elapsed // 12, elapsed % 12 + 1, 1)
+
+
+def months_without_windows(lake: Lake) -> list[date]:
+    """The months of invoices that no average can count, for their windows have no date."""
+    return [month for month in months_of(lake.rows(lake.table("invoices").scan())) if not has_windows(month)]
 
 
 def materialized_months(lake: Lake) -> list[date]:

@@ -1,7 +1,7 @@
 -- The invoices after an import: the imported ones, and of the earlier ones those whose customer, account and month
 -- the import doesn't contain.
 -- Inputs: earlier, imported. `not exists`, not `except` or a merge on keys: an account may have several invoices a
--- month, equal ones too, and all of them count.
+-- month, equal ones too, and all of them count. Blanks around names don't count; earlier rows may have some.
 select customer, account, month, invoice, source_file, source_line
 from imported
 
@@ -12,5 +12,8 @@ from earlier as e
 where not exists (
     select 1
     from imported as i
-    where i.customer = e.customer and i.account = e.account and i.month = e.month
+    where
+        i.customer = trim(e.customer, $blank_characters)
+        and i.account = trim(e.account, $blank_characters)
+        and i.month = e.month
 )

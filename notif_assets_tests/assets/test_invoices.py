@@ -32,11 +32,13 @@ from notif_assets.files.invoices import (
     months_affected,
     months_that_differ,
     months_to_refresh,
+    months_without_windows,
     replace_averages,
 )
 from notif_assets.lake import Lake
 from notif_assets.partitions import invoice_months, key_ranges
 from notif_assets.settings import Settings
+from notif_assets.upkeep.rebuild import rebuild
 
 HEADER = "customer,account,month,invoice\n"
 JANUARY = date(2020, 1, 1)
@@ -382,3 +384,51 @@ def test_any_imports_in_any_order_last_file_wins(imports: list[list[History]]) -
         assert Counter(got) == Counter(expected)
         assert_averages(replace_averages(lake, JANUARY), expected)
         assert months_that_differ(lake) == []
+
+
+def test_a_month_at_the_end_of_the_calendar_poisons_no_import(lake: Lake, tmp_path: Path) -> None:
+    """It is set aside; a row that an earlier version took counts in no average and costs no other one."""
+    row = {"customer": "C", "account": "A9", "month": date(9999, 12, 1), "invoice": Decimal(1)}
+    row |= {"source_file": "old.csv", "source_line": 2}
+    lake.table("invoices").append(pa.Table.from_pylist([row], schema=INVOICES_SCHEMA))
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + "C,A1,2019-12-01,100\nC,A2,9999-07-01,1\n")
+    imported = import_invoices(lake, [path])
+    assert imported.rejected["reason"].to_pylist() == ["bad_month"]
+    months = months_to_refresh(lake, [date(9999, 12, 1), date(2019, 12, 1)])
+    assert months == [date(2020, n, 1) for n in range(1, 7)]
+    rebuild(lake, settings_of(tmp_path), "invoice_window_averages")
+    assert materialized_months(lake) == months
+    assert months_that_differ(lake) == []
+    assert months_without_windows(lake) == [date(9999, 12, 1)]
+
+
+def test_a_name_with_blanks_that_was_taken_once_is_replaced_by_the_one_without(lake: Lake, tmp_path: Path) -> None:
+    row = {"customer": " C", "account": "A1\u00a0", "month": date(2019, 12, 1), "invoice": Decimal(1)}
+    row |= {"source_file": "old.csv", "source_line": 2}
+    lake.table("invoices").append(pa.Table.from_pylist([row], schema=INVOICES_SCHEMA))
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + "C,A1 ,2019-12-01,100\n")
+    import_invoices(lake, [path])
+    assert [(r["account"], r["invoice"]) for r in rows_of(lake, "invoices")] == [("A1", 100)]
+
+
+def test_files_of_the_same_name_each_keep_what_was_set_aside(lake: Lake, tmp_path: Path) -> None:
+    paths = [tmp_path / year / "invoices.csv" for year in ("2019", "2020")]
+    for path, month in zip(paths, ("bad", "2020-01-01"), strict=True):
+        path.parent.mkdir()
+        path.write_text(f"{HEADER}C,A1,{month},100\n")
+    import_invoices(lake, [*paths, *paths])
+    assert len(rows_set_aside(lake, ["invoices.csv"])) == 1
+
+
+def test_a_refused_file_of_the_inbox_keeps_no_other_one_out_by_hand_either(lake: Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox" / "invoices"
+    inbox.mkdir(parents=True)
+    (inbox / "a.csv").write_text("no,such,columns\n")
+    (inbox / "b.csv").write_text(HEADER + "C,A1,2019-12-01,100\n")
+    (inbox / os.fsdecode(b"fatura\xe7.csv")).write_text(HEADER)
+    (inbox / "gone.csv").symlink_to("nowhere")
+    result = run_invoices(lake, tmp_path)
+    assert not result.success
+    assert len(rows_of(lake, "invoices")) == 1

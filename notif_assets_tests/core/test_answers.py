@@ -55,6 +55,9 @@ def test_the_documents_file() -> None:
         ({**GOOD, "content": []}, "wrong_type"),
         ({**GOOD, "content": "secret"}, "wrong_type"),
         ({**GOOD, "timestamp": 1576504798}, "wrong_type"),
+        ({**GOOD, "timestamp": "2031-01-01T00:00:00Z"}, "too_late"),
+        ({**GOOD, "timestamp": "2019-12-17T14:00:00.000001Z"}, "too_late"),
+        ({**GOOD, "timestamp": "9999-12-31T23:59:59Z"}, "too_late"),
         ({**GOOD, "timestamp": "2019-12-16T13:59:58"}, "bad_timestamp"),
         ({**GOOD, "timestamp": "2019-02-30T13:59:58Z"}, "bad_timestamp"),
         ({**GOOD, "timestamp": "0001-01-01T00:00:00+01:00"}, "bad_timestamp"),
@@ -239,3 +242,9 @@ def test_column_names_are_unique_and_none_looks_fixed(keys: list[str]) -> None:
     assert list(names) == list(dict.fromkeys(keys))
     assert len(set(names.values())) == len(names)
     assert not any(name.strip().casefold() in FIXED_COLUMNS for name in names.values())
+
+
+def test_a_record_may_be_dated_a_day_after_its_hour_and_long_before_it() -> None:
+    moments = ["2019-12-17T14:00:00Z", "2019-12-17T11:00:00-03:00", "0001-01-01T00:00:00Z", "2019-12-16T00:00:00Z"]
+    parsed = parse_records(*({**GOOD, "timestamp": moment} for moment in moments))
+    assert (parsed.rows.num_rows, parsed.rejected.num_rows) == (4, 0)

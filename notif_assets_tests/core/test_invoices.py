@@ -70,6 +70,14 @@ def test_a_bad_line_is_set_aside_by_name_and_costs_no_other(line: bytes, reason:
     assert one(line)[0] == reason
 
 
+def test_blanks_around_names_make_no_other_account() -> None:
+    data = " customer,account\t,month,\u00a0invoice\nC,A,2019-07-01,1\n C ,\u3000A\t,2019-07-01,2\n"
+    parsed = parse_invoices(data.encode(), "f.csv")
+    assert [(row["customer"], row["account"]) for row in parsed.rows.to_pylist()] == [("C", "A")] * 2
+    assert one(b" ,A,2019-07-01,1")[0] == "empty_field"
+    assert one("C,\u00a0,2019-07-01,1".encode())[0] == "empty_field"
+
+
 def test_a_number_out_of_bounds_says_which_bound() -> None:
     assert "more than 2 decimals" in one(b"C,A,2019-07-01,1.500")[1]
     assert "more than 13 digits" in one(b"C,A,2019-07-01,-10000000000000.00")[1]
@@ -111,7 +119,8 @@ def test_a_header_alone_is_a_file_without_invoices() -> None:
 cell = st.text(st.sampled_from('aé 日",;=-\r\t\u2028\ufeff'), min_size=1, max_size=5)
 month = st.dates(date(1, 1, 1), date(9999, 12, 1)).map(lambda day: day.replace(day=1))
 amount = st.integers(-(10**15) + 1, 10**15 - 1).map(lambda cents: Decimal(cents).scaleb(-2))
-good = st.tuples(cell, cell, month, amount)
+named = cell.filter(str.strip)
+good = st.tuples(named, named, month.filter(lambda day: date(1, 6, 1) <= day <= date(9999, 6, 1)), amount)
 bad = st.sampled_from(
     [
         (b"", "blank_line"),
@@ -121,6 +130,8 @@ bad = st.sampled_from(
         (b"C", "missing_cell"),
         (b",,,,,,,", "extra_cell"),
         (b",,,,,", "empty_field"),
+        (b"9999-07-01,9999-07-01,9999-07-01,9999-07-01,9999-07-01,9999-07-01", "bad_month"),
+        (b"0001-05-01,0001-05-01,0001-05-01,0001-05-01,0001-05-01,0001-05-01", "bad_month"),
     ]
 )
 
@@ -149,7 +160,7 @@ def test_any_file_against_plain_python(
             rejected.append((number, reason))
         else:
             encoded.append(written(dict(zip(INVOICE_COLUMNS, map(str, line), strict=True))).encode())
-            rows.append((*line, "f.csv", number))
+            rows.append((str(line[0]).strip(), str(line[1]).strip(), *line[2:], "f.csv", number))
     # A blank last line is one only if a line break follows it.
     data = end.encode().join(encoded) + (end.encode() if ended or not encoded[-1] else b"")
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notif_assets.core.files import FileRefused
-from notif_assets.core.price_list import PRICE_LIST_SCHEMA, parse_price_list, price_version
+from notif_assets.core.price_list import PRICE_LIST_SCHEMA, parse_price_list, price_list_cell, price_version
+from notif_assets.core.texts import shown
 
 HEADER = b"customer_id,channel,unit_price,currency,valid_from,valid_to\n"
 
@@ -114,3 +115,21 @@ def test_a_price_has_one_version_however_it_is_spelt() -> None:
     spelt = [parse_price_list(HEADER + f",W,{price},BRL,,\n".encode(), "p") for price in ("0.04", "0.040000", "00.040")]
     assert len({price_version(prices) for prices in spelt}) == 1
     assert price_version(sample("prices.csv")) == "809559d963857433"
+
+
+def test_blanks_around_a_customer_or_a_channel_do_not_count() -> None:
+    (row,) = parse_price_list((HEADER.decode() + " 7 , SMS\u00a0,1,BRL,,\n").encode(), "p.csv").to_pylist()
+    assert (row["customer_id"], row["channel"]) == (7, "SMS")
+
+
+@pytest.mark.parametrize("cell", ['"""\\q"""', '"""\\ud800"""', '"""a""b"""', '"""\t"""'])
+def test_a_quoted_channel_is_a_json_string(cell: str) -> None:
+    with pytest.raises(FileRefused):
+        parse_price_list(f"{HEADER.decode()},{cell},1,BRL,,\n".encode(), "p.csv")
+
+
+@given(st.text(min_size=1))
+def test_a_list_can_name_every_channel(channel: str) -> None:
+    (row,) = parse_price_list(f"{HEADER.decode()},{price_list_cell(channel)},1,BRL,,\n".encode(), "p.csv").to_pylist()
+    assert row["channel"] == channel
+    assert shown(channel).isprintable()
