@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from notif_assets.runs import Runs
 
 
+def _date(text: str) -> date:
+    """Raises ValueError for no date, and for the calendar's first and last, which in some zone don't begin or end."""
+    day = date.fromisoformat(text)
+    if not date.min < day < date.max:
+        raise ValueError(text)
+    return day
+
+
 class _Day(click.ParamType[date]):
     name = "date"
 
@@ -35,7 +43,7 @@ class _Day(click.ParamType[date]):
         if isinstance(value, date):
             return value
         try:
-            return date.fromisoformat(value)
+            return _date(value)
         except ValueError:
             self.fail(f"{value!r} is no date; write it as 2020-02-03", param, ctx)
 
@@ -51,8 +59,8 @@ class _Hour(click.ParamType[tuple[date, int | None]]):
         try:
             if "T" in value:
                 moment = datetime.strptime(value, "%Y-%m-%dT%H")  # noqa: DTZ007 - an hour of a calendar, not an instant
-                return moment.date(), moment.hour
-            return date.fromisoformat(value), None
+                return _date(str(moment.date())), moment.hour
+            return _date(value), None
         except ValueError:
             self.fail(f"{value!r} is neither a date like 2019-12-16 nor an hour like 2019-12-16T13", param, ctx)
 

@@ -461,6 +461,17 @@ def test_an_invoice_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_othe
     assert "c.txt (want *.csv)" in capfd.readouterr().err
 
 
+def test_a_refused_or_missing_hour_keeps_no_other_hour_of_its_day_out(daemon: Daemon) -> None:
+    paths = [drop(daemon, f"chatbot/date=2019-12-16/hour={hour}.json", answers(f"S{hour}")) for hour in (12, 13, 14)]
+    paths[0].write_text("no JSON")
+    os.utime(paths[0], (1, 1))
+    (request,) = daemon.requests("answer_files")
+    paths[1].unlink()
+    assert not daemon.run("chatbot_answers_job", request).success
+    assert [row["session"] for row in rows_of(daemon.lake, "chatbot_answers")] == ["S14"]
+    assert ranges(daemon.requests("imported_answers")) == [("2019-12-16", "2019-12-16")]
+
+
 def test_an_answer_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_other_one_out(daemon: Daemon) -> None:
     names = [
         b"date=2019-12-16/hour=9.json",

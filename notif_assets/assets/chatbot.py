@@ -60,7 +60,7 @@ def chatbot_answers(
         for hour, key in hours.items()
     }
     missing = [str(path) for path in paths.values() if not path.exists()]
-    if missing:
+    if missing and (config.files or len(missing) == len(paths)):
         raise dg.Failure(
             f"Nothing was imported. {len(missing)} missing, the first is {missing[0]}", allow_retries=False
         )
@@ -68,11 +68,21 @@ def chatbot_answers(
     imported: list[str] = []
     for day, of_day in groupby(sorted(hours), key=datetime.date):
         of_hours = {hour.hour: (hours[hour], paths[hour]) for hour in of_day}
+        # The other days don't have to wait for one that is refused; nor, of files that came by themselves, other hours.
+        pieces = [of_hours] if config.files else [{hour: file} for hour, file in of_hours.items()]
         try:
             _import_day(context, lake, day, of_hours)
             imported += [key for key, _ in of_hours.values()]
-        except FileRefused as error:  # the other days don't have to wait for this one
-            refused.append(f"Nothing of {day} was imported. {error}")
+        except FileRefused as error:
+            if len(pieces) == 1:
+                refused.append(f"Nothing of {day} was imported. {error}")
+                continue
+            for piece in pieces:
+                try:
+                    _import_day(context, lake, day, piece)
+                    imported += [key for key, _ in piece.values()]
+                except FileRefused as why:
+                    refused.append(f"Of {day}, the hour {min(piece):02} was not imported. {why}")
     if refused:
         for key in imported:
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))

@@ -5,6 +5,7 @@ Belongs here: commands that correct what was closed, rejected or lost. Doesn't: 
 
 import os
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 
 from notif_assets.kafka.client import open_client
@@ -103,6 +104,40 @@ def test_a_channel_without_a_price_or_with_two_blocks_the_close(deploy: Deploy) 
     ok(deployment.call("import-prices", _prices(deployment, "once.csv", ",Pombo,1.005,BRL,,")))
     said = ok(deployment.call("close-day", "2020-02-03")).text
     assert said == "2020-02-03 closed: 1 lines, 1 notifications, R$ 1,01\n"
+
+
+def test_a_late_channel_without_a_price_is_named_with_the_command_that_helps(deploy: Deploy) -> None:
+    """What has a price is billed; what has none is by the command that the line names."""
+    deployment, day = deploy(1), "2020-02-03"
+    deployment.send([notification(NOON, "1")])
+    ok(deployment.call("ingest"))
+    ok(deployment.run("close-day", day))
+    deployment.send([notification(NOON, "2"), notification(NOON, "3", channel="Pombo")])
+    ok(deployment.call("ingest"))
+    line = refusal(deployment.run("close-day", day))
+    assert f"{day} is closed, and messages that came late are not billed: channel Pombo has no price in list" in line
+    assert len(deployment.rows("billing_adjustments")) == 1
+    assert "every_late_message_has_one_price" in deployment.call("check").out.decode()
+    ok(deployment.call("import-prices", _prices(deployment, "more.csv", ",Whatsapp,0.04,BRL,,", ",Pombo,1,BRL,,")))
+    assert refusal(deployment.call("close-day", day)) == line
+    command = re.search("`notif-assets (reprice [^`]*)`", line)
+    assert command
+    assert "2 adjustments, R$ 1,04" in ok(deployment.call(*shlex.split(command[1]))).text
+    ok(deployment.call("close-day", day))
+    ok(deployment.call("check"))
+
+
+def test_a_report_of_an_open_day_has_what_can_be_priced_and_names_the_rest(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    deployment.send([notification(NOON, "1"), notification(NOON, "2", channel="sms ", customer_id=9)])
+    ok(deployment.call("ingest"))
+    answer = deployment.run("report", "billing", "--date", "2020-02-03")
+    assert "Notificações Whatsapp: 1" in answer.out.decode()
+    assert 'the report lacks what has no price: 2020-02-03 can\'t be billed: channel "sms " has' in refusal(answer)
+    assert (
+        "Notificações Whatsapp: 1"
+        in ok(deployment.call("report", "billing", "--date", "2020-02-03", "--customer", ACME)).text
+    )
 
 
 def test_rejected_messages_are_readmitted_after_a_setting_changed(deploy: Deploy) -> None:

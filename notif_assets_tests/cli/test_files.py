@@ -5,6 +5,7 @@ Belongs here: the import commands and the reports upon them. Doesn't: each way a
 
 import csv
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -235,3 +236,38 @@ def test_a_price_list_with_a_bad_row_is_refused_whole(deploy: Deploy) -> None:
     assert line.startswith("Error: No price was changed. prices.csv:3: bad_number: unit_price: ")
     assert deployment.files() == {}
     assert "can't be read: No such file or directory" in refusal(deployment.call("import-prices", "none.csv"))
+
+
+def test_a_name_that_no_table_can_hold_is_refused_in_one_line_that_shows_it(deploy: Deploy, tmp_path: Path) -> None:
+    deployment = deploy(1)
+    odd = tmp_path / os.fsdecode(b"fatura\xe7.csv")
+    odd.write_text("customer,account,month,invoice\n")
+    lines = tmp_path / "two\nlines.csv"
+    lines.write_text("customer,account,month,invoice\n")
+    answers = tmp_path / os.fsdecode(b"\xe7") / "hour=13.json"
+    for command in (["import-invoices"], ["import-prices"], ["import-answers", "--date", "2019-12-16"]):
+        assert 'fatura\\udce7.csv": its name is not UTF-8; rename it' in refusal(deployment.run(*command, odd))
+        assert 'two\\nlines.csv": its name holds a control character' in refusal(deployment.run(*command, lines))
+    assert "its name is not UTF-8" in refusal(deployment.run("import-answers", "--date", "2019-12-16", answers))
+
+
+def test_two_files_of_one_hour_are_refused(deploy: Deploy, tmp_path: Path) -> None:
+    paths = [tmp_path / name / "hour=15.json" for name in ("m1", "m2")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("[]")
+    deployment = deploy(1)
+    told = refusal(deployment.run("import-answers", "--date", "2019-12-16", *paths))
+    assert "two of the files are of one hour" in told
+    assert deployment.run("import-answers", "--date", "2019-12-16", paths[0], paths[0]).code == 0
+
+
+def test_a_month_without_windows_stops_no_later_import(deploy: Deploy, tmp_path: Path) -> None:
+    deployment = deploy(1)
+    header = "customer,account,month,invoice\n"
+    (tmp_path / "a.csv").write_text(header + "C1,A1,2019-10-01,100\nC1,A9,9999-12-01,1\n")
+    (tmp_path / "b.csv").write_text(header + "C1,A1 ,2019-11-01,100\n")
+    _set_aside(deployment.run("import-invoices", tmp_path / "a.csv"), "a.csv:3: bad_month: ")
+    assert ok(deployment.call("import-invoices", tmp_path / "b.csv")).text.startswith("2 invoices; ")
+    ok(deployment.call("rebuild", "invoice_window_averages"))
+    assert refusal(deployment.call("report", "invoice-averages", "--month", "0001-06"))

@@ -172,6 +172,16 @@ def test_a_variable_that_is_no_setting_is_named_and_the_command_goes_on(ingested
         assert unknown_variables() == []
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+@pytest.mark.parametrize(
+    "command", ["report billing --date", "report detailed --date", "report chatbot --date", "close-day"]
+)
+def test_a_day_at_the_end_of_the_calendar_is_no_day(ingested: Deployment, day: str, command: str) -> None:
+    """In some zone it has no beginning or no end."""
+    assert day in refusal(ingested.call(*command.split(), day))
+    assert day in refusal(ingested.call("report", "detailed", "--to", f"{day}T23"))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

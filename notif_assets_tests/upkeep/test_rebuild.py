@@ -2,8 +2,9 @@
 
 import shutil
 import threading
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +14,10 @@ from notif_assets.files.answers import replace_day
 from notif_assets.files.invoices import replace_averages
 from notif_assets.ingest import silver
 from notif_assets.lake import SCHEMAS, Lake, LakeError
+from notif_assets.upkeep.erase import erase
 from notif_assets.upkeep.rebuild import rebuild
 from notif_assets_tests.faults.kills import FLOW
-from notif_assets_tests.upkeep.world import START, World, days
+from notif_assets_tests.upkeep.world import START, World, by_reason, days, message
 
 SILVER = ["notifications", "rejected_notifications"]
 
@@ -38,6 +40,47 @@ def test_the_same_rows_at_the_same_watermark(world: World, name: str, lost: bool
     assert world.contents(*FLOW) == before
     world.send(30, START + timedelta(hours=42))
     world.ingest()
+    world.require_exact()
+
+
+def test_what_an_earlier_version_accepted_stays_counted_and_nothing_new_of_its_kind_is(
+    tmp_path: Path,
+) -> None:
+    """Its lake has no rules.json; the first thing that this version does with it may be a rebuild."""
+    world = World(tmp_path)
+    marker = world.settings.lake / "rules.json"
+    marker.parent.mkdir(parents=True)
+    marker.write_text('{"judged_before_the_narrow_rules": 1000000}')
+
+    def send_odd(number: int) -> None:
+        world.log.send(0, message(number, START, channel="What\nsapp"), START)
+        world.log.send(0, message(number + 1, START, customer_name="x" * 2000), START)
+        for year in (1970, 2031):
+            far = datetime(year, 1, 2, tzinfo=UTC)
+            world.log.send(1, message(number + year, far), far)
+
+    send_odd(5_000)
+    world.send(20, START)
+    world.ingest()
+    assert by_reason(world.rows("rejected_notifications")) == {"duplicate": 2}
+    marker.unlink()
+    before, watermarks = world.contents(*FLOW), world.watermarks()
+    for _ in range(2):
+        rebuild(world.lake, world.settings, "notifications")
+        assert (world.contents(*FLOW), world.watermarks()) == (before, watermarks)
+    assert marker.read_text() == '{"judged_before_the_narrow_rules": 1}'
+    send_odd(10_000)
+    world.ingest()
+    counts = {"control_character": 1, "too_long": 1, "event_too_early": 1, "event_too_late": 1, "duplicate": 2}
+    assert by_reason(world.rows("rejected_notifications")) == counts
+    before = world.contents(*FLOW)
+    lose(world, *SILVER)
+    rebuild(world.lake, world.settings, "notifications")
+    assert world.contents(*FLOW) == before
+    erase(world.lake, world.settings, 1)
+    before = world.contents(*FLOW)
+    rebuild(world.lake, world.settings, "notifications")
+    assert world.contents(*FLOW) == before
     world.require_exact()
 
 

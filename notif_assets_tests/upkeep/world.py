@@ -1,7 +1,7 @@
 """A small world for the tests of this room: a topic in memory, a lake fed from it, and what the lake holds."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -199,7 +199,7 @@ def days(first: date, count: int) -> list[date]:
     return [first + timedelta(days=n) for n in range(count)]
 
 
-def by_reason(rows: list[Mapping[str, Any]]) -> dict[str, int]:
+def by_reason(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """How many rows have each reason."""
     found: dict[str, int] = {}
     for row in rows:
