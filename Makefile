@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo kafka test check bench bench-freshness bench-panel bench-late soak fuzz ui lock clean
+.PHONY: install demo kafka test check bench bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed
@@ -46,6 +46,10 @@ bench: install
 
 bench-freshness: install
 	$(BIN)/python -m bench.freshness
+
+# How much memory commands take when messages weigh what nobody expected.
+bench-memory: install
+	$(BIN)/python -m bench.giants
 
 bench-panel: install
 	$(BIN)/python -m bench.panel

@@ -1,0 +1,127 @@
+"""`python -m bench.giants`: the memory that commands take when messages weigh what nobody expected.
+
+Belongs here: mixtures of sizes, the commands that people run on each, the most memory that one of their processes took.
+Doesn't: how fast anything is (__main__.py). The values compress well: Kafka bounds what lies on the wire, so a few
+kilobytes there may be a gigabyte here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from notif_assets.kafka.broker import EmbeddedBroker
+
+_BOUND = 800 * 10**6
+_ROOT = Path(__file__).parent.parent
+_TOPIC = "giants"
+_COMMANDS = (
+    ("ingest", "--until-caught-up"),
+    ("check",),
+    ("report", "detailed", "--format", "csv", "--out", "detailed.csv"),
+    ("rebuild", "notifications"),
+    ("erase", "--customer", "2", "--yes"),
+    ("maintain",),
+)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Values to send, in rounds with an ingestion after each, so that one round misleads the plan of the next."""
+
+    name: str
+    codec: str
+    rounds: tuple[Callable[[], Iterator[bytes]], ...]
+
+
+def messages(number: int, payload_bytes: int, customer: int = 1) -> Callable[[], Iterator[bytes]]:
+    """So many messages, each with a payload of so many bytes."""
+
+    def values() -> Iterator[bytes]:
+        payload = "x" * payload_bytes
+        for place in range(number):
+            yield json.dumps(
+                {
+                    "customer_id": customer,
+                    "message_id": f"{payload_bytes}-{place}",
+                    "customer_name": "Acme",
+                    "channel": "Whatsapp",
+                    "payload": payload,
+                    "event_datetime": datetime.now(UTC).isoformat(),
+                }
+            ).encode()
+
+    return values
+
+
+MIXTURES = (
+    Mixture("usual: 100,000 of 200 bytes", "lz4", (messages(100_000, 200),)),
+    Mixture("20,000 tiny, then 30,000 of 50 kB", "lz4", (messages(20_000, 20), messages(30_000, 50_000))),
+    Mixture("1,000 tiny, then 4 of 100 MB, gzip'd", "gzip", (messages(1_000, 20), messages(4, 100_000_000))),
+    Mixture("1,000 tiny, then 48 valid of 14 MB, gzip'd", "gzip", (messages(1_000, 20), messages(48, 14_000_000))),
+)
+
+
+def main() -> None:
+    """Runs every command on every mixture, prints the most memory of each, and the worst against the bound."""
+    worst = 0
+    for mixture in MIXTURES:
+        with tempfile.TemporaryDirectory() as folder, EmbeddedBroker(topic=_TOPIC, partitions=12) as broker:
+            print(f"\n{mixture.name}")
+            for values in mixture.rounds:
+                _produce(broker.bootstrap, mixture.codec, values())
+                worst = max(worst, _told(Path(folder), broker.bootstrap, _COMMANDS[0]))
+            for command in _COMMANDS[1:]:
+                worst = max(worst, _told(Path(folder), broker.bootstrap, command))
+    print(f"\nthe most was {worst / 10**6:.0f} MB\nratio {worst / _BOUND:.2f}")
+
+
+def _told(home: Path, bootstrap: str, command: tuple[str, ...]) -> int:
+    began = time.monotonic()
+    code, peak = _run(home, bootstrap, command)
+    print(
+        f"  {' '.join(command):60} {peak / 10**6:6.0f} MB  {time.monotonic() - began:6.1f} s"
+        f"{'' if code == 0 else f'  exit {code}'}",
+        flush=True,
+    )
+    return peak
+
+
+def _run(home: Path, bootstrap: str, command: tuple[str, ...]) -> tuple[int, int]:
+    """The exit code, and the most bytes that the process had in memory at once."""
+    environment = os.environ | {
+        "NOTIF_DATA": str(home / "data"),
+        "DAGSTER_STORE": str(home / "store"),
+        "DAGSTER_HOME": str(_ROOT),
+        "NOTIF_KAFKA_BOOTSTRAP": bootstrap,
+        "NOTIF_TOPIC": _TOPIC,
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "notif_assets.cli", *command], cwd=home, env=environment, stdout=subprocess.DEVNULL
+    ) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * 1024
+
+
+def _produce(bootstrap: str, codec: str, values: Iterator[bytes]) -> None:
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "compression.type": codec, "message.max.bytes": 10**9, "linger.ms": 5}
+    )
+    for number, value in enumerate(values):
+        producer.produce(_TOPIC, value, partition=number % 12)
+        if number % 100 == 0 or len(value) > 10**6:
+            producer.flush()
+    producer.flush()
+
+
+if __name__ == "__main__":
+    main()
