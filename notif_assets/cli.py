@@ -376,7 +376,7 @@ def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
 def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -> None:
     from dagster import PartitionKeyRange
 
-    from notif_assets.billing.bill import losses_noted
+    from notif_assets.billing.bill import losses_noted, rejections_noted
     from notif_assets.billing.published import bill_of
     from notif_assets.core.messages import FIRST_DAY
     from notif_assets.partitions import billing_days
@@ -402,6 +402,8 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
         if losses := losses_noted(lake, day):
             text += f"; without what Kafka lost ({losses})"
         click.echo(text)
+        if rejected := rejections_noted(lake, settings, day):
+            click.echo(f"Warning: {day}: {rejected}", err=True)
         day += timedelta(days=1)
 
 

@@ -24,8 +24,8 @@ _BOUNDED_OF_A_YEAR = {"dagster/max_runtime": "7200"}  # one run may import a yea
 
 micro_batch = dg.define_asset_job(
     "micro_batch",
-    # All but the check that counts the whole day's messages: with a run every few seconds that would be most of it.
-    MICRO_BATCH - dg.AssetSelection.checks(notifications.panel_equals_messages),
+    # All but the checks that count what a whole day brought: with a run every few seconds that would be most of it.
+    MICRO_BATCH - dg.AssetSelection.checks(notifications.panel_equals_messages, notifications.few_are_rejected),
     # First in the queue, for it is to be fresh; not repeated by Dagster, for the sensor starts the next one.
     tags=_BOUNDED | {"dagster/priority": "10", "dagster/max_retries": "0"},
     description="From the topic to the panel.",

@@ -124,6 +124,10 @@ class Settings(BaseSettings):
         timedelta(hours=24), description="How long after its Kafka timestamp an event may lie."
     )
 
+    max_rejected: float = Field(
+        0.05, ge=0, le=1, description="The share of messages rejected in an hour or a day that is told as a failure."
+    )
+
     bronze_days: int | None = Field(
         None, ge=1, description="Days that bronze is kept after archiving; unset: for ever."
     )

@@ -170,7 +170,8 @@ def _bill(
             "reports": [str(path) for path in reports],
         },
         "billing_days": {"dagster/partition_row_count": int(billed.status == "final")}
-        | ({"accepted_losses": billed.accepted_losses} if billed.accepted_losses else {}),
+        | ({"accepted_losses": billed.accepted_losses} if billed.accepted_losses else {})
+        | ({"rejected": billed.rejected} if billed.rejected else {}),
         "billing_adjustments": {
             "adjustments_written": billed.adjustments,
             "adjusted_amount": float(billed.adjusted_amount),
@@ -188,6 +189,8 @@ def _bill(
         billed.adjustments,
         billed.adjusted_amount,
     )
+    if billed.rejected:
+        context.log.warning("%s: %s", day, billed.rejected)
     return [bill.held_sentence(day, billed.held)] if billed.held else []
 
 

@@ -96,11 +96,18 @@ def raw_notifications(
             **described("rejected_notifications"),
         ),
     ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "most_of_a_run_is_accepted",
+            asset="rejected_notifications",
+            description="No run rejects more than half of what it reads: it is told at once when a format changes.",
+        )
+    ],
     pool=POOL,
 )
 def notifications(
     lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     started = time.monotonic()
     before = {name: lake.table(name).watermark for name in ("notifications", "rejected_notifications")}
     for _ in silver.take_batches(lake, settings):
@@ -130,6 +137,10 @@ def notifications(
             "reasons": reasons,
         },
     )
+    read = accepted["row_count"][0].as_py() + sum(reasons.values())
+    found = truth.rejections_told(reasons, read, max(settings.max_rejected, 0.5), "of one run")
+    result = findings_result(found, "rejected_notifications", severity=dg.AssetCheckSeverity.WARN)
+    yield result._replace(check_name="most_of_a_run_is_accepted", asset_key=dg.AssetKey("rejected_notifications"))
 
 
 @dg.asset(
@@ -159,10 +170,16 @@ def customer_panel(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Sett
     return dg.MaterializeResult(metadata=metadata)
 
 
-def findings_result(findings: list[str], where: str, **metadata: int) -> dg.AssetCheckResult:
+def findings_result(
+    findings: list[str],
+    where: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    **metadata: int,
+) -> dg.AssetCheckResult:
     """A check's result from what was found: a plain sentence for each, and the table where to look."""
     return dg.AssetCheckResult(
         passed=not findings,
+        severity=severity,
         description="; ".join(findings[:3]) if findings else None,
         metadata={"findings": findings[:20], "findings_in_all": len(findings), "look_at": where, **metadata},
     )
@@ -229,6 +246,20 @@ def panel_is_fresh(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(
+    asset="rejected_notifications",
+    additional_deps=["raw_notifications", "ingest_batches"],
+    description="Few of the messages of the last hour and the last day are rejected (NOTIF_MAX_REJECTED; duplicates "
+    "are not counted).",
+)
+def few_are_rejected(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    now = datetime.now(UTC)
+    found: list[str] = []
+    for since, when in ((timedelta(hours=1), "of the last hour"), (timedelta(days=1), "of the last day")):
+        found = found or truth.much_rejected(lake, settings, now - since, now + timedelta(minutes=1), when)
+    return findings_result(found, "rejected_notifications")
+
+
 def _not_yet_taken(lake: Lake, consumer: str, table: str) -> tuple[int, int]:
     """The batches that `consumer` has not taken of `table`, however many runs they came in; at least the newest."""
     last = lake.table(table).watermark
@@ -242,4 +273,5 @@ CHECKS = [
     minutes_equal_messages,
     panel_equals_messages,
     panel_is_fresh,
+    few_are_rejected,
 ]

@@ -18,8 +18,7 @@ POOL = "upkeep"
 
 @dg.op(pool=POOL, out=dg.Out(dg.Nothing), description="Merges the small files of hours and days that have gone quiet.")
 def compact(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> None:
-    if _is_there(context, lake):
-        _tell(context, compact_tables(lake, settings, datetime.now(UTC), context.log.info))
+    _tell(context, compact_tables(lake, settings, datetime.now(UTC), context.log.info))
 
 
 @dg.op(
@@ -30,21 +29,12 @@ def compact(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settin
 def maintain(
     context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> None:
-    if _is_there(context, lake):
-        _tell(context, maintain_lake(lake, settings, datetime.now(UTC), context.log.info))
+    _tell(context, maintain_lake(lake, settings, datetime.now(UTC), context.log.info))
 
 
 @dg.op(ins={"maintained": dg.In(dg.Nothing)}, description="Deletes what old runs left in Dagster's storage.")
 def prune(context: dg.OpExecutionContext) -> None:
     _tell(context, [f"{prune_runs(context.instance)} old runs deleted"])
-
-
-def _is_there(context: dg.OpExecutionContext, lake: Lake) -> bool:
-    """Whether anything was ever written: what runs by the clock begins no lake."""
-    if lake.root.is_dir():
-        return True
-    context.log.info("there is no lake yet")
-    return False
 
 
 def _tell(context: dg.OpExecutionContext, lines: list[str]) -> None:

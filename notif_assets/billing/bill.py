@@ -20,7 +20,7 @@ from notif_assets.core.price_list import price_list_cell
 from notif_assets.core.texts import shown
 from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
 from notif_assets.ingest.pump import execute_planned
-from notif_assets.ingest.truth import accepted_losses, offsets_taken_once, repeated_messages
+from notif_assets.ingest.truth import accepted_losses, much_rejected, offsets_taken_once, repeated_messages
 from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, only, until_committed
 from notif_assets.reports import write_billing
@@ -71,6 +71,7 @@ class Billed:
     accepted_losses: str | None
     held: tuple[str, ...] = ()
     """What of the closed day is not billed, for it has no price: a sentence for each channel, with the way out."""
+    rejected: str | None = None
 
 
 def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
@@ -100,7 +101,8 @@ def close_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, ru
         execute_planned(lake, client, settings)
         closed_now = until_committed(lambda: _close(lake, settings, day, run_id))
     written, held = until_committed(lambda: _adjust(lake, settings, day, run_id))
-    return _billed(lake, day, "final", written, closed_now, held)
+    rejected = rejections_noted(lake, settings, day) if closed_now else None
+    return _billed(lake, day, "final", written, closed_now, held, rejected)
 
 
 def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note: str, run_id: str) -> Billed:
@@ -135,6 +137,15 @@ def losses_noted(lake: Lake, day: date) -> str | None:
     """What was lost, with somebody's consent, when the messages of the closed day came; None if nothing was."""
     rows = _rows_of(lake, lake.table("billing_days"), day)
     return next((row["note"] for row in rows if row["status"] == "final"), None)
+
+
+def rejections_noted(lake: Lake, settings: Settings, day: date) -> str | None:
+    """That many of the messages which came since the day began, until a day after it may close, were rejected; None
+    if few were. Of which day a rejected message is can't be told."""
+    start, end = day_bounds(day, settings.zone)
+    until = end + settings.grace + timedelta(days=1)
+    found = much_rejected(lake, settings, start, until, f"that came from {day} on")
+    return found[0] if found else None
 
 
 def is_closed(lake: Lake, day: date) -> bool:
@@ -453,7 +464,13 @@ def _day_scan(table: Table, day: date) -> Scan:
 
 
 def _billed(
-    lake: Lake, day: date, status: Status, written: pa.Table, closed_now: bool, held: tuple[str, ...] = ()
+    lake: Lake,
+    day: date,
+    status: Status,
+    written: pa.Table,
+    closed_now: bool,
+    held: tuple[str, ...] = (),
+    rejected: str | None = None,
 ) -> Billed:
     lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
     return Billed(
@@ -467,6 +484,7 @@ def _billed(
         closed_now=closed_now,
         accepted_losses=losses_noted(lake, day),
         held=held,
+        rejected=rejected,
     )
 
 

@@ -40,6 +40,9 @@ REASONS: Final[dict[str, str]] = {
     "duplicate_conflict": "a message with the same id but another name, channel or payload was accepted before",
 }
 
+REPEATED: Final = frozenset({"duplicate", "duplicate_conflict"})
+"""The reasons of messages that are in the tables already: nothing is missing for them."""
+
 _PREFIX: Final = b"\0"
 _PREFIX_BYTES: Final = 5  # with the id of the schema
 _PREFIXED: Final = "byte 0 and a schema id come before the message: the producer must send JSON in UTF-8, without them"

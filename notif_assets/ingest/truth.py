@@ -4,10 +4,13 @@ Belongs here: findings, as plain sentences that say where to look; an empty list
 looked for (asset checks, closing a day).
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow.compute as pc
+
 from notif_assets.core.days import day_bounds, together
-from notif_assets.core.messages import FIRST_DAY
+from notif_assets.core.messages import FIRST_DAY, REASONS, REPEATED
 from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import days_with_messages, messages_removed_by
@@ -15,6 +18,7 @@ from notif_assets.lake import Lake, Scan
 from notif_assets.settings import Settings
 
 _BUCKET_ROWS = 4_000_000
+_FEW = 10  # rejected messages: no share of fewer is worth a word
 
 
 def offsets_taken_once(lake: Lake, first: int, last: int) -> list[str]:
@@ -136,6 +140,57 @@ def accepted_losses(lake: Lake, start: datetime, end: datetime) -> list[str]:
         f"batch {row['batch']}, partition {row['kafka_partition']}: offsets {row['start_offset']} to "
         f"{row['end_offset'] - 1}, accepted by {row['accepted_by']}"
         for row in lake.select("accepted_losses", inputs, start=start, end=end).to_pylist()
+    ]
+
+
+def much_rejected(lake: Lake, settings: Settings, start: datetime, end: datetime, when: str) -> list[str]:
+    """Whether a noticeable share of the messages that were ingested in [start, end) was rejected; `when` names it.
+
+    Reads one column of what was rejected then: records are counted by what the Delta log knows of their files.
+    """
+    rejected = lake.table("rejected_notifications")
+    planned = lake.rows(lake.table("ingest_batches").scan(planned_at=(start, end)))["batch"]
+    if not len(planned):
+        return []
+    batches = pc.min_max(planned).as_py()
+    span = (batches["min"], min(batches["max"], rejected.watermark) + 1)
+    reasons = lake.select("rejected_counts", {"rejected": rejected.scan(batch=span)}).to_pylist()
+    records = _records(lake, span)
+    if not records:
+        return []  # they left bronze for the archive long ago
+    return rejections_told({row["reason"]: row["messages"] for row in reasons}, records, settings.max_rejected, when)
+
+
+def _records(lake: Lake, span: tuple[int, int]) -> int:
+    """How many records bronze holds of the batches of `span`."""
+    bronze = lake.table("raw_notifications")
+    scan, files = bronze.scan(batch=span), bronze.files()
+    if not scan.files:
+        return 0
+    within = pc.and_(pc.greater_equal(files["min.batch"], span[0]), pc.less(files["max.batch"], span[1]))
+    whole = files.filter(pc.fill_null(within, False))
+    paths = {f"{bronze.path}/{name}" for name in whole["path"].to_pylist()}
+    parts = lake.select("row_count", {"counted": scan.without(paths)})["row_count"][0].as_py()
+    return int(parts + (pc.sum(whole["num_records"]).as_py() or 0))
+
+
+def rejections_told(reasons: Mapping[str, int], records: int, bound: float, when: str) -> list[str]:
+    """A sentence if more than the share `bound` of the records was rejected, other than as a duplicate; else none.
+
+    >>> rejections_told({"not_json": 30, "duplicate": 500}, 600, 0.05, "of the last hour")
+    []
+    """
+    missing = {reason: number for reason, number in reasons.items() if reason not in REPEATED}
+    number = sum(missing.values())
+    if number < _FEW or number <= bound * records:
+        return []
+    most = max(missing, key=lambda reason: (missing[reason], reason))
+    return [
+        f"{number} of {records} messages {when} were rejected ({number / max(records, number):.1%}), "
+        f"{missing[most]} of them as {most}: {REASONS.get(most, 'an older reason')}; "
+        "see reason and detail in rejected_notifications, "
+        "correct what is sent and send it again, or, where a rule or setting was wrong, change it and "
+        f"`notif-assets readmit --reason {most}`"
     ]
 
 

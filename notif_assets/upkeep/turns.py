@@ -21,12 +21,13 @@ def silent(_: str) -> None:
 def turn(lake: Lake, progress: Progress) -> Iterator[None]:
     """Waits until no other job of upkeep is at work on this lake. A killed one's turn ends with its process.
 
-    Raises LakeError if there is no lake: upkeep begins none.
+    Where there is no lake yet there is nothing to rewrite, and none is begun.
     """
     try:
         lock = (lake.root / ".upkeep.lock").open("w")
     except FileNotFoundError:
-        raise LakeError(f"there is no lake at {lake.root}: nothing was ingested or imported yet") from None
+        yield
+        return
     except OSError as error:
         raise LakeError(f"the lake {lake.root} can't be written: {error.strerror}; see NOTIF_LAKE") from error
     with lock:
