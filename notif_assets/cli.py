@@ -841,6 +841,7 @@ def check(settings: Settings) -> None:
     from notif_assets.billing.bill import published_bill_differs
     from notif_assets.files.answers import published_flows_that_differ
     from notif_assets.files.invoices import published_accounts_that_differ
+    from notif_assets.ingest.truth import every_offset_once
     from notif_assets.upkeep.damage import damage
 
     lake = _existing_lake(settings)
@@ -858,6 +859,10 @@ def check(settings: Settings) -> None:
             ("chatbot_reports", "published_chatbot_holds", published_flows_that_differ(lake)),
         )
     ]
+    # The check of that name looks at what is new; asked by a person, all of it is looked at, in slices.
+    offsets = every_offset_once(lake)
+    more = [f"… and {len(offsets) - 5} more"] if len(offsets) > 5 else []
+    results.append(("rejected_notifications.every_offset_ever_once", not offsets, True, "; ".join(offsets[:5] + more)))
     with open_runs(settings) as runs:
         run = runs.attempt("all_checks")
     results += [

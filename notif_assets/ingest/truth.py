@@ -18,6 +18,13 @@ from notif_assets.lake import Lake, Scan
 from notif_assets.settings import Settings
 
 _BUCKET_ROWS = 4_000_000
+_SLICE_RECORDS = 4_000_000
+_REPLAY = "`notif-assets rebuild notifications` replays both tables from raw_notifications"
+_FIRST_OF_ALL = (
+    "notifications may have lost some: where `notif-assets check` finds offsets that are in no table, first "
+    "`notif-assets rebuild notifications`, else "
+)
+_RESTORE = "restore the lake from a backup"
 _FEW = 10  # rejected messages: no share of fewer is worth a word
 
 
@@ -28,20 +35,42 @@ def offsets_taken_once(lake: Lake, first: int, last: int) -> list[str]:
     moved rows afterwards are followed: what counts is where a record is now.
     """
     span = (first, last + 1)
+    batches = lake.table("ingest_batches").scan(batch=span)
+    reach = lake.select("offset_reach", {"batches": batches}).to_pylist()[0]
+    offsets = (reach["first_offset"], reach["end_offset"])
+    landed = {"batch": (first, None), "kafka_offset": offsets}
     findings = lake.select(
         "offset_findings",
         {
-            "batches": lake.table("ingest_batches").scan(batch=span),
+            "batches": batches,
             "records": lake.table("raw_notifications").scan(batch=span),
-            "accepted": lake.table("notifications").scan(batch=(first, None)),
-            "rejected": lake.table("rejected_notifications").scan(batch=(first, None)),
+            "accepted": lake.table("notifications").scan(**landed),
+            "rejected": lake.table("rejected_notifications").scan(**landed),
         },
     )
     return [
         f"batch {row['batch']}, partition {row['kafka_partition']}: {row['places']} offsets {row['finding']}, "
-        f"the first is {row['first_offset']}"
+        f"the first is {row['first_offset']}; {_REPLAY if row['silver_is_wrong'] else _RESTORE}"
         for row in findings.to_pylist()
     ]
+
+
+def every_offset_once(lake: Lake, at_most: int = _SLICE_RECORDS) -> list[str]:
+    """As offsets_taken_once, of every batch that bronze still holds, in slices of at most about so many offsets."""
+    last = lake.table("rejected_notifications").watermark
+    held = lake.table("raw_notifications").scan(batch=(None, last + 1))
+    span = lake.select("batch_span", {"notifications": held})["first_batch"][0].as_py()
+    if span is None:
+        return []
+    batches = lake.table("ingest_batches").scan(batch=(span, last + 1))
+    sizes = lake.select("batch_sizes", {"batches": batches})
+    found, first, offsets = [], span, 0
+    for batch, size in zip(sizes["batch"].to_pylist(), sizes["offsets"].to_pylist(), strict=True):
+        if offsets and offsets + size > at_most:
+            found += offsets_taken_once(lake, first, batch - 1)
+            first, offsets = batch, 0
+        offsets += size
+    return found + offsets_taken_once(lake, first, last)
 
 
 def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
@@ -92,6 +121,7 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     minutes = {(row["event_date"], row["event_hour"]): row["notifications"] for row in counted}
     return [
         f"{day} {hour:02d}h: {messages[day, hour]} messages, {minutes.get((day, hour), 0)} in minute_aggregates; "
+        f"{_FIRST_OF_ALL if messages[day, hour] < minutes.get((day, hour), 0) else ''}"
         f"`notif-assets rebuild minute_aggregates --from {day} --to {day}`"
         for day, hour in sorted(hours)
         if messages[day, hour] != minutes.get((day, hour), 0)

@@ -4,13 +4,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from deltalake import DeltaTable
 
 from notif_assets.ingest import bronze, pump, silver
-from notif_assets.ingest.truth import accepted_losses, minutes_that_differ
+from notif_assets.ingest.ledger import plan_move
+from notif_assets.ingest.truth import accepted_losses, every_offset_once, minutes_that_differ, offsets_taken_once
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
-from notif_assets_tests.streams import NOON, MemoryLog, sent
+from notif_assets_tests.streams import NOON, MemoryLog, Record, sent
 
 
 def test_minutes_are_compared_with_the_messages_of_their_own_batch(tmp_path: Path) -> None:
@@ -62,3 +64,53 @@ def test_an_accepted_loss_belongs_to_the_time_when_its_records_came(tmp_path: Pa
         (-48, -24, [second]),
     ):
         assert accepted_losses(lake, day + start * hour, day + end * hour) == expected, (start, end)
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Lake:
+    """Nine batches over three partitions, one of which is longer than the others, and one that moved a row."""
+    settings, topic = Settings(data=tmp_path), MemoryLog(3)
+    lake = Lake(settings.lake)
+    for batch in range(9):
+        for partition, count in enumerate((2, 20, 1)):
+            names = [f"{batch} {partition} {n}" for n in range(count)]
+            topic.produce(*(sent(NOON, message_id=name) for name in names), Record(b"broken"), partition=partition)
+        bronze.take_next_batch(lake, topic, settings, "run")
+    plan_move(lake, "run", "readmit", readmit_reason="not_json")
+    pump.execute_planned(lake, topic, settings)
+    return lake
+
+
+@pytest.mark.parametrize("at_most", [1, 26, 27, 60, 10_000])
+def test_every_offset_ever_is_looked_at_in_slices(filled: Lake, monkeypatch: pytest.MonkeyPatch, at_most: int) -> None:
+    looked_at: list[tuple[int, int]] = []
+
+    def noted(lake: Lake, first: int, last: int) -> list[str]:
+        looked_at.append((first, last))
+        return offsets_taken_once(lake, first, last)
+
+    monkeypatch.setattr("notif_assets.ingest.truth.offsets_taken_once", noted)
+    assert every_offset_once(filled, at_most) == []
+    assert [batch for first, last in looked_at for batch in range(first, last + 1)] == list(range(1, 11))
+    assert all(26 * (last - first + 1) <= max(at_most, 26) or last == 10 for first, last in looked_at)
+
+    DeltaTable(filled.root / "notifications").delete("batch = 2 and kafka_partition = 1")
+    DeltaTable(filled.root / "rejected_notifications").delete("batch = 7 and kafka_partition = 0")
+    assert every_offset_once(filled, at_most) == [
+        "batch 2, partition 1: 20 offsets are neither in notifications nor in rejected_notifications, the first is 21; "
+        "`notif-assets rebuild notifications` replays both tables from raw_notifications",
+        "batch 7, partition 0: 1 offsets are neither in notifications nor in rejected_notifications, the first is 20; "
+        "`notif-assets rebuild notifications` replays both tables from raw_notifications",
+    ]
+    assert offsets_taken_once(filled, 10, 10) == []  # the newest batch says nothing of it
+    (line,) = minutes_that_differ(filled)
+    assert "207 messages" not in line
+    assert "notifications may have lost some" in line
+    assert line.index("`notif-assets rebuild notifications`") < line.index("`notif-assets rebuild minute_aggregates")
+
+
+def test_what_left_bronze_is_not_missed(filled: Lake) -> None:
+    DeltaTable(filled.root / "raw_notifications").delete("batch <= 4")
+    assert every_offset_once(filled) == []
+    DeltaTable(filled.root / "raw_notifications").delete()
+    assert every_offset_once(filled) == []
