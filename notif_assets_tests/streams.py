@@ -305,7 +305,7 @@ def verdict(
     for name in ("message_id", "customer_name", "channel"):
         if any(unicodedata.category(character) == "Cc" for character in document[name]):
             return "control_character"
-        if len(document[name].encode()) > 1024:
+        if len(document[name].encode()) > 8192:
             return "too_long"
     event = instant_of(document["event_datetime"])
     if event is None:

@@ -31,7 +31,7 @@ REASONS: Final[dict[str, str]] = {
     "wrong_type": "a field has the wrong type",
     "empty_field": "message_id, customer_name or channel is empty",
     "control_character": "message_id, customer_name or channel holds a control character (Unicode Cc)",
-    "too_long": "message_id, customer_name or channel is longer than 1024 bytes",
+    "too_long": "message_id, customer_name or channel is longer than 8192 bytes",
     "customer_id_out_of_range": "customer_id is not in 1 … 2⁶³−1",
     "bad_event_datetime": "event_datetime is not ISO 8601 with an offset",
     "event_too_early": "event_datetime lies too long before the Kafka timestamp, or before the first billing day",
@@ -55,7 +55,7 @@ Buffer: TypeAlias = bytes | pa.Buffer
 OVERSIZED_KEPT: Final = 1024
 """How many bytes rejected_notifications keeps of a value that is longer than NOTIF_MAX_MESSAGE_BYTES."""
 
-MAX_NAME_BYTES: Final = 1024
+MAX_NAME_BYTES: Final = 8192
 """Of message_id, customer_name and channel in UTF-8: keys, pages and bills hold them in memory, many at once."""
 
 NAMES: Final = ("message_id", "customer_name", "channel")

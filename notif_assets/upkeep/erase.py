@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from notif_assets.core.messages import OVERSIZED_KEPT
 from notif_assets.lake import Lake, Table
 from notif_assets.lake.pieces import pieces_having, rows_having
 from notif_assets.lake.tables import DataFile
@@ -52,7 +53,9 @@ def _oversized_of(lake: Lake, customer_id: int) -> pa.Table:
     found = [places.slice(0, 0)]
     for piece in pieces_having(records, places, [*places.column_names, "value"]):
         values = (value.as_py() for value in piece["value"])
-        theirs = [value is not None and (is_of(value, customer_id) or not value[:1024].strip()) for value in values]
+        theirs = [
+            value is not None and (is_of(value, customer_id) or not value[:OVERSIZED_KEPT].strip()) for value in values
+        ]
         found.append(piece.select(places.column_names).filter(pa.array(theirs)).cast(places.schema))
     return pa.concat_tables(found)
 

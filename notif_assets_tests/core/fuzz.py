@@ -29,7 +29,7 @@ CORPUS = Path(__file__).parent / "corpus.txt"
 BATCH = 6_000
 _ALONE = 20  # of each batch
 _NEIGHBOURS = 500
-_MAX_BYTES = 2_000
+_MAX_BYTES = 10_000
 _LIMITS, _BOUNDS = Limits(max_bytes=_MAX_BYTES), Bounds(max_bytes=_MAX_BYTES)
 _SCHEMA = pa.schema(
     [
@@ -59,7 +59,7 @@ _TOKENS = (
     *(b"0", b"-0", b"00", b"1", b"-1", b"1.0", b"1.", b".5", b"1e2", b"1E+2", b"1e", b"+1", b"0x1", b"1_0", b"1e400"),
     *(b"9223372036854775807", b"9223372036854775808", b"-9223372036854775809", b"18446744073709551616", b"9" * 40),
     *(b'"\\ud800"', b'"\\udc00"', b'"\\ud83d\\ude00"', b'"\\u0000"', b'"\\u00"', b'"\\x41"', b'"\\/"', b'"\x7f"'),
-    *(b'"\\n"', b'"a\\u0085"', b'"\xc2\x80"', b'"\xc2\xa0"', b'"%s"' % (b"x" * 1025)),
+    *(b'"\\n"', b'"a\\u0085"', b'"\xc2\x80"', b'"\xc2\xa0"', b'"%s"' % (b"x" * 8193)),
     *(b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xf0\x9f\x98\x80"', b'"\xe2\x80\xa8"', b'"\xc3\xa9"'),
     *(
         b'"\x01"',

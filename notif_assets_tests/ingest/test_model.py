@@ -72,7 +72,7 @@ POISON = (
             {"message_id": ""},
             {"message_id": "a\0"},
             {"channel": "What\nsapp"},
-            {"customer_name": "x" * 1025},
+            {"customer_name": "x" * 8193},
             {"event_datetime": "2020-02-03T14:00:00"},
             {"event_datetime": "2020-02-30T14:00:00Z"},
             {"event_datetime": "9999-12-31T23:59:59Z"},

@@ -93,10 +93,10 @@ def bad_values(at: datetime) -> list[bytes | None]:
         message(908, at, 3, event_datetime="ontem"),
         message(909, at - timedelta(days=500), 3),
         message(910, at + timedelta(days=3), 3),
-        message(911, at, 3, payload="segredo" * 1000),
-        b"segredo" * 1000,
+        message(911, at, 3, payload="segredo" * 2000),
+        b"segredo" * 2000,
         message(913, at, 3, customer_name="Cliente\n3"),
-        message(914, at, 3, customer_name="Cliente 3" * 200),
+        message(914, at, 3, customer_name="Cliente 3" * 1000),
         message(915, at, 3, customer_name="Cliente 3\x85" * 200, channel="What\0"),
         message(916, at - timedelta(days=9999), 3),
         message(912, at, 3, phone="segredo", nested={"customer_name": "Cliente 3"}),
@@ -108,7 +108,7 @@ class World:
 
     def __init__(self, root: Path, **settings: Any) -> None:
         self.log = MemoryLog()
-        roots: dict[str, Any] = {"data": root, "lake_root": root / "lake", "max_message_bytes": 4000}
+        roots: dict[str, Any] = {"data": root, "lake_root": root / "lake", "max_message_bytes": 12_000}
         self.settings = Settings(**(roots | settings))
         self.lake = Lake(self.settings.lake)
         self.sent = 0
