@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
@@ -144,7 +143,7 @@ def test_a_failing_check_stops_what_comes_after_it(deployment: Deployment, monke
     deployment.topic.produce(sent(YESTERDAY, message_id="a"), partition=0)
     assert deployment.run("micro_batch").success
     once = silver._first_arrivals
-    monkeypatch.setattr(silver, "_first_arrivals", lambda *given: pa.concat_tables([once(*given)] * 2))
+    monkeypatch.setattr(silver, "_first_arrivals", lambda *given: (rows for rows in once(*given) for _ in range(2)))
     deployment.topic.produce(sent(YESTERDAY, message_id="b"), partition=0)
     result = deployment.run("micro_batch")
     assert not result.success
