@@ -64,7 +64,8 @@ def marks_after(lake: Lake, last: list[dict[str, Any]]) -> dict[int, RecordMark 
     number, bronze = last[0]["batch"], lake.table("raw_notifications")
     if bronze.watermark < number:
         return marks | dict.fromkeys(taking)
-    return marks | _newest(lake, bronze.scan(batch=(number, number + 1)))
+    # Bronze may have been archived since: an older mark would make what the batch took look like a message behind it.
+    return marks | dict.fromkeys(taking) | _newest(lake, bronze.scan(batch=(number, number + 1)))
 
 
 def found_in_bronze(lake: Lake, marks: Marks, through: int) -> dict[int, RecordMark]:
