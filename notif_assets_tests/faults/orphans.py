@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from notif_assets_tests.cli.deployment import Deployment, ok
 
 _LOG = re.compile(r"_last_checkpoint|\d{20}(\.checkpoint)?\.(json|parquet)")
-_OF_THE_LAKE = ("lake.json", ".upkeep.lock")
+_OF_THE_LAKE = ("lake.json", "rules.json", ".upkeep.lock")
 _PAST_RETENTION = timedelta(days=8).total_seconds()
 
 

@@ -69,6 +69,7 @@ def test_two_daemons_two_ingests_a_run_by_hand_and_maintain_at_once(conductor: C
     with ExitStack() as opened:
         opened.callback(conductor.kill, "another daemon")
         conductor.start_another("another daemon", DAEMON)
+        ok(deployment.call("ingest", "--until-caught-up"))  # there is a lake for `maintain`
         for _ in range(2):
             conductor.send(400, datetime.now(UTC) - timedelta(hours=5))
             commands = (["ingest", "--until-caught-up"], ["ingest", "--until-caught-up"], ["maintain"])
