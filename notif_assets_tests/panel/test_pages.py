@@ -27,6 +27,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None and "CI" not in os.environ:
         pytest.skip("needs chromium: apt-get install chromium")
+    expect.set_options(timeout=30_000)  # Dagster's state is read by a process that starts, beside other tests
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
