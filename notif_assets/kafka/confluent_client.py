@@ -46,9 +46,27 @@ _SILENT.addHandler(logging.NullHandler())
 
 OffsetSpec: Any = _OffsetSpec
 Message: Any = _Message  # its types allow a None that a message from a topic never has
-_UNREACHABLE = {Code._TRANSPORT, Code._TIMED_OUT, Code._RESOLVE, Code._ALL_BROKERS_DOWN}
-# A restarted broker is there again soon; one that has just started, or a new topic, has its leaders in a moment.
-_WORTH_WAITING = _UNREACHABLE | {Code.NOT_LEADER_FOR_PARTITION, Code.LEADER_NOT_AVAILABLE}
+_UNREACHABLE = {
+    Code._TRANSPORT,
+    Code._TIMED_OUT,
+    Code._RESOLVE,
+    Code._ALL_BROKERS_DOWN,
+    Code._NOENT,  # the library has lost the leaders of all partitions
+    Code.REQUEST_TIMED_OUT,
+    Code.NETWORK_EXCEPTION,
+    Code.BROKER_NOT_AVAILABLE,
+}
+# A restarted broker is there again soon; one that has just started, or a new topic, has its leaders in a moment, and
+# another epoch of them than the library may know.
+_WORTH_WAITING = _UNREACHABLE | {
+    Code.NOT_LEADER_FOR_PARTITION,
+    Code.LEADER_NOT_AVAILABLE,
+    Code.REPLICA_NOT_AVAILABLE,
+    Code.KAFKA_STORAGE_ERROR,
+    Code.FENCED_LEADER_EPOCH,
+    Code.UNKNOWN_LEADER_EPOCH,
+    Code.OFFSET_NOT_AVAILABLE,
+}
 _MISSING = {Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC}
 
 # A short wait, since consume() returns early only when it has all it was asked for.

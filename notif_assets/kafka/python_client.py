@@ -96,7 +96,6 @@ class PythonClient:
         self._timeout = settings.kafka_timeout
         self._connection = connection_config(settings)
         self._admin: Any = None
-        self._looker: Any = None  # a consumer that fetches little
         self._cluster_id: str | None = None
         self._open = ExitStack()
         self._failed: list[BaseException] = []  # connections that came to nothing since the call began
@@ -107,10 +106,8 @@ class PythonClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._looker is not None:
-            _close(self._looker)
         self._open.close()
-        self._admin = self._looker = self._cluster_id = None
+        self._admin = self._cluster_id = None
 
     def offsets(self) -> TopicOffsets:
         self._failed.clear()
@@ -165,37 +162,35 @@ class PythonClient:
 
     def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
         wanted = {partition: (start, end) for partition, (start, end) in ranges.items() if start < end}
-        if not wanted:
-            return {}
-        try:
-            if self._looker is None:
-                self._looker = self._connected(KafkaConsumer, **_EXACT, **_LITTLE)
-        except kafka_errors.KafkaError as error:
-            raise self._translated(error) from None
-        with closing(self._read(self._looker, wanted)) as batches:
+        with closing(self._read(wanted, _LITTLE)) as batches:
             return first_two(batches, wanted)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
-        wanted = check_ranges(ranges, self.offsets())
+        yield from self._read(check_ranges(ranges, self.offsets()), _MUCH)
+
+    def _read(
+        self, wanted: dict[int, tuple[int, int]], bounds: dict[str, int]
+    ) -> Generator[pa.RecordBatch, None, None]:
         if not wanted:
             return
         try:
-            consumer = self._connected(KafkaConsumer, **_EXACT, **_MUCH)
+            # A consumer of its own: one that was assigned before keeps fetches for earlier positions, and may wait for
+            # ever for a partition that it takes for fetched.
+            consumer = self._connected(KafkaConsumer, **_EXACT, **bounds)
         except kafka_errors.KafkaError as error:
             raise self._translated(error) from None
         try:
-            yield from self._read(consumer, wanted)
+            yield from self._polled(consumer, wanted)
         finally:
             _close(consumer)
 
-    def _read(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
+    def _polled(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
         progress = Progress(wanted, self._timeout)
         at = {partition: TopicPartition(self._topic, partition) for partition in wanted}
         waiting: list[Any] = []
         held, rows = 0, 1
         try:
             consumer.assign(list(at.values()))
-            consumer.resume(*at.values())
             for partition, (start, _) in wanted.items():
                 consumer.seek(at[partition], start)
             while progress.left:
