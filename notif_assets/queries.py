@@ -5,7 +5,7 @@ files (cli.py), pages (panel/).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -18,10 +18,14 @@ from notif_assets.billing import bill
 from notif_assets.core.days import day_bounds, day_of, days_between
 from notif_assets.ingest.ledger import Batch, read_batch
 from notif_assets.ingest.truth import closed_days
-from notif_assets.lake import SCHEMAS, Lake, Table, only
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, only
+from notif_assets.lake.pieces import PIECE_BYTES, bytes_of_rows, spans, values_at
 from notif_assets.settings import Settings
 
 _SLICE = 10_000  # messages sorted, and held, at once
+_BATCH = 2_048  # messages of a report of all customers that the engine gives at once: as many as it works on
+_BYTES_A_MESSAGE = PIECE_BYTES // _SLICE
+_PAGE_BYTES = 4 * 2**20  # of a page of messages, which is one text in memory, or one message that has more
 _PART = 1_000  # messages; a minute of more is read in parts
 _MINUTE = 60_000_000  # microseconds
 _DAY = timedelta(days=1)
@@ -91,14 +95,22 @@ def detailed(
     """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names.
 
     Of one customer about `at_once()` messages are held, asked anew before each reading; but hardly ever fewer
-    than some hundreds.
+    than some hundreds. However large messages are, about as many bytes are held as these many usual ones have, or one
+    message that has more.
     """
     names = customer_names(lake, customer_id)
     messages = lake.table("notifications")
     if customer_id is None:
-        scan = messages.scan(event_datetime=(start, end))
-        return lake.stream("detailed", {"notifications": scan}, channel=channel), names
+        return _in_order(lake, messages.scan(event_datetime=(start, end)), channel), names
     return _in_slices(lake, messages, customer_id, channel, (start, end), at_once), names
+
+
+def _in_order(lake: Lake, scan: Scan, channel: str | None) -> Iterator[pa.RecordBatch]:
+    """All customers' messages, which the engine sorts, on disk if it must."""
+    scan = replace(scan, with_places=True)
+    longest = PIECE_BYTES // _BATCH
+    for batch in lake.stream("detailed", {"notifications": scan}, _BATCH, channel=channel, longest=longest):
+        yield from _with_payloads(scan, pa.Table.from_batches([batch]), PIECE_BYTES)
 
 
 def _in_slices(
@@ -118,14 +130,39 @@ def _in_slices(
     moments, totals = _moments_and_totals(lake, customer_id, channel, bounds)
     at = read = 0
     while True:
-        most = at_once()
+        most = min(at_once(), _SLICE)
         at = max(at + 1, int(np.searchsorted(totals, read + most, "right")))
         high = moments[at].as_py() if at < len(moments) else end
         scan = messages.scan(customer_id=only(customer_id), event_datetime=(low, high))
-        yield from lake.select("detailed", {"notifications": scan}, channel=channel).to_batches(most)
+        scan = replace(scan, with_places=True)
+        rows = lake.select("detailed", {"notifications": scan}, channel=channel, longest=_BYTES_A_MESSAGE)
+        yield from _with_payloads(scan, rows, most * _BYTES_A_MESSAGE)
         if at >= len(moments):
             return
         low, read = high, int(totals[at - 1])
+
+
+def _with_payloads(scan: Scan, rows: pa.Table, most: int) -> Iterator[pa.RecordBatch]:
+    """Rows of detailed.sql about `most` bytes at a time, with the payloads that were left where they are."""
+    for start, end in spans(_sizes(rows), most):
+        yield from _with_payload(scan, rows.slice(start, end - start)).to_batches()
+
+
+def _with_payload(scan: Scan, rows: pa.Table) -> pa.Table:
+    payload = rows["payload"]
+    if payload.null_count:
+        missing = pc.is_null(payload)
+        places = rows.filter(missing)
+        values = values_at(scan, "payload", places["file"], places["row"])
+        payload = pc.replace_with_mask(payload.combine_chunks(), missing.combine_chunks(), values)
+    rows = rows.set_column(rows.schema.get_field_index("payload"), "payload", payload)
+    return rows.drop_columns(["payload_bytes", "file", "row"])
+
+
+def _sizes(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """The bytes of each row of detailed.sql, its payload included."""
+    sizes: npt.NDArray[np.int64] = bytes_of_rows(rows.drop_columns(["payload"])) + rows["payload_bytes"].to_numpy()
+    return sizes
 
 
 def _moments_and_totals(
@@ -153,6 +190,14 @@ def _moments_and_totals(
     return pa.array(moments, moment), totals[: len(moments)]
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some messages in order, and behind which event and message id the next page begins; None: there is none."""
+
+    rows: pa.Table
+    next: tuple[datetime, str] | None
+
+
 def page(
     lake: Lake,
     customer_id: int,
@@ -160,30 +205,40 @@ def page(
     start: datetime | None,
     end: datetime | None,
     after: tuple[datetime, str] | None,
-    rows: int,
-) -> pa.Table:
-    """The next `rows` messages of a customer, as `detailed` has them, behind the event and message id `after`.
+    most: int,
+) -> Page:
+    """The next messages of a customer, as `detailed` has them, behind the event and message id `after`.
 
-    Of the hours that may have some, one is read first and then twice as many each time, until there are enough.
+    There are `most` of them, or as many as have 4 MiB, or one that has more. Of the hours that may have some, one is
+    read first and then twice as many each time, until there are enough.
     """
     moment, message_id = after or (None, None)
     messages = lake.table("notifications").scan(customer_id=only(customer_id), event_datetime=(moment or start, end))
     hours = sorted(messages.partitions)
     found: list[pa.Table] = []
-    missing, read, many = rows, 0, 1
-    while not found or (missing and read < len(hours)):
-        found.append(
-            lake.select(
-                "detailed_page",
-                {"notifications": messages.within({*hours[read : read + many]})},
-                channel=channel,
-                after_event=moment,
-                after_message_id=message_id,
-                most=missing,
-            )
+    count = size = read = 0
+    many, full = 1, False
+    while not found or (not full and read < len(hours)):
+        scan = replace(messages.within({*hours[read : read + many]}), with_places=True)
+        rows = lake.select(
+            "detailed_page",
+            {"notifications": scan},
+            channel=channel,
+            after_event=moment,
+            after_message_id=message_id,
+            most=most - count,
+            longest=_PAGE_BYTES // most,
         )
-        missing, read, many = missing - len(found[-1]), read + many, 2 * many
-    return pa.concat_tables(found)
+        sizes = size + np.cumsum(_sizes(rows))
+        fit = rows.slice(0, max(int(np.searchsorted(sizes, _PAGE_BYTES, "right")), 0 if count else 1))
+        found.append(_with_payload(scan, fit))
+        count += fit.num_rows
+        size = int(sizes[fit.num_rows - 1]) if fit.num_rows else size
+        full = count == most or fit.num_rows < rows.num_rows
+        read, many = read + many, 2 * many
+    whole = pa.concat_tables(found)
+    last = whole.slice(whole.num_rows - 1).to_pylist()[0] if full else None
+    return Page(whole, (last["event_datetime"], last["message_id"]) if last else None)
 
 
 @dataclass(frozen=True)

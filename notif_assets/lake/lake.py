@@ -31,7 +31,6 @@ _IDENTITY = "lake.json"
 _VERSION = "version"  # in it, of the catalogue; a lake without is of version 1
 # For so many rows the engine makes room at a time. For its own million that takes as long as a small answer does.
 _CHUNK_ROWS = 20_000
-_LATER = ", union_by_name = true"
 _SQL_TYPES = {pa.int32(): "integer", pa.date32(): "date"}
 
 
@@ -247,6 +246,9 @@ def _scan_sql(scan: Scan) -> str:
             )
         else:
             columns.append(f'"{field.name}"')
+    if scan.with_places:
+        number = "cast({} as bigint) as {}" if scan.files else "cast(null as bigint) as {1}"
+        columns += [number.format("file_index", "file"), number.format("file_row_number", "row")]
     if not scan.files:
         return f"select {', '.join(columns)} where false"
     paths = ", ".join(literal(path) for path in scan.files)
@@ -257,7 +259,10 @@ def _scan_sql(scan: Scan) -> str:
         if value is not None
     ]
     where = f" where {' and '.join(bounds)}" if bounds else ""
-    source = f"read_parquet([{paths}], hive_partitioning = false{_LATER if scan.schema.since(2) else ''})"
+    options = ["hive_partitioning = false"]
+    options += ["file_row_number = true"] if scan.with_places else []
+    options += ["union_by_name = true"] if scan.schema.since(2) else []
+    source = f"read_parquet([{paths}], {', '.join(options)})"
     if later := scan.schema.since(2):  # files of before lack them
         nulls = ", ".join(f'cast(null as {_duckdb_type(column.type)}) as "{column.name}"' for column in later)
         source = f"(select {nulls} where false union all by name select *, file_index from {source})"

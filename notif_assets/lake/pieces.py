@@ -8,6 +8,7 @@ of megabytes it is more memory than the machine has.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
@@ -44,10 +45,16 @@ def _pieces_of_file(
     bounds = {column: edges for column, edges in scan.bounds.items() if edges != (None, None)}
     needed = [*wanted.names, *(column for column in bounds if column not in wanted.names)]
     stored = [name for name in needed if name not in partition]
-    try:
+    with _errors_of(scan, path):
         for batch in batches_of_file(path, stored, bounds, most):
             read = _with_partition(scan, batch, needed, partition)
             yield from cut(_within(read, bounds).select(wanted.names), most)
+
+
+@contextmanager
+def _errors_of(scan: Scan, path: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowMemoryError, MemoryError) as error:
         raise OutOfMemory(f"{path} can't be read: {NO_MEMORY}") from error
     except (pa.ArrowException, OSError) as error:
@@ -63,14 +70,18 @@ def batches_of_file(
 
     `verify` holds each page against its checksum. Raises pa.ArrowException, OSError, MemoryError.
     """
-    # A buffer, or a column of a whole row group would be read at once. Older files have whole values for statistics.
-    options = {"buffer_size": _READ_AHEAD, "thrift_string_size_limit": 2**31 - 1}
-    with pq.ParquetFile(path, page_checksum_verification=verify, **options) as file:
+    with _opened(path, verify=verify) as file:
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
             if _may_hold(about, bounds):
                 rows = _rows_at_once(about, columns, most)
                 yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+
+
+def _opened(path: str, *, verify: bool = False) -> pq.ParquetFile:
+    # A buffer, or a column of a whole row group would be read at once. Older files have whole values for statistics.
+    options = {"buffer_size": _READ_AHEAD, "thrift_string_size_limit": 2**31 - 1}
+    return pq.ParquetFile(path, page_checksum_verification=verify, **options)
 
 
 def longest_mean(path: str) -> int:
@@ -135,17 +146,25 @@ def _within(rows: pa.Table, bounds: Mapping[str, Bounds]) -> pa.Table:
 
 def cut(rows: pa.Table, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
     """The rows in slices of at most `most` bytes, or of one row that has more; none for no rows."""
-    if not rows.num_rows:
-        return
-    if rows.nbytes <= most:
+    if rows.num_rows and rows.nbytes <= most:
         yield rows
         return
-    up_to = np.cumsum(bytes_of_rows(rows))
+    for start, end in spans(bytes_of_rows(rows), most):
+        yield rows.slice(start, end - start)
+
+
+def spans(sizes: npt.NDArray[np.int64], most: int = PIECE_BYTES) -> Iterator[tuple[int, int]]:
+    """Rows of these sizes in bytes → [start, end) of as many at a time as have `most`, or of one that has more.
+
+    >>> list(spans(np.array([4, 6, 1, 30, 0, 0]), 10))
+    [(0, 2), (2, 3), (3, 4), (4, 6)]
+    """
+    up_to = np.cumsum(sizes)
     start = 0
-    while start < rows.num_rows:
+    while start < len(up_to):
         before = up_to[start - 1] if start else 0
         end = max(start + 1, int(np.searchsorted(up_to, before + most, "right")))
-        yield rows.slice(start, end - start)
+        yield start, end
         start = end
 
 
@@ -196,3 +215,36 @@ def pieces_having(scan: Scan, keys: pa.Table, columns: Sequence[str] | None = No
         if mask.any():
             found = piece if mask.all() else piece.filter(pa.array(mask))
             yield found if columns is None else found.select(columns)
+
+
+def values_at(scan: Scan, column: str, files: pa.Array, rows: pa.Array) -> pa.Array:
+    """The values of a column at these places (see Scan.with_places), in their order. They are held all at once.
+
+    Of a file only the row groups are read that have one of them, in batches. Raises LakeError.
+    """
+    of_files, in_file = files.to_numpy(), rows.to_numpy()
+    order = np.lexsort((in_file, of_files))
+    found: list[pa.Array] = [pa.array([], scan.schema.arrow.field(column).type)]
+    for number in np.unique(of_files):
+        wanted = in_file[order][of_files[order] == number]
+        found += _values_of_file(scan, scan.files[number], column, wanted)
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return pa.concat_arrays(found).take(pa.array(back))
+
+
+def _values_of_file(scan: Scan, path: str, column: str, wanted: npt.NDArray[np.int64]) -> Iterator[pa.Array]:
+    with _errors_of(scan, path), _opened(path) as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            of_group = wanted[(first <= wanted) & (wanted < first + about.num_rows)]
+            if len(of_group):
+                at = first
+                rows = _rows_at_once(about, [column], PIECE_BYTES)
+                for batch in file.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False):
+                    here = of_group[(at <= of_group) & (of_group < at + batch.num_rows)]
+                    if len(here):
+                        yield batch[column].take(pa.array(here - at)).cast(scan.schema.arrow.field(column).type)
+                    at += batch.num_rows
+            first += about.num_rows

@@ -80,6 +80,8 @@ class Scan:
 
     `partition_values` has one list per partition column, aligned with `files`, taken from the Delta log.
     `rows_at_most` counts the rows of the files, whatever the bounds leave of them; a part of a scan keeps the whole's.
+    `with_places`: SQL sees two more columns, `file`, a place in `files`, and `row`, a place within that file, so that a
+    value that is too large to sort is fetched afterwards (`values_at` in pieces.py).
     """
 
     schema: Schema
@@ -87,6 +89,7 @@ class Scan:
     partition_values: Mapping[str, tuple[Value, ...]]
     bounds: Mapping[str, Bounds]
     rows_at_most: int
+    with_places: bool = False
 
     @property
     def partitions(self) -> set[tuple[Any, ...]]:

@@ -28,6 +28,7 @@ CUSTOMERS_A_PAGE = 50
 _MOST_DAYS = 92
 _MOST_MINUTES = timedelta(days=2)
 _PER_PAGE = 500
+_LONGEST_CURSOR = 2 * 2**14  # of a message id of quotes alone, each of which JSON escapes
 _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 
 
@@ -205,16 +206,16 @@ def messages(
     end: End = None,
     channel: OfChannel = None,
     limit: Annotated[int, Query(ge=1, le=_PER_PAGE)] = 100,
-    cursor: Annotated[str | None, Query(max_length=16_384, description="`next` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=_LONGEST_CURSOR, description="`next` of the page before.")] = None,
 ) -> MessagesAnswer:
-    """The detailed report, a page at a time."""
+    """The detailed report, a page at a time: of `limit` messages, or of fewer that have 4 MiB together."""
     after = _position(cursor) if cursor else None
-    rows = queries.page(
-        panel.lake, customer.customer_id, channel, _within(start), _within(end), after, limit
-    ).to_pylist()
+    page = queries.page(panel.lake, customer.customer_id, channel, _within(start), _within(end), after, limit)
     fields = ("message_id", "channel", "payload", "event_datetime")
-    more = _cursor(rows[-1]["event_datetime"], rows[-1]["message_id"]) if len(rows) == limit else None
-    return MessagesAnswer(messages=[MessageItem(**{name: row[name] for name in fields}) for row in rows], next=more)
+    return MessagesAnswer(
+        messages=[MessageItem(**row) for row in page.rows.select(fields).to_pylist()],
+        next=_cursor(*page.next) if page.next else None,
+    )
 
 
 @router.get(
@@ -321,7 +322,7 @@ def _within(moment: datetime | None) -> datetime | None:
 
 
 def _cursor(moment: datetime, message_id: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([moment.isoformat(), message_id]).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps([moment.isoformat(), message_id], ensure_ascii=False).encode()).decode()
 
 
 def _position(cursor: str) -> tuple[datetime, str]:

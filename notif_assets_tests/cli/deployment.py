@@ -29,6 +29,7 @@ from notif_assets.lake import Lake
 from notif_assets_tests.cli.warm import Command
 
 COMMAND = (sys.executable, "-m", "notif_assets.cli")
+LARGEST_BYTES = 16 * 2**20  # a message that the tests send
 ROOT = Path(notif_assets.__file__).resolve().parents[1]
 """The repository."""
 
@@ -141,7 +142,13 @@ class Deployment:
     def send(self, records: Iterable[Message]) -> int:
         """Sends records to the partition of their customer; gives how many."""
         producer = Producer(
-            {"bootstrap.servers": self.bootstrap, "compression.type": "lz4", "linger.ms": 20, **IN_ORDER}
+            {
+                "bootstrap.servers": self.bootstrap,
+                "compression.type": "lz4",
+                "linger.ms": 20,
+                "message.max.bytes": 2 * LARGEST_BYTES,  # with the batch around them
+                **IN_ORDER,
+            }
         )
         sent = 0
         for record in records:

@@ -1,6 +1,7 @@
 """Pieces hold the rows that a plain filter holds, each once and in order, and never more bytes than they may."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notif_assets.lake import SCHEMAS, Lake, LakeError
-from notif_assets.lake.pieces import bytes_of_rows, cut, gather, pieces, pieces_having, rows_having
+from notif_assets.lake.pieces import bytes_of_rows, cut, gather, pieces, pieces_having, rows_having, values_at
 from notif_assets.lake.staging import append
 from notif_assets_tests.streams import NOON
 
@@ -55,6 +56,22 @@ def test_pieces_are_the_rows_and_bounded(batches: list[list[int]], most: int, on
         assert sorted(read, key=lambda row: row["batch"]) == expected  # files come in any order, their rows do not
         for piece in found:
             assert piece.num_rows == 1 or min(piece.nbytes, bytes_of_rows(piece).sum()) <= most
+
+
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(sizes, min_size=1, max_size=3), st.data())
+def test_values_are_found_at_their_places_in_any_order(batches: list[list[int]], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder))
+        for number, of_batch in enumerate(batches, 1):
+            rows = records(*of_batch, batch=number, first=100 * number)
+            append(lake.table("raw_notifications"), cut(rows, 2_000), number)
+        scan = replace(lake.table("raw_notifications").scan(batch=(1, 3)), with_places=True)
+        placed = lake.rows(scan)
+        assert placed.num_rows == sum(map(len, batches[:2]))
+        asked = data.draw(st.permutations(range(placed.num_rows)))[: data.draw(st.integers(0, 12))]
+        some = placed.take(pa.array(asked, pa.int64()))
+        assert values_at(scan, "value", some["file"], some["row"]).to_pylist() == some["value"].to_pylist()
 
 
 def test_a_part_of_the_columns_comes_without_the_others(lake: Lake) -> None:

@@ -21,6 +21,7 @@ from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import golden, ok, until
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
+from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.panel.conftest import HOSTILE, Asked, Served, now
 
 DAY = date(2020, 2, 3)
@@ -195,7 +196,7 @@ def test_a_page_is_read_from_few_hours(served: Served, rows: int, asked: list[As
     found: list[dict[str, Any]] = []
     with served.deployment.lake as lake:
         after = None
-        while page := queries.page(lake, ACME, None, None, None, after, rows).to_pylist():
+        while page := queries.page(lake, ACME, None, None, None, after, rows).rows.to_pylist():
             if not found:
                 read = [{hour for _, hour in question.inputs["notifications"].partitions} for question in asked]
                 assert read == {997: [{8}], 8_000: [{8}, {9, 10}]}.get(rows, read)
@@ -295,3 +296,21 @@ def test_where_nothing_was_ever_written_nothing_is_created(tmp_path: Any) -> Non
         assert client.get("/operador", headers=of_operator).status_code == 200
         assert client.get("/metrics", headers=of_operator).status_code == 200
     assert not (tmp_path / "data").exists()
+
+
+def test_rejected_messages_that_can_t_be_read_stop_no_number(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    deployment.send([notification(now(), "good"), notification(now(), "bad", channel="")])
+    ok(deployment.call("ingest", "--until-caught-up"))
+    for path in (deployment.lake.root / "rejected_notifications").rglob("*.parquet"):
+        path.write_bytes(b"PAR1")
+    settings = Settings(data=deployment.home / "data", panel_key="k" * 32)
+    of_operator = {"Authorization": f"Bearer {Keys.of(settings).mint(None, timedelta(hours=1))}"}
+    app = build_app(settings)
+    with TestClient(app) as client:
+        until(lambda: app.state.panel.overview.updated_at and app.state.panel.rejected is None, "the first reading")
+        assert client.get("/readyz").status_code == 200
+        page = client.get("/operador", headers=of_operator)
+        assert page.status_code == 200
+        assert "Não puderam ser lidas" in page.text
+        assert client.get(f"/api/v1/customers/{ACME}/panel", headers=of_operator).json()["notifications"] == 1
