@@ -9,6 +9,9 @@ A customer who asks for another customer gets the answer that an unknown custome
 import logging
 import time
 import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -102,16 +105,32 @@ OfCustomer = Annotated[Customer, Depends(customer)]
 
 
 class ExportLimit:
-    """How many exports a token may begin in a minute."""
+    """How many exports somebody may begin in a minute, and how many of them may go on at once."""
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, at_once: int = 3) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._limit = RateLimitItemPerMinute(per_minute)
+        self._at_once = at_once
+        self._going_on: Counter[str] = Counter()
 
     def take(self, viewer: Viewer) -> None:
         """Counts one. Raises Refused (429)."""
-        if not self._limiter.hit(self._limit, viewer.token):
+        if not self._limiter.hit(self._limit, viewer.person):
             raise Refused(429, "too many exports in a minute", **{"Retry-After": "60"})
+
+    @contextmanager
+    def going_on(self, viewer: Viewer) -> Iterator[None]:
+        """While an export of the viewer goes on; on the event loop's thread only. Raises Refused (429)."""
+        person = viewer.person
+        if self._going_on[person] >= self._at_once:
+            raise Refused(429, f"{self._at_once} exports go on already: wait for one to end", **{"Retry-After": "10"})
+        self._going_on[person] += 1
+        try:
+            yield
+        finally:
+            self._going_on[person] -= 1
+            if not self._going_on[person]:
+                del self._going_on[person]
 
 
 def take_export(request: Request) -> None:

@@ -4,8 +4,9 @@ Belongs here: putting the parts together, what an error looks like, health. Does
 """
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from importlib.resources import files
 
@@ -25,6 +26,7 @@ from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 
 _READY_WITHIN_SECONDS = 600.0
+_STALLED_SECONDS = 60.0
 _log = logging.getLogger("notif_assets.panel")
 
 
@@ -86,7 +88,18 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -
 
     # Its own log of requests would have the query, and with it tokens.
     config = uvicorn.Config(app, host, port, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
-    Server(config).run()
+    with closing(config.bind_socket()) as listening:
+        end_if_stalled(listening, _STALLED_SECONDS)
+        Server(config).run(sockets=[listening])
+
+
+def end_if_stalled(listening: socket.socket, seconds: float) -> None:
+    """Lets the system close a connection whose client takes no byte for so long, where it can (Linux).
+
+    Such a client would hold a thread, and what was made ready for it, for ever.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # every connection inherits it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 async def _alive() -> Response:

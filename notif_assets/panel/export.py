@@ -5,8 +5,8 @@ layouts.
 """
 
 import io
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notif_assets.core.formats import SUFFIX, Format
+from notif_assets.lake import LakeError
 from notif_assets.panel.metrics import EXPORTED, EXPORTS
 from notif_assets.panel.snapshot import Customer
 
@@ -30,6 +31,7 @@ _TYPE: dict[Format, str] = {
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
+_log = logging.getLogger("notif_assets.panel")
 _AT_ONCE = 24
 _PIECE = 2**17  # bytes; a few of them wait at several places for a client to read
 _ROWS = 20_000  # that all exports hold together, an export at most half of them
@@ -66,7 +68,8 @@ class _Out(io.RawIOBase):
 class Download(Response):
     """What `write` writes, streamed from a thread. A client that goes away ends the writing.
 
-    If writing fails midway the connection breaks: a part must not look like the whole.
+    If writing fails midway the connection breaks: a part must not look like the whole. Raises Refused (429) instead of
+    beginning if as many exports of the same viewer go on as may.
     """
 
     def __init__(self, name: str, format: Format, write: Callable[[BinaryIO], None]) -> None:
@@ -83,6 +86,10 @@ class Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it."""
+        with scope["app"].state.export_limit.going_on(scope["state"]["viewer"]):
+            await self._send(scope, receive, send)
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         limiter = scope["app"].state.export_threads
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if scope["method"] == "HEAD":
@@ -90,9 +97,15 @@ class Download(Response):
             return
         outgoing, incoming = anyio.create_memory_object_stream[bytes](1)
 
+        failed: list[LakeError] = []
+
         def work() -> None:
-            with suppress(_Gone):
+            try:
                 self._write(cast("BinaryIO", _Out(outgoing)))
+            except _Gone:
+                pass
+            except LakeError as error:
+                failed.append(error)
 
         async def produce() -> None:
             async with outgoing:
@@ -112,6 +125,9 @@ class Download(Response):
                         EXPORTED.inc(len(piece))
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
                 group.cancel_scope.cancel()
+        if failed:  # without the end of its body the answer breaks
+            _log.error("an export failed midway: %s", failed[0])
+            return
         await send({"type": "http.response.body", "body": b""})
 
 

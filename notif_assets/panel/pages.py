@@ -330,6 +330,7 @@ def operator_page(
 
     since = now.replace(minute=0, second=0, microsecond=0) - (CHART_HOURS - 1) * _HOUR
     hourly = panel.hours.totals()
+    rejected = panel.rejected
     return render(
         request,
         "operator.html",
@@ -346,7 +347,7 @@ def operator_page(
             since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(CHART_HOURS)], panel.settings.zone
         ),
         batch=queries.newest_batch(panel.lake),
-        rejected=panel.rejected.by_reason,
+        rejected=rejected.by_reason if rejected else None,
         **_of_dagster(request, panel, dagster),
         late=overview.is_late(now),
         until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",

@@ -4,10 +4,12 @@ Belongs here: when it is read again. Doesn't: what is kept of tables and answers
 rejected messages (rejected.py); which rows a report holds (queries.py).
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from threading import Lock
@@ -20,6 +22,7 @@ import pyarrow.compute as pc
 from notif_assets import queries
 from notif_assets.core.days import day_start
 from notif_assets.ingest.truth import closed_days
+from notif_assets.lake import LakeError
 from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
@@ -27,6 +30,7 @@ from notif_assets.panel.read_only import ReadOnlyLake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.settings import Settings
 
+_log = logging.getLogger("notif_assets.panel")
 _POLL_SECONDS = 0.5
 _GIVE_BACK_SECONDS = 5.0
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
@@ -147,6 +151,8 @@ class Panel:
         self.clock = clock
         self.lake = ReadOnlyLake(settings)
         self.problem = ""
+        """Why the customers' numbers can't be read, for /readyz; of hours and rejected messages the log tells."""
+        self._beside: dict[str, str] = {}
         self._overview: Overview | None = None
         self._hours: Hours | None = None
         self._rejected: Rejected | None = None
@@ -213,9 +219,14 @@ class Panel:
             return known
 
     @property
-    def rejected(self) -> Rejected:
-        """The messages rejected since the beginning of yesterday, of UTC; as of the newest refreshing."""
-        return self._rejected or self._refresh_rejected()
+    def rejected(self) -> Rejected | None:
+        """The messages rejected since the beginning of yesterday, of UTC; as of the newest refreshing.
+
+        None if they could never be read, which the log tells: the customers' numbers go on.
+        """
+        with suppress(LakeError):
+            return self._rejected or self._refresh_rejected()
+        return None
 
     def _refresh_rejected(self) -> Rejected:
         since = self.clock().date() - timedelta(days=1)
@@ -228,13 +239,21 @@ class Panel:
     def _keep_new(self) -> None:
         given_back = time.monotonic()
         while not self._ending.wait(_POLL_SECONDS):
-            try:
-                self.refresh()
-                self._refresh_hours()
-                self._refresh_rejected()
-                if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
-                    memory.give_back()
-                    given_back = time.monotonic()
-                self.problem = ""
-            except Exception as error:  # told by /readyz, and tried again: a page must not die of a bad moment
-                self.problem = str(error)
+            self.problem = self._problem_of(self.refresh)
+            for beside in (self._refresh_hours, self._refresh_rejected):
+                problem = self._problem_of(beside)
+                if problem and problem != self._beside.get(beside.__name__):
+                    _log.error("the lake can't be read: %s", problem)
+                self._beside[beside.__name__] = problem
+            if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
+                memory.give_back()
+                given_back = time.monotonic()
+
+    def _problem_of(self, read: Callable[[], object]) -> str:
+        try:
+            read()
+        except LakeError as error:
+            return str(error)
+        except Exception as error:  # tried again: a page must not die of a bad moment
+            return type(error).__name__  # what it says may be anybody's data
+        return ""

@@ -47,6 +47,11 @@ class Viewer:
         """Whether all customers may be seen."""
         return self.customer_id is None
 
+    @property
+    def person(self) -> str:
+        """Whom limits count: a customer, whatever token it shows; of an operator the token is all that is known."""
+        return f"operator {self.token}" if self.customer_id is None else f"customer {self.customer_id}"
+
 
 @dataclass(frozen=True)
 class _Key:

@@ -3,6 +3,7 @@
 Belongs here: how a download is made. Doesn't: its rows (test_numbers.py), who may have it (test_access.py).
 """
 
+import socket
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -13,9 +14,16 @@ import pyarrow as pa
 import pytest
 
 from notif_assets import queries
+from notif_assets.lake import LakeError
+from notif_assets.lake.pieces import PIECE_BYTES
+from notif_assets.panel.access import ExportLimit, Refused
+from notif_assets.panel.app import end_if_stalled
 from notif_assets.panel.export import Download, rows_at_once, threads
-from notif_assets_tests.cli.messages import ACME
-from notif_assets_tests.panel.conftest import Asked, Served
+from notif_assets.panel.tokens import Viewer
+from notif_assets_tests.cli.deployment import Deployment, ok
+from notif_assets_tests.cli.messages import ACME, notification
+from notif_assets_tests.conftest import Deploy
+from notif_assets_tests.panel.conftest import Asked, Served, now
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 7, 10**9])
@@ -29,6 +37,65 @@ def test_a_report_is_the_same_however_little_is_read_at_once(served: Served, at_
         for row in sorted(expected, key=lambda row: (row["event_datetime"], row["message_id"]))
         if row["customer_id"] == ACME
     ]
+
+
+@pytest.mark.parametrize("longest", [0, 3, 4])
+@pytest.mark.parametrize("whom", [ACME, None])
+def test_a_report_is_the_same_whatever_payloads_are_left_where_they_are(
+    served: Served, monkeypatch: pytest.MonkeyPatch, longest: int, whom: int | None
+) -> None:
+    with served.deployment.lake as lake:
+        usual, _ = queries.detailed(lake, whom)
+        expected = pa.Table.from_batches(usual)
+        monkeypatch.setattr(queries, "_BYTES_A_MESSAGE", longest)
+        monkeypatch.setattr(queries, "PIECE_BYTES", longest * queries._BATCH)
+        found, _ = queries.detailed(lake, whom, at_once=lambda: 4_000)
+        assert pa.Table.from_batches(found).equals(expected)
+
+
+@pytest.fixture(scope="module")
+def giants(deploy: Deploy) -> tuple[Deployment, list[int]]:
+    """One of 14 MB and some of a megabyte among many of a few bytes, of one customer; and their sizes in order."""
+    sizes = [14_000_000 if n == 50 else 1_000_000 if n % 25 == 7 else 3 for n in range(200)]
+    deployment = deploy(2, NOTIF_MAX_MESSAGE_BYTES=str(16 * 2**20))
+    start = now() - timedelta(minutes=10)
+    for n, size in enumerate(sizes):
+        payload = f"{n:03}" + "x" * (size - 3)
+        deployment.send([notification(start + timedelta(seconds=n), f"{n:03}", payload=payload)])
+    ok(deployment.call("ingest", "--until-caught-up"))
+    return deployment, sizes
+
+
+@pytest.mark.parametrize("whom", [ACME, None])
+def test_what_is_held_of_a_report_is_bounded_whatever_messages_weigh(
+    giants: tuple[Deployment, list[int]], whom: int | None
+) -> None:
+    deployment, sizes = giants
+    with deployment.lake as lake:
+        batches, _ = queries.detailed(lake, whom)
+        found = []
+        for batch in batches:
+            assert batch.num_rows == 1 or batch.nbytes <= PIECE_BYTES
+            found += [(int(payload[:3]), len(payload)) for payload in batch["payload"].to_pylist()]
+    assert found == list(enumerate(sizes))
+
+
+@pytest.mark.parametrize("most", [1, 30, 500])
+def test_a_page_of_messages_ends_at_four_mebibytes(giants: tuple[Deployment, list[int]], most: int) -> None:
+    deployment, sizes = giants
+    after, found = None, []
+    pages: list[int] = []
+    with deployment.lake as lake:
+        while not pages or after:
+            page = queries.page(lake, ACME, None, None, None, after, most)
+            assert page.rows.num_rows <= most
+            assert page.rows.num_rows == 1 or page.rows.nbytes < 4 * 2**20
+            pages.append(page.rows.num_rows)
+            found += [(int(payload[:3]), len(payload)) for payload in page.rows["payload"].to_pylist()]
+            after = page.next
+    assert found == list(enumerate(sizes))
+    if most == 500:
+        assert pages == [50, 1, 106, 43]
 
 
 @pytest.mark.parametrize("seconds_more", [0, 1, 29, 30, 59])
@@ -86,11 +153,91 @@ def test_a_client_that_goes_away_ends_the_writing() -> None:
                 gone.set()
 
         limiter = threads()
-        app = SimpleNamespace(state=SimpleNamespace(export_threads=limiter))
         with anyio.fail_after(30):
-            await Download("name", "csv", write)({"type": "http", "method": "GET", "app": app}, receive, send)
+            await Download("name", "csv", write)(_request(limiter), receive, send)
         assert limiter.borrowed_tokens == 0
 
     anyio.run(visit)
     assert ended
     assert ended[0] < 10
+
+
+def _request(limiter: anyio.CapacityLimiter, limit: ExportLimit | None = None, customer_id: int = 7) -> dict[str, Any]:
+    state = SimpleNamespace(export_threads=limiter, export_limit=limit or ExportLimit(1_000))
+    viewer = Viewer(customer_id, datetime.now(UTC), "token")
+    return {"type": "http", "method": "GET", "app": SimpleNamespace(state=state), "state": {"viewer": viewer}}
+
+
+def test_a_customer_has_three_exports_at_once_and_the_others_theirs() -> None:
+    async def visit() -> None:
+        limiter, limit = threads(), ExportLimit(1_000)
+        begun, go_on = anyio.Semaphore(0), anyio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                begun.release()
+                await go_on.wait()
+
+        async def export(customer_id: int) -> None:
+            await Download("name", "csv", lambda _: None)(_request(limiter, limit, customer_id), receive, send)
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                for customer_id in (7, 7, 7, 8):
+                    group.start_soon(export, customer_id)
+                for _ in range(4):
+                    await begun.acquire()
+                with pytest.raises(Refused) as refused:
+                    await export(7)
+                assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "10"})
+                go_on.set()
+            await export(7)
+
+    anyio.run(visit)
+
+
+def test_a_limit_counts_the_customer_and_not_its_tokens() -> None:
+    limit = ExportLimit(2)
+    for token in ("one", "another"):
+        limit.take(Viewer(7, datetime.now(UTC), token))
+    with pytest.raises(Refused):
+        limit.take(Viewer(7, datetime.now(UTC), "a third"))
+    limit.take(Viewer(8, datetime.now(UTC), "one"))
+
+
+def test_an_export_that_fails_breaks_off_and_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    def write(out: BinaryIO) -> None:
+        out.write(b"a line\n")
+        raise LakeError("the disk is gone")
+
+    async def visit() -> None:
+        async def receive() -> MutableMapping[str, Any]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        with anyio.fail_after(30):
+            await Download("name", "csv", write)(_request(threads()), receive, send)
+
+    anyio.run(visit)
+    assert [message.get("more_body") for message in sent] == [None, True]  # and never False
+    assert [record.getMessage() for record in caplog.records] == ["an export failed midway: the disk is gone"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
+def test_a_client_that_takes_nothing_is_closed() -> None:
+    """It never reads, and answers that its buffers are full: without the limit that goes on for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        end_if_stalled(listening, 1)
+        with socket.create_connection(listening.getsockname()):
+            connection, _ = listening.accept()
+            with connection, pytest.raises(TimeoutError, match="Connection timed out"):
+                connection.sendall(b"x" * 2**26)
