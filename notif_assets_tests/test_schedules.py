@@ -14,6 +14,7 @@ import pytest
 from dagster._utils.schedules import cron_string_iterator
 
 from notif_assets.ingest import rules, truth
+from notif_assets.lake import write_once
 from notif_assets.partitions import billing_days
 from notif_assets_tests.conftest import MakeDaemon
 from notif_assets_tests.daemon import Daemon, Time, ranges
@@ -129,7 +130,7 @@ def test_many_days_are_asked_for_in_several_ticks_and_yesterday_in_the_first(dae
 
 def test_a_lake_with_messages_of_1970_is_asked_for_no_day_that_no_bill_takes(daemon: Daemon, clock: Time) -> None:
     daemon.lake.claim(topic=daemon.settings.topic, timezone=daemon.settings.timezone)
-    rules._write_once(daemon.lake.root / "rules.json", {rules._KEY: 1})  # as by a version that accepted them
+    write_once(daemon.lake.root / "rules.json", {rules._KEY: 1})  # as by a version that accepted them
     epoch, far = datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
     daemon.topic.produce(sent(epoch, message_id="e"), sent(far, message_id="f"), sent(NOON - timedelta(days=1)))
     daemon.ingest()

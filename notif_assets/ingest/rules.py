@@ -7,14 +7,11 @@ A lake of an earlier version holds accepted messages that are refused now: a cha
 """
 
 import json
-import os
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from notif_assets.core.days import day_start
 from notif_assets.core.messages import FIRST_DAY, Limits
-from notif_assets.lake import Lake, LakeError
+from notif_assets.lake import Lake, LakeError, write_once
 from notif_assets.settings import Settings
 
 _FILE = "rules.json"
@@ -42,22 +39,9 @@ def last_wide_batch(lake: Lake) -> int:
     path = lake.table("ingest_batches").path.parent / _FILE  # a lake that replays silver has its ledger elsewhere
     try:
         if not path.exists():
-            _write_once(path, {_KEY: max(lake.table(name).watermark for name in _JUDGED)})
+            write_once(path, {_KEY: max(lake.table(name).watermark for name in _JUDGED)})
         return int(json.loads(path.read_text())[_KEY])
     except OSError as error:
-        raise LakeError(f"{path} can't be read or written: {error.strerror}; see NOTIF_LAKE") from error
+        raise LakeError(f"{path} can't be read: {error.strerror}; see NOTIF_LAKE") from error
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(f"{path} can't be read: restore it, it says which rules judged which batch") from error
-
-
-def _write_once(path: Path, content: dict[str, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as draft:
-        json.dump(content, draft)
-    try:
-        Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
-        os.link(draft.name, path)  # atomic, and fails if another process was first
-    except FileExistsError:
-        pass
-    finally:
-        Path(draft.name).unlink()

@@ -1,6 +1,6 @@
 """The tables (Delta Lake), how they are committed, and the engine that computes upon them."""
 
-from notif_assets.lake.lake import Lake, duckdb_config, until_committed
+from notif_assets.lake.lake import Lake, duckdb_config, until_committed, write_once
 from notif_assets.lake.schemas import SCHEMAS, Schema
 from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Table, literal, only
 
@@ -17,4 +17,5 @@ __all__ = [
     "literal",
     "only",
     "until_committed",
+    "write_once",
 ]

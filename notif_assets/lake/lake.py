@@ -96,7 +96,7 @@ class Lake:
         """
         path = self.root / _IDENTITY
         if not path.exists():  # who only reads must need no right to write
-            self._write_down(path, identity)
+            write_once(path, identity)
             for name in SCHEMAS:
                 with suppress(LostRace):
                     self.table(name).create()
@@ -113,7 +113,7 @@ class Lake:
     def _bring_forward(self, known: Mapping[str, Any]) -> None:
         try:
             bring_forward(self, known[_VERSION])
-            draft = self._draft({**known, _VERSION: VERSION})
+            draft = _draft(self.root, {**known, _VERSION: VERSION})
             try:
                 draft.replace(self.root / _IDENTITY)
             finally:
@@ -148,27 +148,6 @@ class Lake:
             if seen != self._looked_at:
                 self._known()
                 self._looked_at = seen
-
-    def _draft(self, identity: Mapping[str, Any]) -> Path:
-        with tempfile.NamedTemporaryFile("w", dir=self.root, suffix=".tmp", delete=False) as draft:
-            json.dump(identity, draft)
-            draft.flush()
-            os.fsync(draft.fileno())
-        Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
-        return Path(draft.name)
-
-    def _write_down(self, path: Path, identity: Mapping[str, str]) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            draft = self._draft(identity)
-            try:
-                os.link(draft, path)  # atomic, and fails if somebody was first
-            except FileExistsError:
-                pass
-            finally:
-                draft.unlink()
-        except OSError as error:
-            raise LakeError(f"the lake {self.root} can't be written: {error.strerror}; see NOTIF_LAKE") from error
 
     def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
         """Runs sql/<name>.sql with `inputs` as its tables and `parameters` as its $names; gives all rows."""
@@ -212,6 +191,30 @@ class Lake:
                 raise LakeError(
                     f"a data file can't be read: {what}; `notif-assets check` says what repairs it"
                 ) from error
+
+
+def write_once(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes what must never change into a file of a lake, as JSON; nothing if somebody was first. Raises LakeError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(path.parent, content)
+        try:
+            os.link(draft, path)  # atomic, and fails if somebody was first
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    except OSError as error:
+        raise LakeError(f"the lake {path.parent} can't be written: {error.strerror}; see NOTIF_LAKE") from error
+
+
+def _draft(folder: Path, content: Mapping[str, Any]) -> Path:
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as draft:
+        json.dump(content, draft)
+        draft.flush()
+        os.fsync(draft.fileno())
+    Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
+    return Path(draft.name)
 
 
 def until_committed(attempt: Callable[[], T]) -> T:

@@ -337,18 +337,6 @@ class Table:
         """Replaces the rows that satisfy `where` (None: all) by `rows`, which must satisfy it too; else as append."""
         self._write(rows, batch, note, mode="overwrite", predicate=where)
 
-    def delete(self, where: str | None, batch: int | None = None, note: Mapping[str, Any] | None = None) -> None:
-        """Removes the rows that satisfy `where`; an empty append carries the watermark if there are none.
-
-        None removes nothing.
-        """
-        before = self.version
-        if where is not None:
-            with self._committing() as delta:
-                delta.delete(where, commit_properties=self._commit_properties(batch, note))
-        if self.version == before:
-            self.append(self.schema.arrow.empty_table(), batch, note)
-
     def add_columns(self, columns: Collection[Column]) -> None:
         """Adds those of the columns that the table does not have yet; they are null in its rows. Raises LostRace."""
         if self.snapshot is None:  # it will be created with them

@@ -19,7 +19,7 @@ from notif_assets.billing import bill, prices
 from notif_assets.core.price_list import parse_price_list
 from notif_assets.ingest import bronze, pump, rules
 from notif_assets.ingest.ledger import plan_move
-from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.lake import SCHEMAS, Lake, write_once
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import (
     CENT,
@@ -355,7 +355,7 @@ ODD = [
 @pytest.mark.parametrize("late", [False, True])
 def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel: str, late: bool) -> None:
     """The error says on one line how a list names it; so does that of a closed day, where `reprice` is what helps."""
-    rules._write_once(house.lake.root / "rules.json", {rules._KEY: 10**6})  # as by a version that took all of them
+    write_once(house.lake.root / "rules.json", {rules._KEY: 10**6})  # as by a version that took all of them
     house.send()
     if late:
         house.close()

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.pieces import pieces
@@ -165,7 +166,7 @@ def test_a_file_that_went_meanwhile_is_not_brought_back(world: World) -> None:
     old = tuple(f for f in table.data_files() if f.partition == hour)
     rows = world.lake.rows(table.scan_files(old))
     staged = stage(table, hour, rows.to_batches(), 1000)
-    world.lake.table("notifications").delete(f"event_date = '{hour[0]}' and event_hour = {hour[1]} and customer_id = 1")
+    DeltaTable(table.path).delete(f"event_date = '{hour[0]}' and event_hour = {hour[1]} and customer_id = 1")
     before = world.contents("notifications")
     swap = Swap(hour, old, staged)
     assert commit(world.lake, "notifications", [swap], same_rows=True, note="test") == [swap]
