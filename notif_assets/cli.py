@@ -115,6 +115,8 @@ def _one_line() -> Iterator[None]:
             raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {what}") from None
         if isinstance(error, OSError):
             raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from None
+        if isinstance(error, MemoryError):
+            raise click.ClickException("the machine has no memory left for it: run it where there is more") from None
         raise
 
 

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from notif_assets.billing.bill import BillRefused
 from notif_assets.lake import LakeError
+from notif_assets.lake.pieces import NO_MEMORY
 from notif_assets.panel import api, export, memory, metrics, pages
 from notif_assets.panel.access import Answers, ExportLimit, OfPanel, Operator, Refused
 from notif_assets.panel.snapshot import Panel
@@ -67,6 +68,7 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = lambda: dateti
         (HTTPException, _not_found),
         (RequestValidationError, _wrong_parameter),
         (LakeError, _unreadable),
+        (MemoryError, _no_memory),
         (BillRefused, _unpriced),
     ):
         app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
@@ -164,6 +166,11 @@ async def _wrong_parameter(request: Request, error: RequestValidationError) -> R
 async def _unreadable(request: Request, error: LakeError) -> Response:
     _log.error("the lake can't be read: %s", error)
     return _answer(request, 503, "the lake can't be read now", {"Retry-After": "10"})
+
+
+async def _no_memory(request: Request, _error: MemoryError) -> Response:
+    _log.error("%s could not be answered: %s", request.url.path, NO_MEMORY)
+    return _answer(request, 503, "there is not enough memory for it now", {"Retry-After": "10"})
 
 
 async def _unpriced(request: Request, _error: BillRefused) -> Response:

@@ -19,6 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from notif_assets.core.formats import SUFFIX, Format
 from notif_assets.lake import LakeError
+from notif_assets.lake.pieces import NO_MEMORY
+from notif_assets.panel.access import Refused
 from notif_assets.panel.metrics import EXPORTED, EXPORTS
 from notif_assets.panel.snapshot import Customer
 
@@ -68,8 +70,8 @@ class _Out(io.RawIOBase):
 class Download(Response):
     """What `write` writes, streamed from a thread. A client that goes away ends the writing.
 
-    If writing fails midway the connection breaks: a part must not look like the whole. Raises Refused (429) instead of
-    beginning if as many exports of the same viewer go on as may.
+    If writing fails midway the connection breaks: a part must not look like the whole. Raises Refused instead of
+    beginning if as many exports go on as may: of the same viewer (429), or of all (503).
     """
 
     def __init__(self, name: str, format: Format, write: Callable[[BinaryIO], None]) -> None:
@@ -86,6 +88,8 @@ class Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it."""
+        if not scope["app"].state.export_threads.available_tokens:
+            raise Refused(503, "as many exports are written as can be now", **{"Retry-After": "10"})
         with scope["app"].state.export_limit.going_on(scope["state"]["viewer"]):
             await self._send(scope, receive, send)
 
@@ -97,14 +101,14 @@ class Download(Response):
             return
         outgoing, incoming = anyio.create_memory_object_stream[bytes](1)
 
-        failed: list[LakeError] = []
+        failed: list[Exception] = []
 
         def work() -> None:
             try:
                 self._write(cast("BinaryIO", _Out(outgoing)))
             except _Gone:
                 pass
-            except LakeError as error:
+            except (LakeError, MemoryError) as error:
                 failed.append(error)
 
         async def produce() -> None:
@@ -126,13 +130,13 @@ class Download(Response):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
                 group.cancel_scope.cancel()
         if failed:  # without the end of its body the answer breaks
-            _log.error("an export failed midway: %s", failed[0])
+            _log.error("an export failed midway: %s", failed[0] if isinstance(failed[0], LakeError) else NO_MEMORY)
             return
         await send({"type": "http.response.body", "body": b""})
 
 
 def threads() -> anyio.CapacityLimiter:
-    """How many exports are written at once; further ones wait."""
+    """How many exports are written at once; further ones are refused."""
     return anyio.CapacityLimiter(_AT_ONCE)
 
 

@@ -9,9 +9,11 @@ from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
+import click
 import pytest
 from deltalake import DeltaTable, TableFeatures
 
+from notif_assets.cli import _one_line
 from notif_assets.kafka.broker import BrokerNotStarted, EmbeddedBroker
 from notif_assets.settings import Settings, unknown_variables
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal
@@ -269,3 +271,8 @@ def test_a_table_that_another_tool_upgraded(deploy: Deploy) -> None:
     assert line.startswith(
         "Error: table notifications asks for reader 1 / writer 7; it must stay at reader 1 / writer 2"
     )
+
+
+def test_a_machine_without_memory_is_told_in_a_line() -> None:
+    with pytest.raises(click.ClickException, match="no memory left for it: run it where there is more"), _one_line():
+        raise MemoryError

@@ -200,6 +200,22 @@ def test_a_customer_has_three_exports_at_once_and_the_others_theirs() -> None:
     anyio.run(visit)
 
 
+def test_where_no_export_can_be_written_none_is_begun() -> None:
+    async def visit() -> None:
+        limiter = threads()
+        for _ in range(int(limiter.total_tokens)):
+            limiter.acquire_on_behalf_of_nowait(object())
+        with pytest.raises(Refused) as refused:
+            await Download("name", "csv", lambda _: None)(_request(limiter), _never, _never)
+        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "10"})
+
+    anyio.run(visit)
+
+
+async def _never(*_: object) -> Any:
+    raise AssertionError
+
+
 def test_a_limit_counts_the_customer_and_not_its_tokens() -> None:
     limit = ExportLimit(2)
     for token in ("one", "another"):
@@ -209,12 +225,18 @@ def test_a_limit_counts_the_customer_and_not_its_tokens() -> None:
     limit.take(Viewer(8, datetime.now(UTC), "one"))
 
 
-def test_an_export_that_fails_breaks_off_and_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(LakeError("the disk is gone"), "the disk is gone"), (MemoryError(), "the machine has no memory left for it")],
+)
+def test_an_export_that_fails_breaks_off_and_is_told_in_one_line(
+    caplog: pytest.LogCaptureFixture, error: Exception, told: str
+) -> None:
     sent: list[MutableMapping[str, Any]] = []
 
     def write(out: BinaryIO) -> None:
         out.write(b"a line\n")
-        raise LakeError("the disk is gone")
+        raise error
 
     async def visit() -> None:
         async def receive() -> MutableMapping[str, Any]:
@@ -229,7 +251,7 @@ def test_an_export_that_fails_breaks_off_and_is_told_in_one_line(caplog: pytest.
 
     anyio.run(visit)
     assert [message.get("more_body") for message in sent] == [None, True]  # and never False
-    assert [record.getMessage() for record in caplog.records] == ["an export failed midway: the disk is gone"]
+    assert [record.getMessage() for record in caplog.records] == [f"an export failed midway: {told}"]
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
