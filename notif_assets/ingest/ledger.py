@@ -22,6 +22,8 @@ Kind = Literal["kafka", "readmit", "dedup"]
 QUIET = timedelta(minutes=1)
 """With nothing new for this long an all-empty batch is planned, so that quiet hours become complete too."""
 
+_BATCHES_BACK = 64  # looked at first; three runs are about as many
+
 # Of messages never seen: a first batch must fit in memory whatever they are.
 _UNKNOWN_BYTES = 16 * 1024
 
@@ -240,12 +242,21 @@ def plan_move(
 
 
 def complete_until(lake: Lake, batch: int) -> datetime | None:
-    """The instant up to which a table that holds batches up to `batch` is complete; None before the first catch-up."""
+    """The instant up to which a table that holds batches up to `batch` is complete; None before the first catch-up.
+
+    The ledger is read backwards, further and further until every partition has its answer. Plans are in order of time,
+    so a batch before has no newer one, and what was caught up lately costs the same however long the ledger is.
+    """
     ledger = lake.table("ingest_batches")
-    answer: datetime | None = lake.select("complete_until", {"batches": ledger.scan()}, batch=batch)["complete_until"][
-        0
-    ].as_py()
-    return answer
+    first, many = batch + 1, _BATCHES_BACK
+    while True:
+        first, many = max(1, first - many), 2 * many
+        batches = ledger.scan(batch=(first, None))
+        answer: datetime | None = lake.select("complete_until", {"batches": batches}, batch=batch)["complete_until"][
+            0
+        ].as_py()
+        if answer is not None or first == 1:
+            return answer
 
 
 def deduplicated_through(lake: Lake, before_batch: int | None = None) -> date | None:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -21,7 +21,7 @@ from notif_assets.ingest.ledger import (
     plan_move,
 )
 from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets, open_client
-from notif_assets.lake import Lake
+from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
 from notif_assets.settings import Settings
@@ -418,6 +418,33 @@ def test_complete_until_is_when_the_slowest_partition_was_last_caught_up(lake: L
         log.produce(*several(1, 100 + minute), partition=0)
     # 0: 2 + 2 of 7 read. 1: 1 + 3 of 5 left. 2: 1 + 2: what there was at minutes 0 to 2 is in.
     assert seen == [None, None, *(NOON + minute * MINUTE for minute in (2, 3, 4, 5))]
+
+
+def test_up_to_when_all_is_complete_is_told_by_the_newest_batches(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 batches in a file each; a partition that lags for 100 of them makes it look further back."""
+    table, row = lake.table("ingest_batches"), {"kind": "kafka", "topic": "t", "topic_id": None, "run_id": "run"}
+    for number in range(1, 301):
+        rows = [
+            row
+            | {"batch": number, "planned_at": NOON + number * SECOND, "kafka_partition": partition}
+            | {"log_start_offset": 0, "start_offset": number - 1, "end_offset": number}
+            | {"log_end_offset": number + (1_000 if partition and number > 200 else 0)}
+            for partition in range(2)
+        ]
+        table.append(pa.Table.from_pylist(rows, schema=SCHEMAS["ingest_batches"].arrow), number)
+    read: list[int] = []
+    select = Lake.select
+
+    def noting(of: Lake, name: str, inputs: Any, **parameters: Any) -> pa.Table:
+        read.append(len(inputs["batches"].files))
+        return select(of, name, inputs, **parameters)
+
+    monkeypatch.setattr(Lake, "select", noting)
+    assert complete_until(lake, 190) == NOON + 190 * SECOND
+    assert read == [174]  # what came after it is read as well
+    read.clear()
+    assert complete_until(lake, 300) == NOON + 200 * SECOND
+    assert read == [64, 192]
 
 
 def test_what_comes_later_does_not_make_the_past_less_complete(lake: Lake, clock: Clock) -> None:

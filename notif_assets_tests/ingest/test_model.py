@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from notif_assets.billing import bill, prices
 from notif_assets.core.price_list import parse_price_list
-from notif_assets.ingest import bronze, gold, pump, truth
+from notif_assets.ingest import bronze, gold, ledger, pump, truth
 from notif_assets.ingest.ledger import complete_until, plan_move
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
@@ -242,7 +242,10 @@ class World:
         self.assert_ledger()
         self.assert_bills()
         newest = self.oracle.batches[-1]["batch"]
-        assert complete_until(self.lake, newest) == self.oracle.complete_until(newest)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ledger, "_BATCHES_BACK", 1)  # so few that it has to look further back
+            for batch in {1, -(-newest // 2), newest}:
+                assert complete_until(self.lake, batch) == self.oracle.complete_until(batch)
         assert truth.offsets_taken_once(self.lake, 1, newest) == []
         assert truth.repeated_in_hours(self.lake, 0) == []
         assert truth.minutes_that_differ(self.lake) == []
