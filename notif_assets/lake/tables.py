@@ -429,8 +429,7 @@ class Table:
         The watermark stays where it is unless `batch` moves it. `same_rows` tells who follows the table's changes that
         there is none. Raises LostRace, also if one of `old` is no longer in the snapshot.
         """
-        present = set(self.files()["path"].to_pylist()) if old else set()
-        if not present.issuperset(file.path for file in old):
+        if old and not self._has([file.path for file in old]):
             raise LostRace(self.schema.name)
         now = time.time_ns() // 1_000_000
         removed = [RemoveAction(f.path, not same_rows, now, f.size, self._partition_values(f)) for f in old]
@@ -447,6 +446,10 @@ class Table:
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
             delta.load_as_version(self.version + 1)
+
+    def _has(self, paths: list[str]) -> bool:
+        files = self.files()
+        return bool(files.num_rows) and bool(pc.all(pc.is_in(pa.array(paths), value_set=files["path"])).as_py())
 
     def _partition_values(self, file: DataFile) -> dict[str, str | None]:
         return dict(zip(self.schema.partition_by, map(str, file.partition), strict=True))
@@ -501,10 +504,8 @@ class Table:
                 keep = pc.and_(keep, pc.fill_null(pc.greater_equal(largest, pa.scalar(reach, largest.type)), True))
             if high is not None:
                 keep = pc.and_(keep, pc.fill_null(pc.less(smallest, pa.scalar(high, smallest.type)), True))
-        if partitions is not None and by:
-            files = files.filter(keep)
-            keep = pa.array([partition in partitions for partition in self._partitions(files)], pa.bool_())
-        return self._scan_of(files, keep, bounds)
+        files = files.filter(keep)
+        return self._scan_of(files if partitions is None else self._of_partitions(files, partitions), bounds)
 
     def scan_holding(
         self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]], **bounds: Bounds
@@ -514,30 +515,41 @@ class Table:
         A file whose smallest and greatest `column` enclose none of them is not read: of old hours that means most.
         `bounds` as in scan, but no file is skipped for them.
         """
-        files = self.files()
+        files = self._of_partitions(self.files(), wanted)
         if not files.num_rows:
             return self.scan_files([], **bounds)
         sought = {partition: np.unique(values) for partition, values in wanted.items()}
         lows, highs = (files[f"{bound}.{column}"].to_pylist() for bound in ("min", "max"))
         keep = pa.array(
             [
-                partition in sought and (low is None or _any_between(sought[partition], low, high))
+                low is None or _any_between(sought[partition], low, high)
                 for partition, low, high in zip(self._partitions(files), lows, highs, strict=True)
             ]
         )
-        return self._scan_of(files, keep, bounds)
+        return self._scan_of(files.filter(keep), bounds)
+
+    def _of_partitions(self, files: pa.Table, partitions: Collection[tuple[Value, ...]]) -> pa.Table:
+        """Those of the files that lie in the partitions. There may be a hundred thousand, of which few do: only these
+        become Python's."""
+        by = self.schema.partition_by
+        if not files.num_rows or not by:
+            return files
+        for place, column in enumerate(by):
+            of_files = files[f"partition.{column}"]
+            values = pa.array({partition[place] for partition in partitions}, of_files.type)
+            files = files.filter(pc.is_in(of_files, value_set=values))
+        return files.filter(pa.array([partition in partitions for partition in self._partitions(files)], pa.bool_()))
 
     def _partitions(self, files: pa.Table) -> Iterator[tuple[Value, ...]]:
         return zip(*(files[f"partition.{column}"].to_pylist() for column in self.schema.partition_by), strict=True)
 
-    def _scan_of(self, files: pa.Table, keep: pa.Array, bounds: Mapping[str, Bounds]) -> Scan:
-        kept = files.filter(keep)
+    def _scan_of(self, files: pa.Table, bounds: Mapping[str, Bounds]) -> Scan:
         return Scan(
             self.schema,
-            tuple(f"{self.path}/{name}" for name in kept["path"].to_pylist()),
-            {column: tuple(kept[f"partition.{column}"].to_pylist()) for column in self.schema.partition_by},
+            tuple(f"{self.path}/{name}" for name in files["path"].to_pylist()),
+            {column: tuple(files[f"partition.{column}"].to_pylist()) for column in self.schema.partition_by},
             bounds,
-            sum(kept["num_records"].to_pylist()),
+            sum(files["num_records"].to_pylist()),
         )
 
     def scan_files(self, files: Collection[DataFile], **bounds: Bounds) -> Scan:
@@ -553,8 +565,8 @@ class Table:
     def data_files(self, partitions: Collection[tuple[Value, ...]] | None = None) -> list[DataFile]:
         """The data files of the snapshot, or those of some partitions, each with what the Delta log says of it."""
         files = self.files()
-        if partitions is not None and files.num_rows:
-            files = files.filter(pa.array([partition in partitions for partition in self._partitions(files)]))
+        if partitions is not None:
+            files = self._of_partitions(files, partitions)
         return [
             DataFile(
                 path=row["path"],
