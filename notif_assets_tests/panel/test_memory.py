@@ -9,7 +9,7 @@ import sys
 import uvicorn
 from notif_assets import cli
 
-def told(_server):
+def told(_server, sockets):
     import pyarrow
     print(pyarrow.default_memory_pool().backend_name, *{name.partition(".")[0] for name in sys.modules})
 
