@@ -3,18 +3,23 @@
 Belongs here: which minutes to recompute, and what the panel is made of. Doesn't: counting (sql/).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import messages_removed_by
-from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
+from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
+from notif_assets.lake.pieces import rows_having
 from notif_assets.lake.staging import exchange, rows_by_partition
 from notif_assets.settings import Settings
+
+_KNOWN = ["customer_id", "customer_name", "channel", "last_event"]
+_EMPTY_PANEL = SCHEMAS["customer_panel"].arrow.empty_table().select(_KNOWN)
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,9 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
         after, through = panel.watermark, aggregates.watermark
         if through <= after:
             return None
-        before_this = after
-        if moves_between(lake, lake.table("ingest_batches"), after, through):
-            after = 0  # a removed message may have been the only one of its customer and channel: look at all again
+        removed = _removed(lake, lake.table("ingest_batches"), after, through)
+        before = _less_doubtful(lake, panel, aggregates, removed) if removed.num_rows else panel.scan()
         changed = aggregates.scan(batch=(after + 1, None))
-        before: Scan | pa.Table = panel.scan() if after else SCHEMAS["customer_panel"].arrow.empty_table()
         known = lake.select("known_customers", {"panel": before, "minutes": changed})
         updated_at, day = panel_day(lake, settings, through)
         start, end = day_bounds(day, settings.zone)
@@ -100,9 +103,46 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
             updated_at=updated_at,
         )
         panel.replace(rows, None, through)
-        return Advance(before_this, through, rows.num_rows)
+        return Advance(after, through, rows.num_rows)
 
     return until_committed(attempt)
+
+
+def _less_doubtful(lake: Lake, panel: Table, aggregates: Table, removed: pa.Table) -> pa.Table:
+    """What the panel knows, with the customers looked up again of whom a removed message may have told it.
+
+    They are few: a duplicate is hardly ever the newest message of its customer and channel.
+    """
+    rows = lake.rows(panel.scan()).select(_KNOWN)
+    asked = lake.select("doubtful_pairs", {"panel": panel.scan(), "removed": removed})
+    doubtful = pc.is_in(rows["customer_id"], value_set=asked["customer_id"])
+    return pa.concat_tables([rows.filter(pc.invert(doubtful)), *_newest_minutes(lake, aggregates, asked)])
+
+
+def _newest_minutes(lake: Lake, aggregates: Table, asked: pa.Table) -> Iterator[pa.Table]:
+    """Newest event and name of each customer and channel asked for, none of which has an event after its `last_event`.
+
+    The hours of these events are looked at first, then all before them, backwards, until each is found or is nowhere.
+    """
+    pairs = asked.select(["customer_id", "channel"])
+    for hours in _backwards(aggregates, asked["last_event"].to_pylist()):
+        if not pairs.num_rows:
+            return
+        held = aggregates.scan_holding("customer_id", dict.fromkeys(hours, pairs["customer_id"].to_numpy()))
+        found = lake.select("known_customers", {"panel": _EMPTY_PANEL, "minutes": held}).select(_KNOWN)
+        found = found.filter(pa.array(rows_having(found, pairs)))
+        yield found
+        pairs = pairs.filter(pa.array(~rows_having(pairs, found.select(pairs.column_names))))
+
+
+def _backwards(aggregates: Table, moments: list[datetime | None]) -> Iterator[list[tuple[date, int]]]:
+    """The hours of these moments, then all hours that have minutes, newest first: 24, and twice as many each time."""
+    yield list({(moment.date(), moment.hour) for moment in moments if moment})
+    hours: list[tuple[date, int]] = sorted(aggregates.scan().partitions, reverse=True)
+    start, many = 0, 24
+    while start < len(hours):
+        yield hours[start : start + many]
+        start, many = start + many, 2 * many
 
 
 def panel_day(lake: Lake, settings: Settings, batch: int) -> tuple[datetime | None, date]:

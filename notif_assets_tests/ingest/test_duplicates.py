@@ -1,7 +1,9 @@
 """DESIGN 6.4, case by case: which of several messages counts, on arrival and when days close."""
 
 from datetime import timedelta
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from notif_assets.ingest import bronze, pump
@@ -141,3 +143,54 @@ def test_of_several_that_came_before_the_first_to_arrive_is_named(stream: Stream
     stream.arrive(3 * DAY)
     assert stream.kept() == [0, 1]
     assert stream.reasons()[2] == ("duplicate", "the first is batch 1, partition 0, offset 0")
+
+
+# --- what the panel shows after messages went -------------------------------------------------------------------------
+
+
+def test_a_channel_goes_with_its_only_message_and_the_name_with_the_newest(stream: Stream) -> None:
+    stream.arrive(900 * HOUR, message_id="1", channel="SMS", customer_name="Oldest")
+    stream.arrive(30 * HOUR, message_id="2", customer_name="Before")
+    stream.arrive(26 * HOUR, message_id="2", channel="RCS", customer_name="After")
+    stream.arrive(26 * HOUR, message_id="3", channel="RCS", customer_id=2)
+    assert shown(stream) == {(1, "SMS", "After"), (1, "Whatsapp", "After"), (1, "RCS", "After"), (2, "RCS", "Acme")}
+    stream.close(1)
+    assert stream.kept() == [0, 1, 3]
+    assert shown(stream) == {(1, "SMS", "Before"), (1, "Whatsapp", "Before"), (2, "RCS", "Acme")}
+
+
+def test_a_channel_whose_newest_message_went_shows_the_one_before(stream: Stream) -> None:
+    for hours in (2_000, 1_000, 500, 31):
+        stream.arrive(hours * HOUR, message_id=str(hours))
+        stream.arrive(hours * HOUR, message_id=str(hours), customer_id=2)
+    stream.arrive(27 * HOUR, message_id="31")
+    stream.close(1)
+    assert stream.kept() == [0, 1, 2, 3, 4, 5, 6, 7]
+    newest = {row["customer_id"]: row["last_event"] for row in rows_of(stream.lake, "customer_panel")}
+    assert newest == {1: NOON - 31 * HOUR, 2: NOON - 31 * HOUR}
+
+
+def test_after_messages_went_few_minutes_are_read(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a message a day for 60 days the newest went: not all minutes there ever were are looked at."""
+    for day in range(60, 0, -1):
+        stream.arrive(day * DAY + 6 * HOUR, message_id=str(day))
+    stream.arrive(26 * HOUR, message_id="1")
+    read: list[int] = []
+    select = Lake.select
+
+    def noting(lake: Lake, name: str, inputs: Any, **parameters: Any) -> pa.Table:
+        if name == "known_customers":
+            read.append(len(inputs["minutes"].files))
+        return select(lake, name, inputs, **parameters)
+
+    monkeypatch.setattr(Lake, "select", noting)
+    stream.close(1)
+    assert stream.kept() == [*range(60)]
+    assert read == [0, 24, 0]  # the hour that it was in, those before, and what the batch changed
+
+
+def shown(stream: Stream) -> set[tuple[int, str, str]]:
+    """The panel's customers, channels and names."""
+    return {
+        (row["customer_id"], row["channel"], row["customer_name"]) for row in rows_of(stream.lake, "customer_panel")
+    }
