@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from notif_assets.core.offsets import lost
 from notif_assets.ingest.ledger import Batch, plan_from_kafka, read_batch, refuse_another_topic
+from notif_assets.ingest.marks import found_in_bronze
 from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake, LakeError, until_committed
 from notif_assets.lake.staging import append
@@ -77,7 +78,7 @@ def _read(lake: Lake, client: KafkaClient, batch: Batch) -> Iterator[pa.Table]:
     if not wanted:
         return
     offsets = client.offsets()
-    _recognize(client, batch, offsets)  # or its offsets would name other messages
+    _recognize(lake, client, batch, offsets)  # or its offsets would name other messages
     wanted = _without_losses(lake, offsets, batch, wanted)
     try:
         for piece in client.read(wanted):
@@ -100,9 +101,11 @@ def _as_bronze(batch: Batch, piece: pa.RecordBatch) -> pa.Table:
     return read.select(SCHEMAS["raw_notifications"].arrow.names)
 
 
-def _recognize(client: KafkaClient, batch: Batch, offsets: TopicOffsets) -> None:
+def _recognize(lake: Lake, client: KafkaClient, batch: Batch, offsets: TopicOffsets) -> None:
     taken = {partition: start for partition, (start, _) in batch.ranges.items()}
-    refuse_another_topic(batch.number, batch.topic_id, client, batch.marks, taken, offsets)
+    # Who planned it may not have known all marks: the batch before was not read yet.
+    marks = found_in_bronze(lake, batch.marks, batch.number - 1)
+    refuse_another_topic(batch.number, batch.topic_id, client, marks, taken, offsets)
 
 
 def _without_losses(
@@ -152,7 +155,7 @@ def accept_loss(lake: Lake, client: KafkaClient, number: int, accepted_by: str) 
         if number <= lake.table("raw_notifications").watermark:
             raise ValueError(f"batch {number} was read, it lost nothing that could still be accepted")
         batch, accepted, offsets = read_batch(lake, ledger, number), _accepted(lake, number), client.offsets()
-        _recognize(client, batch, offsets)
+        _recognize(lake, client, batch, offsets)
         wanted = {p: (max(start, accepted.get(p, start)), end) for p, (start, end) in batch.ranges.items()}
         missing = _losses(offsets, wanted)
         if missing:

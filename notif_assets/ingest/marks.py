@@ -68,12 +68,17 @@ def marks_after(lake: Lake, last: list[dict[str, Any]]) -> dict[int, RecordMark 
     return marks | dict.fromkeys(taking) | _newest(lake, bronze.scan(batch=(number, number + 1)))
 
 
-def found_in_bronze(lake: Lake, marks: Marks, through: int) -> dict[int, RecordMark]:
+def found_in_bronze(lake: Lake, marks: Marks, through: int) -> dict[int, RecordMark | None]:
     """The marks, with those that are not known looked up in raw_notifications up to batch `through`, newest files
-    first. A lake of which the ledger had no marks needs this once."""
+    first. A lake of which the ledger had no marks needs this once.
+
+    They stay unknown while somebody else still reads batches up to `through`: what bronze has by then is older.
+    """
     unknown = {partition for partition, mark in marks.items() if mark is None}
     found: dict[int, RecordMark] = {}
     bronze = lake.table("raw_notifications")
+    if bronze.watermark < through:
+        return dict(marks)
     files = sorted(bronze.data_files() if unknown else [], key=_newest_batch)
     while files and unknown:
         together = [files.pop()]

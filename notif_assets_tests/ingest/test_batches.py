@@ -239,6 +239,33 @@ def test_a_log_that_is_what_it_was_goes_on(lake: Lake) -> None:
     assert truth.offsets_taken_once(lake, 1, lake.table("raw_notifications").watermark) == []
 
 
+def test_a_plan_while_somebody_else_has_not_read_theirs_yet_recognizes_what_was_read(lake: Lake) -> None:
+    """Two plan one after the other before either reads: none takes what the other is about to read for new."""
+    log = MemoryLog(2)
+    log.produce(*several(5))
+    take(lake, log)
+    for first in (10, 20, 30):
+        log.produce(*several(5, first))
+        plan_from_kafka(lake, log, Settings(), "run", even_if_quiet=True)
+    plan_move(lake, "run", "dedup", dedup_through=date(2020, 1, 1))
+    pump.execute_planned(lake, log, Settings())
+    assert len(rows_of(lake, "notifications")) == 20
+    assert take(lake, log) == 6
+
+
+def test_a_batch_that_was_planned_so_is_not_read_from_another_log(lake: Lake) -> None:
+    log = MemoryLog(1)
+    log.produce(*several(5))
+    take(lake, log)
+    for first in (10, 20):
+        log.produce(*several(5, first))
+        plan_from_kafka(lake, log, Settings(), "run", even_if_quiet=True)
+    assert bronze.execute_next_batch(lake, log)
+    _regrown(log, 5, 30)
+    with pytest.raises(PlanRefused, match="has another message at offset 9"):
+        pump.execute_planned(lake, log, Settings())
+
+
 def test_a_marker_behind_what_was_taken_that_is_a_message_now_is_refused(lake: Lake) -> None:
     log = MemoryLog(1)
     log.produce(*several(5), None, None)
