@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from notif_assets.lake import Lake, LostRace, staging
-from notif_assets.lake.staging import append
+from notif_assets.lake.staging import append, stage
 from notif_assets_tests.lake.test_pieces import records
-from notif_assets_tests.streams import rows_of
+from notif_assets_tests.streams import losses, rows_of
 
 
 def test_pieces_and_their_watermark_are_one_commit(lake: Lake) -> None:
@@ -70,3 +70,9 @@ def test_no_statistic_holds_a_value_or_a_payload(lake: Lake) -> None:
             assert column.statistics.has_min_max
     footer = path.read_bytes()[-int.from_bytes(path.read_bytes()[-8:-4], "little") - 8 :]
     assert secret not in footer
+
+
+def test_a_table_has_its_log_before_its_first_file(lake: Lake) -> None:
+    table = lake.table("ingest_losses")
+    stage(table, (), losses(1).to_batches(), 10)
+    assert (lake.table("ingest_losses").version, lake.table("ingest_losses").files().num_rows) == (0, 0)
