@@ -7,11 +7,13 @@ kilobytes there may be a gigabyte here.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +42,8 @@ class Mixture:
     name: str
     codec: str
     rounds: tuple[Callable[[], Iterator[bytes]], ...]
+    beyond: bool = False
+    """Whether values are larger than a message may be: they must come through, in whatever memory it takes."""
 
 
 def messages(number: int, payload_bytes: int, customer: int = 1) -> Callable[[], Iterator[bytes]]:
@@ -65,23 +69,27 @@ def messages(number: int, payload_bytes: int, customer: int = 1) -> Callable[[],
 MIXTURES = (
     Mixture("usual: 100,000 of 200 bytes", "lz4", (messages(100_000, 200),)),
     Mixture("20,000 tiny, then 30,000 of 50 kB", "lz4", (messages(20_000, 20), messages(30_000, 50_000))),
-    Mixture("1,000 tiny, then 4 of 100 MB, gzip'd", "gzip", (messages(1_000, 20), messages(4, 100_000_000))),
+    Mixture(
+        "1,000 tiny, then 4 of 100 MB, gzip'd", "gzip", (messages(1_000, 20), messages(4, 100_000_000)), beyond=True
+    ),
     Mixture("1,000 tiny, then 48 valid of 14 MB, gzip'd", "gzip", (messages(1_000, 20), messages(48, 14_000_000))),
 )
 
 
 def main() -> None:
-    """Runs every command on every mixture, prints the most memory of each, and the worst against the bound."""
+    """Runs every command on every mixture, prints the most memory of each, and the worst against the bound, which
+    holds for messages of up to 16 MiB."""
     worst = 0
     for mixture in MIXTURES:
+        peaks = []
         with tempfile.TemporaryDirectory() as folder, EmbeddedBroker(topic=_TOPIC, partitions=12) as broker:
             print(f"\n{mixture.name}")
             for values in mixture.rounds:
                 _produce(broker.bootstrap, mixture.codec, values())
-                worst = max(worst, _told(Path(folder), broker.bootstrap, _COMMANDS[0]))
-            for command in _COMMANDS[1:]:
-                worst = max(worst, _told(Path(folder), broker.bootstrap, command))
-    print(f"\nthe most was {worst / 10**6:.0f} MB\nratio {worst / _BOUND:.2f}")
+                peaks.append(_told(Path(folder), broker.bootstrap, _COMMANDS[0]))
+            peaks += [_told(Path(folder), broker.bootstrap, command) for command in _COMMANDS[1:]]
+        worst = worst if mixture.beyond else max(worst, *peaks)
+    print(f"\nof messages up to 16 MiB the most was {worst / 10**6:.0f} MB\nratio {worst / _BOUND:.2f}")
 
 
 def _told(home: Path, bootstrap: str, command: tuple[str, ...]) -> int:
@@ -104,12 +112,23 @@ def _run(home: Path, bootstrap: str, command: tuple[str, ...]) -> tuple[int, int
         "NOTIF_KAFKA_BOOTSTRAP": bootstrap,
         "NOTIF_TOPIC": _TOPIC,
     }
+    peak = 0
     with subprocess.Popen(
         [sys.executable, "-m", "notif_assets.cli", *command], cwd=home, env=environment, stdout=subprocess.DEVNULL
     ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * 1024
+        # What the system tells at the end counts this process too, of which it was a copy once.
+        while process.poll() is None:
+            peak = max(peak, _peak(process.pid))
+            time.sleep(0.01)
+    return process.returncode, peak
+
+
+def _peak(pid: int) -> int:
+    """The most bytes that a process had in memory so far; 0 of one that has ended."""
+    with suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 def _produce(bootstrap: str, codec: str, values: Iterator[bytes]) -> None:
