@@ -205,11 +205,12 @@ class PythonClient:
                 # The library reads ahead: what lies beyond a range's end isn't asked for.
                 if any(positions[partition] > wanted[partition][1] for partition in positions):
                     came = [record for record in came if record.offset < wanted[record.partition][1]]
-                finished = progress.reach(positions)
-                consumer.pause(*(at[partition] for partition in finished))
+                if progress.reach(positions):
+                    # One that is only paused keeps its last batch, decompressed.
+                    consumer.assign([at[partition] for partition in progress.left])
                 held += size
                 waiting += came
-                if waiting and (held >= MAX_BYTES or len(waiting) >= MAX_ROWS or not came or not progress.left):
+                if waiting and (held >= MAX_BYTES // 2 or len(waiting) >= MAX_ROWS or not came or not progress.left):
                     del polled, came
                     yield from _batches(waiting)
                     waiting, held = [], 0

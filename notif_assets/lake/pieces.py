@@ -25,6 +25,7 @@ PIECE_BYTES = 16 * 2**20
 # A dictionary says how long its values are, not how often they come: of such a column few rows are read at once.
 _ROWS_OF_A_DICTIONARY = 1_024
 _READ_AHEAD = 2**20
+_LARGE_ROW = 2**18
 NO_MEMORY = "the machine has no memory left for it"
 
 
@@ -178,15 +179,17 @@ def bytes_of_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def gather(some: Iterable[pa.Table], most: int = PIECE_BYTES) -> Iterator[pa.Table]:
-    """Small pieces put together, as long as they have no more than `most` bytes in all; a larger one stays alone."""
+    """Small pieces put together, as long as they have no more than `most` bytes in all; a larger one stays alone, and
+    so does one of few large rows, which nobody reads sooner for having others beside it."""
     held: list[pa.Table] = []
-    size = 0
+    size, alone = 0, False
     for piece in some:
-        if held and size + piece.nbytes > most:
+        large = piece.nbytes > _LARGE_ROW * piece.num_rows
+        if held and (size + piece.nbytes > most or large or alone):
             yield pa.concat_tables(held)
             held, size = [], 0
         held.append(piece)
-        size += piece.nbytes
+        size, alone = size + piece.nbytes, large
     if held:
         yield pa.concat_tables(held)
 
