@@ -74,6 +74,14 @@ def test_values_are_found_at_their_places_in_any_order(batches: list[list[int]],
         assert values_at(scan, "value", some["file"], some["row"]).to_pylist() == some["value"].to_pylist()
 
 
+def test_rows_beyond_the_bounds_of_a_scan_are_left_out_of_a_file(lake: Lake) -> None:
+    both = pa.concat_tables([records(1, 2), records(3, batch=2, first=2), records(4, batch=3, first=3)])
+    append(lake.table("raw_notifications"), [both], 3)
+    for bounds, offsets in (((2, 3), [2]), ((None, 2), [0, 1]), ((2, None), [2, 3]), ((4, None), [])):
+        scan = lake.table("raw_notifications").scan(batch=bounds)
+        assert [row["kafka_offset"] for piece in pieces(scan) for row in piece.to_pylist()] == offsets
+
+
 def test_a_part_of_the_columns_comes_without_the_others(lake: Lake) -> None:
     append(lake.table("raw_notifications"), [records(3, 4, batch=7)], 7)
     scan = lake.table("raw_notifications").scan(batch=(7, 8))

@@ -31,9 +31,14 @@ def test_a_lost_race_commits_nothing(lake: Lake) -> None:
     assert len(rows_of(lake, "raw_notifications")) == 1
 
 
-def test_pieces_that_end_in_an_error_leave_no_file(lake: Lake) -> None:
+def test_pieces_that_end_in_an_error_leave_no_file(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "_APPENDED_AT_ONCE", 5_000)  # two files by then
+
     def some() -> object:
-        yield records(9_000, 9_000)
+        yield records(9_000)
+        yield records(9_000, first=1)
+        yield records(9_000, first=2)
+        assert len([*lake.table("raw_notifications").path.rglob("*.parquet")]) == 2
         raise RuntimeError("Kafka went away")
 
     lake.table("raw_notifications").create()
