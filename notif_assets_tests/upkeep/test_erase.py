@@ -1,5 +1,6 @@
 """Erasure and retention of payloads: nothing personal is left, every verdict and count is."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.core.messages import Limits, judge
-from notif_assets.lake import SCHEMAS
+from notif_assets.core.messages import Limits, judge, oversized
+from notif_assets.ingest import bronze, pump
+from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.settings import Settings
 from notif_assets.upkeep.blanking import PERSONAL, blank_old
 from notif_assets.upkeep.blanks import CONFLICTING_NAME, NAME, blank_records, is_of
 from notif_assets.upkeep.erase import erase
 from notif_assets.upkeep.maintenance import maintain
 from notif_assets.upkeep.rebuild import rebuild
+from notif_assets_tests.streams import MemoryLog, Record, rows_of
 from notif_assets_tests.upkeep.world import START, World, bad_values, message
 
 NOW = datetime.now(UTC)
@@ -106,6 +110,26 @@ def test_silver_rebuilt_from_erased_bronze_has_the_same_verdicts(world: World) -
     for name in ("minute_aggregates", "customer_panel"):
         rebuild(world.lake, world.settings, name)
     assert world.contents() == before
+
+
+def test_what_is_kept_of_an_oversized_message_goes_though_it_does_not_say_whose_it_is(lake: Lake) -> None:
+    """Its first KiB, and its hash, which would prove what somebody guesses of the rest."""
+    log, settings = MemoryLog(1), Settings(max_message_bytes=2_000)
+    for customer in (3, 4):
+        fields = {"payload": f"segredo {customer} " * 300, "customer_id": customer}
+        log.produce(Record(json.dumps(fields).encode()))
+    bronze.take_next_batch(lake, log, settings, "run")
+    pump.settle(lake, settings)
+    before = rows_of(lake, "rejected_notifications")
+    assert [(row["reason"], row["customer_id"], len(row["value"])) for row in before] == [("oversized", None, 1024)] * 2
+    erase(lake, settings, 3)
+    for _ in range(2):
+        erased, other = rows_of(lake, "rejected_notifications")
+        assert other == before[1]
+        whole = rows_of(lake, "raw_notifications")[0]["value"]
+        assert whole == b" " * len(whole)
+        assert (erased["value"], erased["detail"]) == (b" " * 1024, oversized(whole).detail)
+        rebuild(lake, settings, "notifications")
 
 
 def test_an_unknown_customer_changes_nothing(world: World) -> None:
