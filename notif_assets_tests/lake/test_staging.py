@@ -77,7 +77,7 @@ def test_no_statistic_holds_a_value_or_a_payload(lake: Lake) -> None:
     assert secret not in footer
 
 
-def test_a_table_has_its_log_before_its_first_file(lake: Lake) -> None:
-    table = lake.table("ingest_losses")
-    stage(table, (), losses(1).to_batches(), 10)
-    assert (lake.table("ingest_losses").version, lake.table("ingest_losses").files().num_rows) == (0, 0)
+def test_a_table_has_its_log_before_its_first_file(tmp_path: Path) -> None:
+    with Lake(tmp_path) as lake:
+        stage(lake.table("ingest_losses"), (), losses(1).to_batches(), 10)
+        assert (lake.table("ingest_losses").version, lake.table("ingest_losses").files().num_rows) == (0, 0)
