@@ -47,12 +47,7 @@ def stage(
     rows_per_file: int,
     prefix: str = "part",
 ) -> tuple[DataFile, ...]:
-    """Writes the rows of one partition, in the order given, as files of about `rows_per_file` that nobody sees yet.
-
-    A table that nobody has written yet is created before: files without a log look like a log that was lost. Raises
-    LostRace if somebody else created it and committed.
-    """
-    table.create()
+    """Writes the rows of one partition, in the order given, as files of about `rows_per_file` that nobody sees yet."""
     staging = _Staging(table, partition, rows_per_file, prefix)
     step = min(_GROUP_ROWS, staging.rows_per_file)
     try:

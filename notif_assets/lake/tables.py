@@ -194,6 +194,8 @@ class Table:
             delta = DeltaTable(str(self.path))
         except TableNotFoundError:
             if any(self.path.rglob("*.parquet")):
+                if self._log_entry(0).exists():  # somebody created and wrote it since
+                    return self._opened()
                 raise LakeError(
                     f"table {name} in {root} has data files but no _delta_log: restore that from a backup, or "
                     "move the folder away if the table may begin anew"

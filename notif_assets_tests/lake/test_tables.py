@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -233,6 +233,21 @@ def test_who_always_loses_is_told_so() -> None:
 
     with pytest.raises(LakeError, match="prices was never quiet"):
         until_committed(attempt)
+
+
+def test_a_table_that_is_begun_while_it_is_opened_is_no_damage(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody creates and writes it after the log was not found and before files are looked for."""
+    root, found = lake.root / "new", Path.rglob
+
+    def begun(folder: Path, pattern: str) -> Iterator[Path]:
+        monkeypatch.undo()
+        with Lake(root) as another:
+            another.table("ingest_losses").append(losses(1), 1)
+        return found(folder, pattern)
+
+    monkeypatch.setattr(Path, "rglob", begun)
+    with Lake(root) as new:
+        assert new.table("ingest_losses").watermark == 1
 
 
 # --- what can't be used ---------------------------------------------------------------------------------------------
