@@ -24,7 +24,7 @@ from notif_assets.settings import Settings
 
 _SLICE = 10_000  # messages sorted, and held, at once
 _BATCH = 2_048  # messages of a report of all customers that the engine gives at once: as many as it works on
-_BYTES_A_MESSAGE = PIECE_BYTES // _SLICE
+_BYTES_A_MESSAGE = PIECE_BYTES // _SLICE  # a longer payload is not sorted with its message, but fetched afterwards
 _PAGE_BYTES = 4 * 2**20  # of a page of messages, which is one text in memory, or one message that has more
 _PART = 1_000  # messages; a minute of more is read in parts
 _MINUTE = 60_000_000  # microseconds
