@@ -890,7 +890,8 @@ def check(settings: Settings) -> None:
 @click.pass_obj
 def maintain(settings: Settings) -> None:
     """Keep the lake flat: compaction of closed hours and days, vacuum, log clean-up, retention. Old runs leave
-    Dagster's storage too, but for the newest 1000 of each job.
+    Dagster's storage too, but for the newest 1000 of each job; of bills, averages and chatbot the newest 200, and the
+    last one that computed a day, month or hour.
 
     \b
     Example: notif-assets maintain

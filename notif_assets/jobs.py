@@ -60,9 +60,9 @@ all_checks = dg.define_asset_job(
 )
 
 
-@dg.job(tags={"dagster/max_runtime": "3600"}, description="Small files of quiet hours and days become few.")
+@dg.job(tags={"dagster/max_runtime": "3600"}, description="Small files of quiet hours become few; old runs go.")
 def hourly_maintenance() -> None:
-    upkeep.compact()
+    upkeep.prune(upkeep.compact())
 
 
 @dg.job(tags={"dagster/max_runtime": "14400"}, description="Retention, compaction, vacuum, log clean-up, old runs.")

@@ -3,6 +3,7 @@
 Belongs here: which runs may go, and all that a run leaves behind. Doesn't: the lake (upkeep/).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -10,30 +11,70 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months
 
 KEEP = 1_000
+"""Of each job that runs every few seconds or minutes."""
+KEEP_PARTITIONED = 200
+"""Of each job of partitioned assets, whatever came of them."""
 
-UNPARTITIONED = ("micro_batch", "all_checks", "hourly_maintenance", "daily_maintenance")
-"""The jobs that run often. Jobs of partitioned assets are kept: with its run a partition's materialization goes, and it
-would look as if it had never been computed."""
+UNPARTITIONED = ("micro_batch", "all_checks", "hourly_maintenance", "daily_maintenance", "prices_job", "invoices_job")
+PARTITIONED: Mapping[str, dg.TimeWindowPartitionsDefinition] = {
+    "daily_billing_job": billing_days,
+    "invoice_averages_job": invoice_months,
+    "chatbot_answers_job": answer_hours,
+    "chatbot_reports_job": answer_days,
+}
+"""With its run a partition's materialization goes, and it would look as if it had never been computed: of these the
+newest successful run of each partition is kept."""
 
 _CHUNK = 200
 
 
-def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP) -> int:
-    """Deletes the ended runs of UNPARTITIONED jobs but the newest `keep` of each; gives how many."""
+def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP, keep_partitioned: int = KEEP_PARTITIONED) -> int:
+    """Deletes the ended runs but the newest `keep` of each unpartitioned job, and of each partitioned one the newest
+    `keep_partitioned` and what a partition was computed by last; gives how many."""
     deleted = 0
     for job in UNPARTITIONED:
-        filters = dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES)
-        newest = instance.get_run_records(filters, limit=keep)
-        if len(newest) < keep:
-            continue
-        cursor = newest[-1].dagster_run.run_id
-        while runs := instance.get_run_records(filters, limit=_CHUNK, cursor=cursor):
-            for record in runs:
-                delete_run(instance, record.dagster_run.run_id)
-            deleted += len(runs)
+        for run in _ended_runs(instance, job, keep):
+            delete_run(instance, run.run_id)
+            deleted += 1
+    for job, partitions in PARTITIONED.items():
+        covered: set[str] = set()
+        for place, run in enumerate(_ended_runs(instance, job)):
+            keys = _keys(partitions, run)
+            if place >= keep_partitioned and covered >= keys:
+                delete_run(instance, run.run_id)
+                deleted += 1
+            elif run.status == dg.DagsterRunStatus.SUCCESS:
+                covered |= keys
     return deleted
+
+
+def _ended_runs(instance: dg.DagsterInstance, job: str, skipped: int = 0) -> list[dg.DagsterRun]:
+    """The ended runs of a job behind the newest `skipped`, newest first."""
+    filters = dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES)
+    found: list[dg.DagsterRun] = []
+    while runs := instance.get_runs(filters, limit=_CHUNK, cursor=found[-1].run_id if found else None):
+        found += runs
+    return found[skipped:]
+
+
+def _keys(partitions: dg.TimeWindowPartitionsDefinition, run: dg.DagsterRun) -> set[str]:
+    """The partitions that a run was for."""
+    tags = run.tags
+    if PARTITION_NAME_TAG in tags:
+        return {tags[PARTITION_NAME_TAG]}
+    ends = [tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)]
+    if not (ends[0] and ends[1] and all(map(partitions.has_partition_key, filter(None, ends)))):
+        return set()
+    return {*partitions.get_partition_keys_in_range(dg.PartitionKeyRange(ends[0], ends[1]))}
 
 
 def delete_run(instance: dg.DagsterInstance, run_id: str) -> None:

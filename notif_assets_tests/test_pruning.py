@@ -18,8 +18,9 @@ from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from sqlalchemy import select
 
 from notif_assets import pruning
+from notif_assets.partitions import range_tags
 from notif_assets.processes import PROCESS, alive, end_runs_of_the_dead, is_alive
-from notif_assets.pruning import UNPARTITIONED, prune_runs
+from notif_assets.pruning import PARTITIONED, UNPARTITIONED, prune_runs
 from notif_assets_tests.cli.deployment import ROOT, killed_at_the_end, ok
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.daemon import Daemon
@@ -69,12 +70,41 @@ def test_of_the_runs_that_come_every_minute_only_the_newest_are_kept(
     assert prune_runs(daemon.instance, keep=1) == 0
 
 
-def test_jobs_of_partitioned_assets_are_never_pruned(daemon: Daemon) -> None:
+def test_of_partitioned_runs_the_newest_that_succeeded_of_each_partition_is_kept(daemon: Daemon) -> None:
+    first, second = daemon.bill("2020-02-03"), daemon.bill("2020-02-04")
+    both = daemon.bill("2020-02-03", "2020-02-04")
+    again = daemon.bill("2020-02-04")
+    other = daemon.bill("2020-02-05")
+    going_on = daemon.stuck("daily_billing_job", "STARTED")
+    before = left_behind(daemon)
+    assert prune_runs(daemon.instance, keep_partitioned=5) == 0
+    assert prune_runs(daemon.instance, keep_partitioned=4) == 1
+    assert left_behind(daemon) == {place: held - {first.run_id} for place, held in before.items()}
+    assert prune_runs(daemon.instance, keep_partitioned=0) == 1
+    kept = {run.run_id for run in (both, again, other, going_on)}
+    assert left_behind(daemon)["runs"] == kept, second.run_id
+    materialized = daemon.instance.get_materialized_partitions(dg.AssetKey("daily_billing"))
+    assert materialized == {"2020-02-03", "2020-02-04", "2020-02-05"}
+    assert prune_runs(daemon.instance, keep_partitioned=0) == 0
+
+
+def test_a_run_that_failed_covers_no_partition(daemon: Daemon) -> None:
+    good = daemon.bill("2020-02-03")
+    failed = daemon.stuck("daily_billing_job", "FAILURE")
+    daemon.instance.add_run_tags(failed.run_id, range_tags(dg.PartitionKeyRange("2020-02-03", "2020-02-03")))
+    assert prune_runs(daemon.instance, keep_partitioned=0) == 0
+    newer = daemon.bill("2020-02-03")
+    assert prune_runs(daemon.instance, keep_partitioned=0) == 2
+    assert {run.run_id for run in daemon.instance.get_runs()} == {newer.run_id} != {good.run_id}
+
+
+def test_every_job_is_pruned_by_its_partitions(daemon: Daemon) -> None:
     graph = daemon.repository.asset_graph
     for job in daemon.repository.get_all_jobs():
-        partitioned = any(graph.get(key).is_partitioned for key in job.asset_layer.executable_asset_keys)
-        assert not (partitioned and job.name in UNPARTITIONED), job.name
-    assert set(UNPARTITIONED) <= set(daemon.repository.job_names)
+        if not job.name.startswith("__"):
+            cut = {graph.get(key).partitions_def for key in job.asset_layer.executable_asset_keys}
+            assert cut - {None} == {PARTITIONED[job.name]} - {None} if job.name in PARTITIONED else cut <= {None}
+            assert (job.name in PARTITIONED) != (job.name in UNPARTITIONED), job.name
 
 
 # --- dead processes ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Upkeep as Dagster runs it: the lake every hour and every day, Dagster's own storage every day.
+"""Upkeep as Dagster runs it: the lake and Dagster's own storage, every hour and every day.
 
 Belongs here: ops, for upkeep makes no asset. Doesn't: the work (upkeep/, pruning.py), when it runs (schedules.py).
 """
