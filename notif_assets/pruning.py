@@ -20,7 +20,7 @@ from dagster._core.storage.tags import (
 from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months
 
 KEEP = 1_000
-"""Of each job that runs every few seconds or minutes."""
+"""Of each job without partitions: at least a few hours of micro-batches, and years of price lists."""
 KEEP_PARTITIONED = 200
 """Of each job of partitioned assets, whatever came of them."""
 
