@@ -7,7 +7,6 @@ kilobytes there may be a gigabyte here.
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+from bench.memory import peak
 from notif_assets.kafka.broker import EmbeddedBroker
 
 _BOUND = 800 * 10**6
@@ -112,23 +112,16 @@ def _run(home: Path, bootstrap: str, command: tuple[str, ...]) -> tuple[int, int
         "NOTIF_KAFKA_BOOTSTRAP": bootstrap,
         "NOTIF_TOPIC": _TOPIC,
     }
-    peak = 0
+    most = 0
     with subprocess.Popen(
         [sys.executable, "-m", "notif_assets.cli", *command], cwd=home, env=environment, stdout=subprocess.DEVNULL
     ) as process:
         # What the system tells at the end counts this process too, of which it was a copy once.
         while process.poll() is None:
-            peak = max(peak, _peak(process.pid))
+            with suppress(OSError):  # it ended since
+                most = max(most, peak(process.pid))
             time.sleep(0.01)
-    return process.returncode, peak
-
-
-def _peak(pid: int) -> int:
-    """The most bytes that a process had in memory so far; 0 of one that has ended."""
-    with suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        return int(found[1]) * 1024 if found else 0
-    return 0
+    return process.returncode, most
 
 
 def _produce(bootstrap: str, codec: str, values: Iterator[bytes]) -> None:

@@ -3,6 +3,7 @@
 Belongs here: asking the kernel. Doesn't: of which processes, and when (the benchmarks).
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,3 +24,9 @@ def memory(pid: int) -> Memory:
     lines = map(str.split, Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     kibibytes = {name.rstrip(":"): int(number) for name, number, _ in lines}
     return Memory(1024 * kibibytes["Pss"], 1024 * kibibytes["Pss_Anon"])
+
+
+def peak(pid: int) -> int:
+    """The most bytes that a process had in memory so far; 0 of one that just ended. Raises OSError if it is gone."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return 1024 * int(found[1]) if found else 0
