@@ -4,11 +4,15 @@ Belongs here: partition definitions, and ranges of their keys. Doesn't: what a p
 computed (schedules.py, sensors.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
 from notif_assets.core.messages import FIRST_DAY
+
+# Dagster's own tags of a run.
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_ALONE = "dagster/partition"
 
 # end_offset=1: the partition that is going on exists too, since files and questions may come before it ends.
 billing_days = dg.DailyPartitionsDefinition(start_date=str(FIRST_DAY), end_offset=2)  # a zone may be ahead of UTC
@@ -33,4 +37,14 @@ def key_ranges(partitions: dg.TimeWindowPartitionsDefinition, keys: Iterable[str
 
 def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
     """The tags by which one run of a single-run job takes all partitions of a range."""
-    return {"dagster/asset_partition_range_start": keys.start, "dagster/asset_partition_range_end": keys.end}
+    return {_FIRST: keys.start, _LAST: keys.end}
+
+
+def keys_of(partitions: dg.TimeWindowPartitionsDefinition, tags: Mapping[str, str]) -> set[str]:
+    """The partitions that a run with these tags takes, of a range or of one alone; none if there are none such."""
+    if _ALONE in tags:
+        return {tags[_ALONE]}
+    first, last = tags.get(_FIRST), tags.get(_LAST)
+    if first is None or last is None or not all(map(partitions.has_partition_key, (first, last))):
+        return set()
+    return {*partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))}

@@ -11,13 +11,8 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
-from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months
+from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months, keys_of
 
 KEEP = 1_000
 """Of each job without partitions: at least a few hours of micro-batches, and years of price lists."""
@@ -42,13 +37,13 @@ def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP, keep_partitioned:
     `keep_partitioned` and what a partition was computed by last; gives how many."""
     deleted = 0
     for job in UNPARTITIONED:
-        for run in _ended_runs(instance, job, keep):
+        for run in _ended_runs(instance, job)[keep:]:
             delete_run(instance, run.run_id)
             deleted += 1
     for job, partitions in PARTITIONED.items():
         covered: set[str] = set()
         for place, run in enumerate(_ended_runs(instance, job)):
-            keys = _keys(partitions, run)
+            keys = keys_of(partitions, run.tags)
             if place >= keep_partitioned and covered >= keys:
                 delete_run(instance, run.run_id)
                 deleted += 1
@@ -57,24 +52,13 @@ def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP, keep_partitioned:
     return deleted
 
 
-def _ended_runs(instance: dg.DagsterInstance, job: str, skipped: int = 0) -> list[dg.DagsterRun]:
-    """The ended runs of a job behind the newest `skipped`, newest first."""
+def _ended_runs(instance: dg.DagsterInstance, job: str) -> list[dg.DagsterRun]:
+    """The ended runs of a job, newest first."""
     filters = dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES)
     found: list[dg.DagsterRun] = []
     while runs := instance.get_runs(filters, limit=_CHUNK, cursor=found[-1].run_id if found else None):
         found += runs
-    return found[skipped:]
-
-
-def _keys(partitions: dg.TimeWindowPartitionsDefinition, run: dg.DagsterRun) -> set[str]:
-    """The partitions that a run was for."""
-    tags = run.tags
-    if PARTITION_NAME_TAG in tags:
-        return {tags[PARTITION_NAME_TAG]}
-    ends = [tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)]
-    if not (ends[0] and ends[1] and all(map(partitions.has_partition_key, filter(None, ends)))):
-        return set()
-    return {*partitions.get_partition_keys_in_range(dg.PartitionKeyRange(ends[0], ends[1]))}
+    return found
 
 
 def delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
