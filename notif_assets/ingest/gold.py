@@ -114,7 +114,7 @@ def _less_doubtful(lake: Lake, panel: Table, aggregates: Table, removed: pa.Tabl
     They are few: a duplicate is hardly ever the newest message of its customer and channel.
     """
     rows = lake.rows(panel.scan()).select(_KNOWN)
-    asked = lake.select("doubtful_pairs", {"panel": panel.scan(), "removed": removed})
+    asked = lake.select("doubtful_pairs", {"panel": rows, "removed": removed})
     doubtful = pc.is_in(rows["customer_id"], value_set=asked["customer_id"])
     return pa.concat_tables([rows.filter(pc.invert(doubtful)), *_newest_minutes(lake, aggregates, asked)])
 
