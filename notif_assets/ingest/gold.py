@@ -3,7 +3,7 @@
 Belongs here: which minutes to recompute, and what the panel is made of. Doesn't: counting (sql/).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -18,6 +18,7 @@ from notif_assets.lake.pieces import rows_having
 from notif_assets.lake.staging import exchange, rows_by_partition
 from notif_assets.settings import Settings
 
+_PAIR = ["customer_id", "channel"]
 _KNOWN = ["customer_id", "customer_name", "channel", "last_event"]
 _EMPTY_PANEL = SCHEMAS["customer_panel"].arrow.empty_table().select(_KNOWN)
 
@@ -122,22 +123,35 @@ def _less_doubtful(lake: Lake, panel: Table, aggregates: Table, removed: pa.Tabl
 def _newest_minutes(lake: Lake, aggregates: Table, asked: pa.Table) -> Iterator[pa.Table]:
     """Newest event and name of each customer and channel asked for, none of which has an event after its `last_event`.
 
-    The hours of these events are looked at first, then all before them, backwards, until each is found or is nowhere.
+    Most are found in the hour of their `last_event`. The others are sought in all hours, newest first, until each is
+    found or is nowhere.
     """
-    pairs = asked.select(["customer_id", "channel"])
-    for hours in _backwards(aggregates, asked["last_event"].to_pylist()):
-        if not pairs.num_rows:
+    hours = {(moment.date(), moment.hour) for moment in asked["last_event"].to_pylist() if moment}
+    found = _newest_in(lake, aggregates, hours, asked)
+    # These hours are no unbroken row: a pair found only in another pair's hour may have a newer minute in between.
+    found = found.filter(pa.array(rows_having(_with_hour(found), _with_hour(asked).select([*_PAIR, "hour"]))))
+    yield found
+    for group in _backwards(aggregates):
+        asked = asked.filter(pa.array(~rows_having(asked, found.select(_PAIR))))
+        if not asked.num_rows:
             return
-        held = aggregates.scan_holding("customer_id", dict.fromkeys(hours, pairs["customer_id"].to_numpy()))
-        found = lake.select("known_customers", {"panel": _EMPTY_PANEL, "minutes": held}).select(_KNOWN)
-        found = found.filter(pa.array(rows_having(found, pairs)))
+        found = _newest_in(lake, aggregates, group, asked)
         yield found
-        pairs = pairs.filter(pa.array(~rows_having(pairs, found.select(pairs.column_names))))
 
 
-def _backwards(aggregates: Table, moments: list[datetime | None]) -> Iterator[list[tuple[date, int]]]:
-    """The hours of these moments, then all hours that have minutes, newest first: 24, and twice as many each time."""
-    yield list({(moment.date(), moment.hour) for moment in moments if moment})
+def _newest_in(lake: Lake, aggregates: Table, hours: Iterable[tuple[date, int]], asked: pa.Table) -> pa.Table:
+    """Newest event and name that each of the customers and channels asked for has in these hours."""
+    held = aggregates.scan_holding("customer_id", dict.fromkeys(hours, asked["customer_id"].to_numpy()))
+    found = lake.select("known_customers", {"panel": _EMPTY_PANEL, "minutes": held}).select(_KNOWN)
+    return found.filter(pa.array(rows_having(found, asked.select(_PAIR))))
+
+
+def _with_hour(rows: pa.Table) -> pa.Table:
+    return rows.append_column("hour", pc.floor_temporal(rows["last_event"], unit="hour"))
+
+
+def _backwards(aggregates: Table) -> Iterator[list[tuple[date, int]]]:
+    """All hours that have minutes, newest first: 24, and twice as many each time."""
     hours: list[tuple[date, int]] = sorted(aggregates.scan().partitions, reverse=True)
     start, many = 0, 24
     while start < len(hours):

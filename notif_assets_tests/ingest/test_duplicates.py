@@ -1,10 +1,15 @@
 """DESIGN 6.4, case by case: which of several messages counts, on arrival and when days close."""
 
+from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from notif_assets.ingest import bronze, pump
 from notif_assets.ingest.ledger import plan_move
@@ -23,8 +28,18 @@ class Stream:
         """One batch of messages that happened so long before noon."""
         for late in lateness:
             self.log.produce(Record(message(NOON - late, **fields), NOON))
+        self._ingest()
+
+    def _ingest(self) -> None:
         bronze.take_next_batch(self.lake, self.log, Settings(), "run", even_if_quiet=True)
         pump.settle(self.lake, Settings())
+
+    def arrive_together(self, messages: Iterable[dict[str, Any]]) -> None:
+        """One batch of different messages, each of which happened so long before noon as its `late` says."""
+        for fields in messages:
+            others = {name: value for name, value in fields.items() if name != "late"}
+            self.log.produce(Record(message(NOON - fields["late"], **others), NOON))
+        self._ingest()
 
     def close(self, days_ago: int) -> None:
         """Deduplicates every day up to one."""
@@ -170,10 +185,44 @@ def test_a_channel_whose_newest_message_went_shows_the_one_before(stream: Stream
     assert newest == {1: NOON - 31 * HOUR, 2: NOON - 31 * HOUR}
 
 
+def test_a_message_before_another_customer_s_newest_is_not_taken_for_the_newest(stream: Stream) -> None:
+    """Where the newest messages of several customers went, the hours that are looked at first are not in a row."""
+    stream.arrive(90 * HOUR)
+    stream.arrive(70 * HOUR, message_id="old")
+    stream.arrive(60 * HOUR, message_id="new")
+    for hours in (95, 90):
+        stream.arrive(hours * HOUR, message_id="other", customer_id=2)
+    stream.arrive(30 * HOUR, message_id="new")
+    stream.close(1)
+    assert stream.kept() == [0, 1, 2, 3]
+    newest = {row["customer_id"]: row["last_event"] for row in rows_of(stream.lake, "customer_panel")}
+    assert newest == {1: NOON - 60 * HOUR, 2: NOON - 95 * HOUR}
+
+
+some_message = st.fixed_dictionaries(
+    {
+        "late": st.integers(25, 90).map(lambda hours: hours * HOUR),
+        "customer_id": st.integers(1, 3),
+        "message_id": st.sampled_from("abc"),
+        "customer_name": st.sampled_from(["Acme", "Beta", "Gama"]),
+        "channel": st.sampled_from(["Whatsapp", "SMS"]),
+    }
+)
+
+
+@settings(max_examples=15, derandomize=True, deadline=None)
+@given(st.lists(some_message, min_size=5, max_size=40))
+def test_whatever_goes_the_panel_is_that_of_the_messages_that_stay(messages: list[dict[str, Any]]) -> None:
+    with TemporaryDirectory() as folder:
+        stream = Stream(Lake(Path(folder)))
+        stream.arrive_together(messages)
+        stream.close(1)
+        stream.kept()
+
+
 def test_after_messages_went_few_minutes_are_read(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a message a day for 60 days the newest went: not all minutes there ever were are looked at."""
-    for day in range(60, 0, -1):
-        stream.arrive(day * DAY + 6 * HOUR, message_id=str(day))
+    stream.arrive_together({"late": day * DAY + 6 * HOUR, "message_id": str(day)} for day in range(60, 0, -1))
     stream.arrive(26 * HOUR, message_id="1")
     read: list[int] = []
     select = Lake.select
