@@ -103,7 +103,8 @@ def _rows_at_once(group: pq.RowGroupMetaData, columns: Sequence[str], most: int)
         if column.path_in_schema.partition(".")[0] in columns:
             size += column.total_uncompressed_size
             if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
-                rows = _ROWS_OF_A_DICTIONARY
+                # No value is longer than the dictionary: of short ones, as a topic's name, many rows are.
+                rows = min(rows, max(_ROWS_OF_A_DICTIONARY, most // max(column.total_uncompressed_size, 1)))
     return max(1, min(rows, most * int(group.num_rows) // max(size, 1)))
 
 
