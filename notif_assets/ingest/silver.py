@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -29,7 +29,7 @@ from notif_assets.core.messages import Limits, judge
 from notif_assets.ingest.ledger import Batch, deduplicated_through, read_batch
 from notif_assets.ingest.rules import limits_of
 from notif_assets.lake import Lake, Scan, Table, until_committed
-from notif_assets.lake.pieces import gather, pieces, pieces_having
+from notif_assets.lake.pieces import gather, pieces, pieces_having, rows_having
 from notif_assets.lake.staging import append, exchange
 from notif_assets.lake.tables import Value
 from notif_assets.settings import Settings
@@ -55,10 +55,10 @@ def take_batches(lake: Lake, settings: Settings) -> Iterator[Batch]:
             yield batch
 
 
-def take_next_batch(lake: Lake, settings: Settings, judged: Callable[[int], "Valid"] | None = None) -> Batch | None:
+def take_next_batch(lake: Lake, settings: Settings, judge: Callable[[int], "Judged"] | None = None) -> Batch | None:
     """Brings notifications and rejected_notifications one batch further; None if they have all of bronze.
 
-    `judged` gives the valid messages of a batch (default: reads and judges them now). Raises as take_batches.
+    `judge` gives the records of a batch, judged (default: reads and judges them now). Raises as take_batches.
     """
 
     def attempt() -> Batch | None:
@@ -68,7 +68,7 @@ def take_next_batch(lake: Lake, settings: Settings, judged: Callable[[int], "Val
         if number > lake.table("raw_notifications").watermark:
             return None
         batch = read_batch(lake, lake.table("ingest_batches"), number)
-        work = _Work(lake, settings, batch, judged or partial(_judged, lake, settings))
+        work = _Work(lake, settings, batch, judge or partial(_judged, lake, settings))
         for name, step in _STEPS[batch.kind]:
             if tables[name].watermark < number:
                 step(work, tables[name])
@@ -84,36 +84,54 @@ class _Work:
     lake: Lake
     settings: Settings
     batch: Batch
-    judged: Callable[[int], "Valid"]
+    judge: Callable[[int], "Judged"]
+
+    @cached_property
+    def judged(self) -> "Judged":
+        """The batch's records, judged once for all steps."""
+        return self.judge(self.batch.number)
 
 
-class Valid:
-    """The valid messages among some records: their keys, and the whole of them as often as somebody reads them.
+class Judged:
+    """Some records and the valid messages among them: their keys, and the whole of both whenever somebody reads them.
 
-    They are kept if they are as small as a batch is meant to be. Those of a heavier batch are judged again.
+    Both are kept if together they are as small as a batch is meant to be, or else the messages alone. What is not kept
+    is read and judged again.
     """
 
     def __init__(self, records: Callable[[], Iterator[pa.Table]], bounds: Limits, most: int) -> None:
-        """Judges the records; keeps up to `most` bytes of messages."""
-        self._records, self._limits = records, bounds
-        self._kept: list[pa.Table] | None = []
-        keys, size = [], 0
-        for valid in self._judged():
-            keys.append(valid.select(_KEYS))
-            size += valid.nbytes
-            if self._kept is not None:
-                self._kept = [*self._kept, valid] if size <= most else None
+        """Judges the records; keeps up to `most` bytes."""
+        self._read, self._limits = records, bounds
+        self._records: list[pa.Table] | None = []
+        self._messages: list[pa.Table] | None = []
+        keys: list[pa.Table] = []
+        of_records = of_messages = 0
+        for some in self._read():
+            valid = self._valid(some)
+            keys += [valid.select(_KEYS)] if valid.num_rows else []
+            of_records, of_messages = of_records + some.nbytes, of_messages + valid.nbytes
+            self._records = _one_more(self._records, some, of_records + of_messages <= most)
+            self._messages = _one_more(self._messages, valid, of_messages <= most)
         self.keys = pa.concat_tables(keys) if keys else None
 
-    def _judged(self) -> Iterator[pa.Table]:
-        for records in self._records():
-            valid, _ = judge(records, self._limits)
-            if valid.num_rows:
-                yield valid
+    def _valid(self, records: pa.Table) -> pa.Table:
+        return judge(records, self._limits)[0]
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        """The messages in pieces, in the order of `keys`."""
-        yield from self._judged() if self._kept is None else self._kept
+    def messages(self) -> Iterator[pa.Table]:
+        """The valid messages in pieces, in the order of `keys`."""
+        yield from map(self._valid, self._read()) if self._messages is None else self._messages
+
+    def records_at(self, places: pa.Table) -> Iterator[pa.Table]:
+        """The records that lie at these places in Kafka, in pieces. Nothing is read for none."""
+        if places.num_rows:
+            for records in self._read() if self._records is None else self._records:
+                mask = rows_having(records, places)
+                if mask.any():
+                    yield records.filter(pa.array(mask))
+
+
+def _one_more(kept: list[pa.Table] | None, rows: pa.Table, small: bool) -> list[pa.Table] | None:
+    return None if kept is None or not small else [*kept, rows]
 
 
 class _Ahead:
@@ -123,15 +141,15 @@ class _Ahead:
         self._judge = partial(_judged, lake, settings)
         self._last = lake.table("raw_notifications").watermark
         self._worker = ThreadPoolExecutor(1)
-        self._next: tuple[int, Future[Valid]] | None = None
+        self._next: tuple[int, Future[Judged]] | None = None
 
-    def judged(self, number: int) -> Valid:
-        """The valid messages of a batch of raw_notifications; starts on the one after it."""
+    def judged(self, number: int) -> Judged:
+        """A batch of raw_notifications, judged; starts on the one after it."""
         waiting, self._next = self._next, None
-        valid = waiting[1].result() if waiting and waiting[0] == number else self._judge(number)
+        batch = waiting[1].result() if waiting and waiting[0] == number else self._judge(number)
         if number < self._last:
             self._next = number + 1, self._worker.submit(self._judge, number + 1)
-        return valid
+        return batch
 
     def __enter__(self) -> Self:
         return self
@@ -140,17 +158,16 @@ class _Ahead:
         self._worker.shutdown(cancel_futures=True)
 
 
-def _judged(lake: Lake, settings: Settings, number: int) -> Valid:
+def _judged(lake: Lake, settings: Settings, number: int) -> Judged:
     records = lake.table("raw_notifications").scan(batch=(number, number + 1))
-    return Valid(partial(pieces, records, _JUDGED), limits_of(lake, settings, number), settings.batch_bytes)
+    return Judged(partial(pieces, records, _JUDGED), limits_of(lake, settings, number), settings.batch_bytes)
 
 
 # --- a range of the topic -------------------------------------------------------------------------------------------
 
 
 def _accept(work: _Work, notifications: Table) -> None:
-    valid = work.judged(work.batch.number)
-    append(notifications, _first_arrivals(work, notifications, valid), work.batch.number)
+    append(notifications, _first_arrivals(work, notifications, work.judged), work.batch.number)
 
 
 def _reject(work: _Work, rejected: Table) -> None:
@@ -158,7 +175,7 @@ def _reject(work: _Work, rejected: Table) -> None:
     only = (work.batch.number, work.batch.number + 1)
     records = work.lake.table("raw_notifications").scan(batch=only)
     left = work.lake.select("unaccepted", {"records": records, "accepted": notifications.scan(batch=only)})
-    some = gather(pieces_having(records, left.cast(_PLACES), _JUDGED))
+    some = gather(work.judged.records_at(left.cast(_PLACES)))
     append(rejected, (rows for records in some for rows in _rejected(work, notifications, records)), work.batch.number)
 
 
@@ -185,12 +202,12 @@ def _firsts(notifications: Table, originals: pa.Table) -> Scan:
     return notifications.scan_holding("batch", {place: np.array(numbers) for place, numbers in batches.items()})
 
 
-def _first_arrivals(work: _Work, notifications: Table, valid: Valid) -> Iterator[pa.Table]:
+def _first_arrivals(work: _Work, notifications: Table, judged: Judged) -> Iterator[pa.Table]:
     """The messages that are no duplicate of one accepted before, or of an earlier one of themselves; in pieces."""
-    if valid.keys is None:
+    if judged.keys is None:
         return
     # Only keys and times go through the engine, whole messages stay where they are.
-    keys = valid.keys.append_column("row", pa.array(np.arange(valid.keys.num_rows)))
+    keys = judged.keys.append_column("row", pa.array(np.arange(judged.keys.num_rows)))
     arrived, stored, any_late = _windows(work, notifications, keys)
     duplicates = work.lake.select("duplicate_arrivals", {"arrived": arrived, "stored": stored})
     rows = duplicates["row"].to_pylist()
@@ -200,7 +217,7 @@ def _first_arrivals(work: _Work, notifications: Table, valid: Valid) -> Iterator
     first = np.ones(keys.num_rows, bool)
     first[rows] = False
     end = 0
-    for messages in valid:
+    for messages in judged.messages():
         start, end = end, end + messages.num_rows
         of_piece = first[start:end]
         yield _in_partitions(messages if of_piece.all() else messages.filter(pa.array(of_piece)))
@@ -335,8 +352,8 @@ def _readmit(work: _Work, notifications: Table) -> None:
             batch = pa.repeat(number, records.num_rows)
             yield records.set_column(records.schema.get_field_index("batch"), "batch", batch)
 
-    valid = Valid(candidates, limits_of(work.lake, work.settings, work.batch.number), work.settings.batch_bytes)
-    append(notifications, _first_arrivals(work, notifications, valid), work.batch.number)
+    judged = Judged(candidates, limits_of(work.lake, work.settings, work.batch.number), work.settings.batch_bytes)
+    append(notifications, _first_arrivals(work, notifications, judged), work.batch.number)
 
 
 def _candidates(work: _Work) -> Iterator[pa.Table]:
