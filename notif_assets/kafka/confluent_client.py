@@ -6,8 +6,9 @@ Belongs here: what is particular to that library. Doesn't: what both clients sha
 import logging
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,6 +76,8 @@ _LOOK_SECONDS = 5.0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # from a broker without ids
 # So few at a time: while they are taken from its queue the library fills it again, whatever their size.
 _CONSUME_ROWS = 1_000
+# Kept of what comes beyond the ranges: while the last partitions are read, the others go on.
+_AHEAD_BYTES = MAX_BYTES // 2
 
 _EXACT: dict[str, Any] = {
     "group.id": "notif-assets",  # the library wants one; it is never joined
@@ -91,7 +94,7 @@ _EXACT: dict[str, Any] = {
 # Bytes on the wire, which compression may make a thousand times more in memory: an answer is decompressed whole.
 _MUCH = {
     "fetch.max.bytes": 2**20,
-    "max.partition.fetch.bytes": 2**18,
+    "max.partition.fetch.bytes": 2**16,  # an answer has something of many partitions, so that none is far behind
     "queued.max.messages.kbytes": MAX_BYTES // 2**10,
 }
 _LITTLE = {
@@ -118,6 +121,7 @@ class ConfluentClient:
 
     def __enter__(self) -> Self:
         self._consumer = new_handle(Consumer, self._connection | _EXACT | _MUCH)
+        self._stream = _Stream(self._consumer, self._topic)
         return self
 
     def __exit__(
@@ -131,15 +135,18 @@ class ConfluentClient:
     def offsets(self) -> TopicOffsets:
         self._said.clear()
         deadline = time.monotonic() + self._timeout
+        without: NoLeader | None = None
         while True:
             try:
                 return self._offsets(deadline)
-            except NoLeader:
+            except NoLeader as error:
+                without = error
                 if time.monotonic() > deadline:
                     raise
             except KafkaException as error:
                 if error.args[0].code() not in _WORTH_WAITING or time.monotonic() > deadline:
-                    raise self._translated(error) from None
+                    # The last question may have had no time for its answer: the one before it was told more.
+                    raise without or self._translated(error) from None
             time.sleep(0.1)
 
     def _offsets(self, deadline: float) -> TopicOffsets:
@@ -181,49 +188,36 @@ class ConfluentClient:
             return {}
         if self._looker is None:
             self._looker = new_handle(Consumer, self._connection | _EXACT | _LITTLE)
-        with closing(self._read(self._looker, wanted)) as batches:
+        with closing(_Stream(self._looker, self._topic)) as stream, closing(self._read(stream, wanted)) as batches:
             return first_two(batches, wanted)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         wanted = check_ranges(ranges, self.offsets())
         if wanted:
-            yield from self._read(self._consumer, wanted)
+            yield from self._read(self._stream, wanted)
 
-    def _read(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
-        ends = {partition: end for partition, (_, end) in wanted.items()}
+    def _read(self, stream: "_Stream", wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
         progress = Progress(wanted, self._timeout)
+        whole = False
         try:
-            starts = [TopicPartition(self._topic, partition, start) for partition, (start, _) in wanted.items()]
-            consumer.assign(starts)
-            consumer.resume(starts)  # a pause outlives its assignment
-            waiting: list[Any] = []
-            held = 0
-            while progress.left:
-                messages = consumer.consume(_CONSUME_ROWS, timeout=_CONSUME_SECONDS)
-                events: list[Any] = []
-                if any(map(Message.error, messages)):
-                    events = [message for message in messages if message.error() is not None]
-                    messages = [message for message in messages if message.error() is None]
-                partitions = list(map(Message.partition, messages))
-                offsets = list(map(Message.offset, messages))
-                positions = {partition: offset + 1 for partition, offset in zip(partitions, offsets, strict=True)}
-                for event in events:
-                    # The end of a partition: the only sign that a position has passed offsets without records.
-                    if event.error().code() != Code._PARTITION_EOF:
-                        raise KafkaException(event.error())
-                    positions[event.partition()] = event.offset()
-                # The library reads ahead: what lies beyond a range's end isn't asked for.
-                if any(positions[partition] > ends[partition] for partition in set(partitions)):
-                    messages = [m for m in messages if m.offset() < ends[m.partition()]]
-                finished = progress.reach(positions)
-                consumer.pause([TopicPartition(self._topic, partition) for partition in finished])
-                held += sum(map(len, messages))
-                waiting += messages
-                if waiting and (held >= MAX_BYTES or len(waiting) >= MAX_ROWS or not messages or not progress.left):
-                    del messages
+            waiting = stream.go_on_with(wanted)
+            held = sum(map(len, waiting))
+            progress.reach(stream.positions)
+            idle = False
+            while waiting or progress.left:
+                if waiting and (idle or held >= MAX_BYTES or len(waiting) >= MAX_ROWS or not progress.left):
                     yield from _batches(waiting)
                     waiting, held = [], 0
                     progress.go_on()
+                    continue
+                messages = stream.consume()
+                progress.reach(stream.positions)
+                stream.bound_ahead(progress.left)
+                idle = not messages
+                held += sum(map(len, messages))
+                waiting += messages
+                del messages
+            whole = True
         except ReadStalled:
             if self._said:
                 raise self._no_connection() from None
@@ -234,8 +228,8 @@ class ConfluentClient:
             check_ranges(progress.left, self.offsets())  # deleted meanwhile?
             raise self._translated(error) from None
         finally:
-            if self._consumer is not None:
-                consumer.unassign()
+            if not whole and self._consumer is not None:
+                stream.forget()
 
     def _topic_id(self, cluster: Any, seconds: float) -> str | None:
         if str(cluster.cluster_id).startswith(MOCK_CLUSTER):  # it has no controller, and this would wait for it
@@ -266,11 +260,97 @@ class ConfluentClient:
         return KafkaError(f"Kafka at {self._bootstrap} refuses topic {self._topic!r}: {error.args[0].name()}")
 
 
+class _Stream:
+    """What a consumer reads of the topic, from one read to the next.
+
+    The library reads ahead. A range that begins where the one before it ended goes on with what was read ahead: to
+    assign anew for each range costs twice as much as to read. Every other range is assigned anew.
+    """
+
+    def __init__(self, consumer: Any, topic: str) -> None:
+        self._consumer, self._topic = consumer, topic
+        self.positions: dict[int, int] = {}
+        """Up to where each assigned partition is read; also past offsets without a record."""
+        self._ends: dict[int, int] = {}  # of the range of each that was asked for last
+        self._ahead: dict[int, list[Any]] = {}  # messages beyond it
+        self._held = 0  # their bytes
+        self._paused: set[int] = set()
+
+    def go_on_with(self, ranges: Ranges) -> list[Any]:
+        """Turns to these ranges; gives what was read of them already. Raises KafkaException."""
+        if any(self._ends.get(partition) != start for partition, (start, _) in ranges.items()):
+            self._assign(self._ends | {partition: start for partition, (start, _) in ranges.items()})
+        self._resume(self._paused & ranges.keys())
+        found: list[Any] = []
+        for partition, (_, end) in ranges.items():
+            self._ends[partition] = end
+            found += self._of_range(self._ahead.pop(partition, []))
+        self._held = sum(map(len, chain.from_iterable(self._ahead.values())))
+        return found
+
+    def consume(self) -> list[Any]:
+        """Some more messages of the ranges, after a short wait perhaps none. Raises KafkaException."""
+        messages = self._consumer.consume(_CONSUME_ROWS, timeout=_CONSUME_SECONDS)
+        ends: list[Any] = []
+        if any(map(Message.error, messages)):
+            ends = [message for message in messages if message.error() is not None]
+            messages = [message for message in messages if message.error() is None]
+        last = dict(zip(map(Message.partition, messages), map(Message.offset, messages), strict=True))
+        reached = {partition: offset + 1 for partition, offset in last.items()}
+        for event in ends:
+            # The end of a partition: the only sign that a position has passed offsets without records.
+            if event.error().code() != Code._PARTITION_EOF:
+                raise KafkaException(event.error())
+            reached[event.partition()] = event.offset()
+        self.positions |= reached
+        beyond = any(reached[partition] > self._ends[partition] for partition in last)
+        return self._of_range(messages) if beyond else messages
+
+    def _of_range(self, messages: list[Any]) -> list[Any]:
+        """Those of the ranges; keeps the others."""
+        within = []
+        for message in messages:
+            if message.offset() < self._ends[message.partition()]:
+                within.append(message)
+            else:
+                self._ahead.setdefault(message.partition(), []).append(message)
+                self._held += len(message)
+        return within
+
+    def bound_ahead(self, unfinished: Container[int]) -> None:
+        """Reads no further ahead of partitions that are finished if much is held of them."""
+        if self._held > _AHEAD_BYTES:
+            more = [p for p in self.positions if p not in unfinished and p not in self._paused]
+            self._paused.update(more)
+            self._consumer.pause([TopicPartition(self._topic, partition) for partition in more])
+
+    def _assign(self, starts: Mapping[int, int]) -> None:
+        self.forget()
+        self._consumer.assign([TopicPartition(self._topic, partition, start) for partition, start in starts.items()])
+        self._resume(starts)  # a pause outlives its assignment
+        self._ends = dict(starts)
+        self.positions = dict(starts)
+
+    def _resume(self, partitions: Iterable[int]) -> None:
+        self._consumer.resume([TopicPartition(self._topic, partition) for partition in partitions])
+        self._paused.difference_update(partitions)
+
+    def forget(self) -> None:
+        """Gives everything up that was read ahead; the next range is assigned anew."""
+        self._consumer.unassign()
+        self.positions, self._ends, self._ahead, self._held = {}, {}, {}, 0
+        self._paused.clear()
+
+    close = forget
+
+
 def _batches(messages: list[Any]) -> Iterator[pa.RecordBatch]:
     """The messages as batches that keep the bounds; each is let go when the next one is asked for, and the list with
     the last one."""
     keys = list(map(Message.key, messages))
-    sizes = [len(message) + len(key or b"") for message, key in zip(messages, keys, strict=True)]
+    sizes = list(map(len, messages))
+    if any(keys):
+        sizes = [size + len(key or b"") for size, key in zip(sizes, keys, strict=True)]
     for start, end in slices(sizes):
         some = messages[start:end]
         batch = record_batch(

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import re
 import socket
 import threading
@@ -94,6 +95,50 @@ def test_one_client_reads_again_and_further(fresh_topic: FreshTopic) -> None:
         for ranges in ({0: (0, 60), 1: (0, 10)}, {0: (60, 100)}, {0: (0, 1), 1: (99, 100)}):
             got = positions(pa.Table.from_batches(client.read(ranges), SCHEMA))
             assert got == {partition: [*range(*ends)] for partition, ends in ranges.items()}
+
+
+@pytest.mark.parametrize("ahead", [0, 2_000, 2**23])
+def test_whatever_is_read_after_what_each_range_is_whole(
+    fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Ranges that go on, that leave partitions out, that jump, and reads that are abandoned, on one client."""
+    monkeypatch.setattr(confluent_client, "_AHEAD_BYTES", ahead)
+    settings, chance = fresh_topic(3), random.Random(ahead)
+    for partition in range(3):
+        send(settings, *numbered(partition, 2_000))
+    with open_client(settings) as client:
+        at = [0, 0, 0]
+        for _ in range(25):
+            if chance.random() < 0.2:
+                at[chance.randrange(3)] = chance.randrange(2_000)
+            ranges = {p: (at[p], min(2_000, at[p] + chance.choice([0, 1, 50, 300]))) for p in range(3)}
+            if chance.random() < 0.2:
+                next(client.read(ranges), None)
+                continue
+            rows = pa.Table.from_batches(client.read(ranges), SCHEMA)
+            assert positions(rows) == {p: [*range(start, end)] for p, (start, end) in ranges.items() if start < end}
+            for row in rows.to_pylist():
+                assert row["value"] == b"%d:%d" % (row["kafka_partition"], row["kafka_offset"])
+            at = [ranges[p][1] for p in range(3)]
+
+
+def test_ranges_that_follow_each_other_are_assigned_once(
+    fresh_topic: FreshTopic, kafka_client: ClientName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kafka_client != "confluent":
+        return  # kafka-python's consumers can't be trusted with a second read
+    settings = fresh_topic(3)
+    for partition in range(3):
+        send(settings, *numbered(partition, 300))
+    assigned: list[object] = []
+    assign = confluent_client._Stream._assign
+    monkeypatch.setattr(
+        confluent_client._Stream, "_assign", lambda stream, starts: (assigned.append(starts), assign(stream, starts))
+    )
+    with open_client(settings) as client:
+        for start in range(0, 300, 100):
+            assert sum(batch.num_rows for batch in client.read(dict.fromkeys(range(3), (start, start + 100)))) == 300
+    assert assigned == [{0: 0, 1: 0, 2: 0}]
 
 
 def test_an_abandoned_read_harms_nobody(fresh_topic: FreshTopic) -> None:
@@ -341,7 +386,8 @@ def test_a_partition_that_loses_its_leader_while_it_is_read_is_named(
 
             monkeypatch.setattr(client, "offsets", offsets)
             if kafka_client == "confluent":
-                monkeypatch.setattr(client, "_consumer", NeverFetches(client._consumer))  # type: ignore[attr-defined]
+                stream = client._stream  # type: ignore[attr-defined]
+                monkeypatch.setattr(stream, "_consumer", NeverFetches(stream._consumer))
             with pytest.raises(NoLeader, match=r"^partition 1 of topic 't' has no leader"):
                 list(client.read({1: (0, 10)}))
 

@@ -40,6 +40,24 @@ def records(apache: ApacheKafka, topic: str, ranges: Ranges | None = None) -> li
     return rows_of_both
 
 
+def records_in_steps(apache: ApacheKafka, topic: str, step: int) -> list[dict[str, Any]]:
+    """As records of all of the topic, in ranges of `step` offsets that follow each other, each client opened once."""
+    logs = offsets(apache, topic).partitions
+    answers = []
+    for name in get_args(ClientName):
+        with open_client(_settings(apache, topic, name)) as client:
+            batches = [
+                batch
+                for at in range(0, max(log.end for log in logs.values()), step)
+                for batch in client.read({p: (min(at, log.end), min(at + step, log.end)) for p, log in logs.items()})
+            ]
+        rows = pa.Table.from_batches(batches, SCHEMA)
+        answers.append(rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")]))
+    assert answers[0].equals(answers[1])
+    rows_of_both: list[dict[str, Any]] = answers[0].to_pylist()
+    return rows_of_both
+
+
 def positions(rows: Iterable[dict[str, Any]], partition: int = 0) -> list[int]:
     """The offsets of one partition."""
     return [row["kafka_offset"] for row in rows if row["kafka_partition"] == partition]

@@ -104,6 +104,9 @@ def test_only_what_was_committed_up_to_the_first_open_transaction(apache: Apache
     assert both.positions(both.records(apache, topic, {0: (2, 10)})) == [2, 9]
     assert both.positions(both.records(apache, topic, {0: (5, 10), 1: (1, 4)})) == [9]
 
+    for step in (1, 2, 4, 9):  # ranges that end before, between and after markers, and begin there
+        assert both.records_in_steps(apache, topic, step) == read
+
     writer.begin_transaction()
     write(5)
     both.send(apache, topic, {"partition": 0, "value": b"no transaction"})  # 20, behind one that is open
