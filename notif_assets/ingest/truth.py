@@ -4,8 +4,10 @@ Belongs here: findings, as plain sentences that say where to look; an empty list
 looked for (asset checks, closing a day).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -15,6 +17,7 @@ from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import days_with_messages, messages_removed_by
 from notif_assets.lake import Lake, Scan
+from notif_assets.lake.staging import rows_by_partition
 from notif_assets.settings import Settings
 
 _BUCKET_ROWS = 4_000_000
@@ -84,12 +87,21 @@ def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
 
 
 def repeated_in_hours(lake: Lake, after: int) -> list[str]:
-    """Messages that are twice in one hour, among the hours that batches after `after` touched."""
+    """Messages that are twice in one hour, of which batches after `after` brought at least one.
+
+    Of what was there before, only these messages' keys are looked for, in files that may hold their customers.
+    """
     notifications = lake.table("notifications")
-    found = []
-    for hour in sorted(notifications.scan(batch=(after + 1, None)).partitions):
-        found += repeated_messages(lake, notifications.scan(partitions={hour}))
-    return found
+    new = notifications.scan(batch=(after + 1, None))
+    customers = rows_by_partition(notifications.schema, lake.select("customers_of_hours", {"messages": new}))
+    wanted = {hour: rows["customer_id"].to_numpy() for hour, rows in customers.items()}
+    before = notifications.scan_holding("customer_id", wanted, batch=(None, after + 1))
+    buckets = 1 + new.rows_at_most // _BUCKET_ROWS
+    found: Counter[int] = Counter()
+    for bucket in range(buckets):
+        rows = lake.select("repeated_in_hours", {"new": new, "before": before}, buckets=buckets, bucket=bucket)
+        found.update({row["customer_id"]: row["messages"] for row in rows.to_pylist()})
+    return [f"customer {customer} has {messages} messages twice" for customer, messages in sorted(found.items())]
 
 
 def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
@@ -107,12 +119,10 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     for number in moves_between(lake, lake.table("ingest_batches"), through, notifications.watermark):
         events = [event.astimezone(UTC) for event in messages_removed_by(lake, number)["event_datetime"].to_pylist()]
         hours -= {(event.date(), event.hour) for event in events}
-    messages = dict.fromkeys(hours, 0)
+    messages: Counter[tuple[Any, ...]] = Counter(dict.fromkeys(hours, 0))
     if through == notifications.watermark:  # the Delta log knows how many rows each file has
-        for row in notifications.files().to_pylist():
-            hour = (row["partition.event_date"], row["partition.event_hour"])
-            if hour in hours:
-                messages[hour] += row["num_records"]
+        for file in notifications.data_files(hours):
+            messages[file.partition] += file.rows
     else:
         stored = notifications.scan(partitions=hours, batch=(None, through + 1))
         for row in lake.select("hour_messages", {"notifications": stored}).to_pylist():

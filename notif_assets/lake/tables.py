@@ -491,9 +491,13 @@ class Table:
 
         Files whose statistics exclude a bound are not read.
         """
-        files = self.files()
+        files = self._possible(self.files(), bounds)
+        return self._scan_of(files if partitions is None else self._of_partitions(files, partitions), bounds)
+
+    def _possible(self, files: pa.Table, bounds: Mapping[str, Bounds]) -> pa.Table:
+        """Those of the files whose statistics leave room for a row within the bounds."""
         if not files.num_rows:
-            return self.scan_files([], **bounds)
+            return files
         keep = pa.repeat(True, files.num_rows)
         by = self.schema.partition_by
         for column, (low, high) in bounds.items():
@@ -506,8 +510,7 @@ class Table:
                 keep = pc.and_(keep, pc.fill_null(pc.greater_equal(largest, pa.scalar(reach, largest.type)), True))
             if high is not None:
                 keep = pc.and_(keep, pc.fill_null(pc.less(smallest, pa.scalar(high, smallest.type)), True))
-        files = files.filter(keep)
-        return self._scan_of(files if partitions is None else self._of_partitions(files, partitions), bounds)
+        return files.filter(keep)
 
     def scan_holding(
         self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]], **bounds: Bounds
@@ -515,9 +518,9 @@ class Table:
         """The rows of the partitions `wanted` in files that may hold one of the values given for their partition.
 
         A file whose smallest and greatest `column` enclose none of them is not read: of old hours that means most.
-        `bounds` as in scan, but no file is skipped for them.
+        `bounds` as in scan.
         """
-        files = self._of_partitions(self.files(), wanted)
+        files = self._of_partitions(self._possible(self.files(), bounds), wanted)
         if not files.num_rows:
             return self.scan_files([], **bounds)
         sought = {partition: np.unique(values) for partition, values in wanted.items()}
@@ -546,6 +549,8 @@ class Table:
         return zip(*(files[f"partition.{column}"].to_pylist() for column in self.schema.partition_by), strict=True)
 
     def _scan_of(self, files: pa.Table, bounds: Mapping[str, Bounds]) -> Scan:
+        if not files.num_rows:
+            return self.scan_files([], **bounds)
         return Scan(
             self.schema,
             tuple(f"{self.path}/{name}" for name in files["path"].to_pylist()),

@@ -2,14 +2,22 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
 from notif_assets.ingest import bronze, pump, silver
 from notif_assets.ingest.ledger import plan_move
-from notif_assets.ingest.truth import accepted_losses, every_offset_once, minutes_that_differ, offsets_taken_once
+from notif_assets.ingest.truth import (
+    accepted_losses,
+    every_offset_once,
+    minutes_that_differ,
+    offsets_taken_once,
+    repeated_in_hours,
+)
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import NOON, MemoryLog, Record, sent
@@ -107,6 +115,38 @@ def test_every_offset_ever_is_looked_at_in_slices(filled: Lake, monkeypatch: pyt
     assert "207 messages" not in line
     assert "notifications may have lost some" in line
     assert line.index("`notif-assets rebuild notifications`") < line.index("`notif-assets rebuild minute_aggregates")
+
+
+def test_a_message_that_is_twice_in_its_hour_is_found_where_a_new_batch_brought_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an hour only files are read that may hold a new message's customer, and of other hours none."""
+    settings, topic = Settings(data=tmp_path), MemoryLog()
+    lake = Lake(settings.lake)
+    for late, customer in ((0, 1), (0, 2), (2, 1)):
+        topic.produce(sent(NOON - timedelta(hours=late), message_id="a", customer_id=customer))
+        bronze.take_next_batch(lake, topic, settings, "run")
+        pump.settle(lake, settings)
+    notifications = lake.table("notifications")
+    kept = lake.rows(notifications.scan())
+    read: list[int] = []
+    select = Lake.select
+
+    def noting(lake: Lake, name: str, inputs: Any, **parameters: Any) -> pa.Table:
+        if name == "repeated_in_hours":
+            read.append(len(inputs["before"].files))
+        return select(lake, name, inputs, **parameters)
+
+    monkeypatch.setattr(Lake, "select", noting)
+    assert repeated_in_hours(lake, 0) == repeated_in_hours(lake, 2) == []
+    for batch, (of, times) in enumerate(((0, 1), (2, 2)), start=4):  # once more each; and twice in one batch
+        again = pa.concat_tables([kept.filter(pc.equal(kept["batch"], of + 1))] * times)
+        number = pa.repeat(pa.scalar(batch, pa.int64()), len(again))
+        notifications.append(again.set_column(again.schema.get_field_index("batch"), "batch", number), batch)
+    assert repeated_in_hours(lake, 3) == ["customer 1 has 2 messages twice"]
+    assert repeated_in_hours(lake, 4) == ["customer 1 has 1 messages twice"]
+    assert repeated_in_hours(lake, 5) == []
+    assert read == [0, 0, 2, 1, 0]
 
 
 def test_what_left_bronze_is_not_missed(filled: Lake) -> None:
