@@ -132,9 +132,12 @@ def test_ranges_that_follow_each_other_are_assigned_once(
         send(settings, *numbered(partition, 300))
     assigned: list[object] = []
     assign = confluent_client._Stream._assign
-    monkeypatch.setattr(
-        confluent_client._Stream, "_assign", lambda stream, starts: (assigned.append(starts), assign(stream, starts))
-    )
+
+    def noting(stream: Any, starts: Any) -> None:
+        assigned.append(starts)
+        assign(stream, starts)
+
+    monkeypatch.setattr(confluent_client._Stream, "_assign", noting)
     with open_client(settings) as client:
         for start in range(0, 300, 100):
             assert sum(batch.num_rows for batch in client.read(dict.fromkeys(range(3), (start, start + 100)))) == 300
