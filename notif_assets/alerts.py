@@ -13,7 +13,10 @@ from urllib.error import HTTPError
 
 import dagster as dg
 import sqlalchemy as db
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from pydantic import SecretStr
@@ -29,23 +32,31 @@ def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckK
     A check that is planned, or whose run ended before it came to the check, is as it was found before.
     """
     failing = {}
-    storage = instance.event_log_storage
-    newest = storage.get_latest_asset_check_execution_by_key(list(checks))
+    newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
     for key, latest in newest.items():
-        record = latest
-        if latest.status not in _EVALUATED:
-            before = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
-            if not before:
-                continue
-            record = before[0]
-        event = record.event.dagster_event if record.event else None
-        if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            continue
-        found = event.asset_check_evaluation_data
-        if not found.passed:
+        record = latest if latest.status in _EVALUATED else _last_evaluated(instance, key)
+        found = _evaluation(record)
+        if record and found and not found.passed:
             name = f"check {key.name} of {key.asset_key.to_user_string()}"
             failing[name] = f"{found.description or 'see its page'} (run {record.run_id[:8]})"
     return failing
+
+
+def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """What a check found when it was made last; None if it never was."""
+    return _evaluation(_last_evaluated(instance, check))
+
+
+def _last_evaluated(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> AssetCheckExecutionRecord | None:
+    storage = instance.event_log_storage
+    return next(iter(storage.get_asset_check_execution_history(check, limit=1, status=_EVALUATED)), None)
+
+
+def _evaluation(record: AssetCheckExecutionRecord | None) -> dg.AssetCheckEvaluation | None:
+    event = record.event.dagster_event if record and record.event else None
+    if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        return None
+    return event.asset_check_evaluation_data
 
 
 def known_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckKey]:

@@ -40,7 +40,7 @@ from notif_assets.jobs import (
 )
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake, LakeError
-from notif_assets.partitions import answer_days, answer_hours, billing_days, invoice_months, key_ranges, range_tags
+from notif_assets.partitions import answer_days, answer_hours, invoice_months, key_ranges, range_tags
 from notif_assets.processes import end_runs_of_the_dead
 from notif_assets.settings import Settings
 
@@ -53,6 +53,7 @@ _GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _TOLD = ""  # where a cursor keeps which files were told of
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
 _MOST_DAYS = 31  # of late messages, in one tick
+_SPAN = timedelta(days=62)  # they are one run, which tells Dagster of each day between its first and its last
 _MOST_EVENTS = 10_000  # a year of hours in one tick
 
 
@@ -370,11 +371,16 @@ def _runs_of(ranges: list[dg.PartitionKeyRange], cursor: str | None, nothing: st
 def late_messages(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), datetime.now(UTC), settings.retry_after)
+    now = datetime.now(UTC)
+    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), now, settings.retry_after)
     if wait:
         return dg.SensorResult(skip_reason=wait)
     if not lake.exists():
         return dg.SensorResult(skip_reason="nothing was ingested yet")
+    corrected = _corrected_at(context)
+    if corrected and now < corrected + settings.adjust_every:
+        next_time = f"{corrected + settings.adjust_every:%H:%M:%S}"
+        return dg.SensorResult(skip_reason=f"closed days were corrected lately; again after {next_time} UTC")
     try:
         after = seen_up_to(context.cursor, lambda batch: _planned_at(lake, batch)) or 0
         due, through = days_with_adjustments_due(lake, settings, after)
@@ -384,8 +390,18 @@ def late_messages(
     if not due:
         cursor = f"{through} {mark}"
         return dg.SensorResult(skip_reason=f"no closed day changed up to batch {through}", cursor=cursor)
-    ranges = key_ranges(billing_days, map(str, due[:_MOST_DAYS]))
-    return _runs_of(ranges, context.cursor, "")  # the cursor stays: only what is written is done
+    days = [day for day in due[:_MOST_DAYS] if day < due[0] + _SPAN]
+    keys = dg.PartitionKeyRange(str(days[0]), str(days[-1]))
+    only = {"ops": {"daily_billing": {"config": {"days": [str(day) for day in days]}}}}
+    # The cursor stays: only what is written is done.
+    return dg.SensorResult([dg.RunRequest(tags=range_tags(keys), run_config=only)], cursor=context.cursor)
+
+
+def _corrected_at(context: dg.SensorEvaluationContext) -> datetime | None:
+    """When this sensor started its newest run."""
+    ours = dg.RunsFilter(job_name=daily_billing_job.name, tags={"dagster/sensor_name": context.sensor_name})
+    newest = context.instance.get_run_records(ours, limit=1)
+    return newest[0].create_timestamp.astimezone(UTC) if newest else None
 
 
 def _planned_at(lake: Lake, batch: int) -> str | None:

@@ -116,6 +116,10 @@ class Settings(BaseSettings):
         timedelta(minutes=1),
         description="How long a sensor waits after a failed run; then twice, 4, 8 and at most 15 times that.",
     )
+    adjust_every: Duration = Field(
+        timedelta(minutes=15),
+        description="How often at most closed days are corrected for messages that came late; all days in one run.",
+    )
     max_message_bytes: int = Field(16 * 2**20, ge=1, description="A longer value is rejected as oversized.")
     max_event_age: Duration = Field(
         timedelta(days=400), description="How long before its Kafka timestamp an event may lie."

@@ -30,6 +30,8 @@ from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.streams import MemoryLog
 
+# Closed days are corrected as soon as a test looks.
+_OPTIONS: dict[str, Any] = {"max_event_age": timedelta(days=400), "adjust_every": timedelta(0)}
 _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -42,7 +44,7 @@ class Daemon:
         shutil.copytree(storage, self.store)
         patch.setenv("DAGSTER_HOME", str(ROOT))
         patch.setenv("DAGSTER_STORE", str(self.store))
-        self.settings = Settings(data=root / "data", **({"max_event_age": timedelta(days=400)} | options))
+        self.settings = Settings(data=root / "data", **(_OPTIONS | options))
         self.topic = MemoryLog(partitions=2)
         self.lake = Lake(self.settings.lake)
         self.definitions = build_definitions(self.settings, kafka=lambda: self.topic)

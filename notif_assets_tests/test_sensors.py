@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 import pyarrow as pa
@@ -567,7 +567,9 @@ def test_imported_answers_bring_the_reports_of_their_days(daemon: Daemon) -> Non
 # --- late messages ----------------------------------------------------------------------------------------------------
 
 
-def test_late_messages_start_the_bills_of_exactly_the_closed_days_they_change(daemon: Daemon) -> None:
+def test_late_messages_start_one_run_for_exactly_the_closed_days_they_change(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert daemon.skips("late_messages") == "nothing was ingested yet"
     for n in (2, 3, 4, 5):
         daemon.topic.produce(sent(NOW - timedelta(days=n), message_id=f"on time {n}"))
@@ -580,13 +582,20 @@ def test_late_messages_start_the_bills_of_exactly_the_closed_days_they_change(da
     for n in (5, 3, 2):  # the last is open
         daemon.topic.produce(sent(NOW - timedelta(days=n), at=NOW, message_id=f"late {n}"))
     daemon.ingest()
-    wanted = [(DAYS_AGO[5],) * 2, (DAYS_AGO[3],) * 2]
-    requests = daemon.requests("late_messages")
-    assert ranges(requests) == wanted
-    assert ranges(daemon.requests("late_messages")) == wanted, "what was asked for is not yet done"
-    assert daemon.run("daily_billing_job", requests[0]).success
-    assert ranges(daemon.requests("late_messages")) == wanted[1:]
-    assert daemon.run("daily_billing_job", requests[1]).success
+    (request,) = daemon.requests("late_messages")
+    assert ranges([request]) == [(DAYS_AGO[5], DAYS_AGO[3])]
+    assert request.run_config == {"ops": {"daily_billing": {"config": {"days": [DAYS_AGO[5], DAYS_AGO[3]]}}}}
+    assert daemon.requests("late_messages") == [request], "what was asked for is not yet done"
+    recounted: list[str] = []
+    adjust = bill._adjust
+
+    def noting(*given: Any) -> Any:
+        recounted.append(str(given[2]))
+        return adjust(*given)
+
+    monkeypatch.setattr(bill, "_adjust", noting)
+    assert daemon.run("daily_billing_job", request).success
+    assert recounted == [DAYS_AGO[5], DAYS_AGO[3]]
     adjusted = {
         str(row["billing_date"]): row["notifications_delta"] for row in rows_of(daemon.lake, "billing_adjustments")
     }
@@ -596,6 +605,22 @@ def test_late_messages_start_the_bills_of_exactly_the_closed_days_they_change(da
     assert str(daemon.cursors["late_messages"]).startswith(f"{counted + 1} ")
     daemon.cursors.clear()
     assert daemon.skips("late_messages") == nothing
+
+
+def test_closed_days_are_corrected_at_most_as_often_as_set(make_daemon: MakeDaemon, clock: Time) -> None:
+    daemon = make_daemon(adjust_every=timedelta(minutes=15))
+    daemon.topic.produce(sent(NOW - timedelta(days=3)))
+    daemon.ingest()
+    daemon.close(DAYS_AGO[3])
+    for number in (1, 2):
+        daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, message_id=f"late {number}"))
+        daemon.ingest()
+        if number == 2:
+            assert daemon.skips("late_messages").startswith("closed days were corrected lately; again after ")
+            clock.advance(minutes=16)
+        (request,) = daemon.requests("late_messages")
+        assert daemon.run("daily_billing_job", request).success
+    assert [row["notifications_delta"] for row in rows_of(daemon.lake, "billing_adjustments")] == [1, 1]
 
 
 def test_days_are_those_of_the_billing_zone(make_daemon: MakeDaemon) -> None:
@@ -622,6 +647,7 @@ def test_what_a_closed_day_cannot_price_starts_no_run_and_holds_up_no_other(daem
     daemon.ingest()
     (request,) = daemon.requests("late_messages")
     assert daemon.run("daily_billing_job", request).success
+    clock.advance(minutes=1)
     assert [row["customer_id"] for row in rows_of(daemon.lake, "billing_adjustments")] == [2]
     assert daemon.skips("late_messages").startswith("no closed day changed up to batch ")
 

@@ -5,16 +5,17 @@ Doesn't: what a bill is and when a day may close (billing/), when it is run (sch
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from notif_assets.alerts import last_evaluation
 from notif_assets.assets.catalogue import OWNERS, described, row_count
 from notif_assets.assets.notifications import findings_result
-from notif_assets.billing import bill
+from notif_assets.billing import audit, bill
 from notif_assets.billing.prices import ensure_prices, load_prices
 from notif_assets.billing.published import publish_bill
 from notif_assets.core.files import FileRefused
@@ -75,6 +76,9 @@ class Billing(dg.Config):
     )
     reprice: bool = Field(default=False, description="From here on the current price list prices these closed days.")
     note: str = Field(default="", description="Why the days are priced anew.")
+    days: list[str] = Field(
+        default=[], description="Of the closed days only these (YYYY-MM-DD); none: every day of the run's partitions."
+    )
 
 
 @dg.multi_asset(
@@ -113,9 +117,11 @@ def daily_billing(
     held: list[str] = []
     if not any(found.values()):
         with kafka() as client:
-            for key in sorted(context.partition_keys):
+            for day in map(date.fromisoformat, sorted(context.partition_keys)):
+                if config.days and str(day) not in config.days and bill.is_closed(lake, day):
+                    continue
                 try:
-                    held += _bill(context, config, lake, settings, client, date.fromisoformat(key))
+                    held += _bill(context, config, lake, settings, client, day)
                 except bill.BillRefused as refused:  # the other days don't have to wait for this one
                     found[refused.gate].append(str(refused))
                 except bill.NotClosable as not_yet:
@@ -194,15 +200,57 @@ def _bill(
     return [bill.held_sentence(day, billed.held)] if billed.held else []
 
 
+class Looking(dg.Config):
+    """How far a check of closed days looks."""
+
+    everything: bool = Field(
+        default=False,
+        description="Look at every closed day, not only at what changed, what did not hold and a part of history.",
+    )
+
+
+RECOUNT = dg.AssetCheckKey(dg.AssetKey("daily_billing"), "closed_days_equal_their_recount")
+LATE_PRICES = dg.AssetCheckKey(dg.AssetKey("billing_adjustments"), "every_late_message_has_one_price")
+_MEMORY = "memory"
+
+
 @dg.asset_check(
     asset="daily_billing",
+    name=RECOUNT.name,
     additional_deps=["billing_adjustments", "minute_aggregates"],
-    description="Lines + adjustments of every closed day are its messages, counted now, times the price in force.",
+    description="Lines + adjustments of a closed day are its messages, counted now, times the price in force. The days "
+    "that changed are counted, those that did not hold, and a part of history: all of it within 24 days.",
 )
 def closed_days_equal_their_recount(
-    lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    config: Looking,
+    lake: dg.ResourceParam[Lake],
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    return findings_result(bill.closed_days_that_differ(lake, settings), "daily_billing, billing_adjustments")
+    before = None if config.everything else _memory_of(context.instance, RECOUNT, lake)
+    hour, batch = audit.hour_of(datetime.now(UTC)), lake.table("minute_aggregates").watermark
+    closed, corrected = audit.closed_and_corrected(lake, before)
+    days = audit.days_to_count(closed, corrected, before, hour)
+    found = bill.closed_days_that_differ(lake, settings, days)
+    result = findings_result(
+        [sentence for sentences in found.values() for sentence in sentences],
+        "daily_billing, billing_adjustments",
+        days_counted=len(days),
+        days_closed=len(closed),
+    )
+    return _remembering(result, audit.remembered(before, hour, days, found.keys(), batch))
+
+
+def _memory_of(instance: dg.DagsterInstance, check: dg.AssetCheckKey, lake: Lake) -> audit.Memory | None:
+    """What the newest look of a check left; None if it left nothing, or looked at a lake that was restored since."""
+    found = last_evaluation(instance, check)
+    memory = found.metadata.get(_MEMORY) if found else None
+    known = audit.Memory.of(memory.data) if isinstance(memory, dg.JsonMetadataValue) else None
+    return known if known and known.batch <= lake.table("minute_aggregates").watermark else None
+
+
+def _remembering(result: dg.AssetCheckResult, memory: audit.Memory) -> dg.AssetCheckResult:
+    return result._replace(metadata={**result.metadata, _MEMORY: dg.MetadataValue.json(memory.as_json())})
 
 
 @dg.asset_check(
@@ -233,13 +281,24 @@ def _close_command(keys: dg.PartitionKeyRange) -> str:
 
 @dg.asset_check(
     asset="billing_adjustments",
+    name=LATE_PRICES.name,
     additional_deps=["daily_billing", "minute_aggregates"],
     description="Every message that came after its day was closed has exactly one price, so that it can be billed.",
 )
 def every_late_message_has_one_price(
-    lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    config: Looking,
+    lake: dg.ResourceParam[Lake],
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    return findings_result(bill.late_messages_without_a_price(lake, settings), "billing_adjustments, prices")
+    before = None if config.everything else _memory_of(context.instance, LATE_PRICES, lake)
+    after, again = (before.batch, before.failing) if before else (0, ())
+    found, batch = bill.late_messages_without_a_price(lake, settings, after, again)
+    result = findings_result([found[day] for day in sorted(found)], "billing_adjustments, prices")
+    memory = audit.Memory(audit.hour_of(datetime.now(UTC)), failing=found.keys(), batch=batch)
+    return _remembering(result, memory)
 
 
 CHECKS = [closed_days_equal_their_recount, every_closed_day_is_present, every_late_message_has_one_price]
+BOUNDED = (RECOUNT, LATE_PRICES)
+"""The checks that look at a part of what there is, unless `everything` asks for more."""

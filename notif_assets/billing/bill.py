@@ -5,7 +5,7 @@ of commits that a killed run can't spoil. Doesn't: the arithmetic (sql/), where 
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -370,17 +370,35 @@ def _differing(unpriced: list[dict[str, Any]], counts: pa.Table, billed: pa.Tabl
     return [row for row, key in zip(unpriced, keys, strict=True) if sent.get(key, 0) != paid.get(key, 0)]
 
 
-def late_messages_without_a_price(lake: Lake, settings: Settings) -> list[str]:
-    """What the closed days can't bill of the messages that came after they closed: a sentence for each day."""
+def late_messages_without_a_price(
+    lake: Lake, settings: Settings, after: int = 0, again: Collection[date] = ()
+) -> tuple[dict[date, str], int]:
+    """What the closed days can't bill of the messages that came after they closed: a sentence for each such day, among
+    those that batches after `after` changed and the days `again`. Also the batch up to which that is the whole answer.
+
+    A day is counted only if one of these messages has no price of its own.
+    """
     aggregates, adjustments = lake.table("minute_aggregates"), lake.table("billing_adjustments")
-    found = []
+    changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
+    days = {day_of(minute, settings.zone) for minute in changed.to_pylist()} | set(again)
+    found: dict[date, str] = {}
     for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
-        day = row["billing_date"]
-        late = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(row["through_batch"] + 1, None))
-        if row["status"] == "final" and late.files:
+        day, since = row["billing_date"], max(row["through_batch"], 0 if row["billing_date"] in again else after)
+        if row["status"] != "final" or day not in days:
+            continue
+        late = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(since + 1, None))
+        if late.files and _some_without_a_price(lake, day, late):
             _, held = _due(lake, settings, day, adjustments, "")
-            found += [held_sentence(day, held)] if held else []
-    return sorted(found)
+            found |= {day: held_sentence(day, held)} if held else {}
+    return found, aggregates.watermark
+
+
+def _some_without_a_price(lake: Lake, day: date, minutes: Scan) -> bool:
+    """Whether a customer and channel of the minutes has not exactly one price in the closed day's list."""
+    closed = _rows_of(lake, lake.table("billing_days"), day)
+    version = max(closed, key=lambda row: row["closed_at"])["price_version"]
+    pairs = lake.select("pairs_of_minutes", {"minutes": minutes})
+    return bool(_priced(lake, day, pairs, price_list(lake, version))[1])
 
 
 def held_sentence(day: date, held: Sequence[str]) -> str:
@@ -488,16 +506,20 @@ def _billed(
     )
 
 
-def closed_days_that_differ(lake: Lake, settings: Settings) -> list[str]:
-    """Closed days whose lines and adjustments are not the messages of the day times the price in force.
+def closed_days_that_differ(
+    lake: Lake, settings: Settings, days: Collection[date] | None = None
+) -> dict[date, list[str]]:
+    """Closed days whose lines and adjustments are not the messages of the day times the price in force, with a sentence
+    for each line; among `days` (None: all).
 
     Counts the messages themselves, up to the batch that the bill counted. Late messages that no adjustment has taken
     yet are not a difference: they are due, or held because they have no price.
     """
     closed: dict[date, list[dict[str, Any]]] = {}
     for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
-        closed.setdefault(row["billing_date"], []).append(row)
-    found = []
+        if days is None or row["billing_date"] in days:
+            closed.setdefault(row["billing_date"], []).append(row)
+    found: dict[date, list[str]] = {}
     for day, rows in sorted(closed.items()):
         lines, adjustments = (
             lake.rows(_day_scan(lake.table(name), day)) for name in ("daily_billing", "billing_adjustments")
@@ -519,7 +541,7 @@ def closed_days_that_differ(lake: Lake, settings: Settings) -> list[str]:
                 continue  # held, and told by the check on what has no price
             due = (n * row["unit_price"]).quantize(_CENT, ROUND_HALF_UP) if row["prices_found"] == 1 else None
             if entry["notifications"] != n or entry["amount"] != due:
-                found.append(
+                found.setdefault(day, []).append(
                     f"{day}, customer {key[0]}, {key[1]}: billed {entry['notifications']} for {entry['amount']}, "
                     f"sent {n} for {due}"
                 )

@@ -458,9 +458,18 @@ class Table:
 
     def changed_since(self, moment: datetime) -> bool:
         """Whether a data file of the snapshot was written at `moment` or later."""
+        return bool(self._written_since(moment).num_rows)
+
+    def partitions_changed_since(self, moment: datetime) -> set[tuple[Value, ...]]:
+        """The partitions with a data file that was written at `moment` or later."""
+        files = self._written_since(moment)
+        return set(self._partitions(files)) if files.num_rows else set()
+
+    def _written_since(self, moment: datetime) -> pa.Table:
         files = self.files()
-        written = files["modification_time"].to_pylist() if files.num_rows else []
-        return any(milliseconds >= moment.timestamp() * 1000 for milliseconds in written)
+        if not files.num_rows:
+            return files
+        return files.filter(pc.greater_equal(files["modification_time"], int(moment.timestamp() * 1000)))
 
     def vacuum(self) -> int:
         """Deletes data files that have belonged to no snapshot for the retention time (7 days); gives how many."""

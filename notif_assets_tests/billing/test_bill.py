@@ -308,17 +308,19 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
         "channel Whatsap has no price in list [0-9a-f]{16} .customer 9.: this day is closed, so import", held
     )
     assert "`notif-assets reprice --from 2020-02-03 --to 2020-02-03 --reason " in held
-    (told,) = bill.late_messages_without_a_price(house.lake, house.settings)
-    assert told == bill.held_sentence(MONDAY, [held])
-    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    told, through = bill.late_messages_without_a_price(house.lake, house.settings)
+    assert told == {MONDAY: bill.held_sentence(MONDAY, [held])}
+    assert bill.late_messages_without_a_price(house.lake, house.settings, through) == ({}, through)  # nothing is new
+    assert bill.late_messages_without_a_price(house.lake, house.settings, through, {MONDAY}) == (told, through)
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
     assert bill.days_with_adjustments_due(house.lake, house.settings, 0)[0] == []
 
     house.price(*LIST, ",Whatsap,0.03,BRL,,")
     assert house.close().held  # a new list alone prices no closed day
     repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
     assert (repriced.held, repriced.adjusted_amount) == ((), Decimal("0.03"))
-    assert bill.late_messages_without_a_price(house.lake, house.settings) == []
-    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert bill.late_messages_without_a_price(house.lake, house.settings)[0] == {}
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
     assert house.billed() == Decimal("0.27")
 
 
@@ -333,7 +335,7 @@ def test_what_a_new_list_cannot_price_either_stays_held_and_the_rest_is_repriced
     assert repriced.adjusted_amount == 1
     assert len(repriced.held) == 1
     assert "channel Pombo has no price" in repriced.held[0]
-    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
 
 
 ODD = [
@@ -374,8 +376,8 @@ def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel:
     if late:
         bill.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
     assert house.billed() == Decimal("1.04")
-    assert bill.late_messages_without_a_price(house.lake, house.settings) == []
-    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert bill.late_messages_without_a_price(house.lake, house.settings)[0] == {}
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_a_report_has_what_can_be_priced_and_says_what_it_lacks(house: House) -> None:
@@ -500,7 +502,7 @@ def test_late_messages_are_adjusted_once_and_only_where_something_changed(house:
     house.send(1)
     house.close()
     assert written_adjustments(house.lake) == sorted([*expected, (MONDAY, 1, "Whatsapp", "late", 1, Decimal("0.04"))])
-    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_readmitted_messages_have_their_own_reason(house: House) -> None:
@@ -541,7 +543,7 @@ def test_reprice_writes_the_difference_and_nothing_else(house: House) -> None:
     house.price(",Whatsapp,7,BRL,,", ",SMS,7,BRL,,")
     house.send(1)
     assert house.close().adjusted_amount == Decimal("0.05")
-    assert bill.closed_days_that_differ(house.lake, house.settings) == []
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_reprice_to_a_list_that_lacks_a_channel_is_refused(house: House) -> None:

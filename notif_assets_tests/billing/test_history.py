@@ -127,7 +127,7 @@ class History(RuleBasedStateMachine):
             if self.world.oracle.replay(self.world.lake).batches:
                 assert_tables(self.world.lake, self.world.oracle)
             assert truth.minutes_that_differ(self.world.lake) == []
-            assert bill.closed_days_that_differ(self.world.lake, self.world.settings()) == []
+            assert bill.closed_days_that_differ(self.world.lake, self.world.settings()) == {}
             self.seen["closed days"] += len(self.closed())
             self.seen["adjustments"] += len(self.books["billing_adjustments"])
             self.seen.update(f"adjusted: {row['reason']}" for row in self.books["billing_adjustments"])

@@ -80,7 +80,7 @@ class Office:
 
     def assert_exact(self) -> None:
         assert_tables(self.lake, Oracle(self.log, self.settings.zone))
-        assert bill.closed_days_that_differ(self.lake, self.settings) == []
+        assert bill.closed_days_that_differ(self.lake, self.settings) == {}
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_prices_corrected_twice_and_back_are_adjustments_and_the_lines_stay(offi
         assert all(row in rows for row in so_far)
         so_far = rows
         assert rows_of(office.lake, "daily_billing") == lines
-        assert bill.closed_days_that_differ(office.lake, office.settings) == []
+        assert bill.closed_days_that_differ(office.lake, office.settings) == {}
     totals: Counter[int] = Counter()
     amounts: dict[int, Decimal] = {1: 3 * FOUR_CENTS, 2: FOUR_CENTS}
     for row in rows_of(office.lake, "billing_adjustments"):
@@ -325,4 +325,4 @@ def test_readmitted_after_a_rule_changed_each_closed_day_gets_its_own(office: Of
     assert (office.lines(MONDAY), office.lines(TUESDAY)) == ({1: 1}, {1: 1})
     left = [row["reason"] for row in rows_of(office.lake, "rejected_notifications")]
     assert left == ["event_too_early"] * 2  # b again, which is a duplicate now, and the one of January
-    assert bill.closed_days_that_differ(office.lake, office.settings) == []
+    assert bill.closed_days_that_differ(office.lake, office.settings) == {}

@@ -250,7 +250,7 @@ class World:
         assert truth.repeated_in_hours(self.lake, 0) == []
         assert truth.minutes_that_differ(self.lake) == []
         assert truth.panel_differs(self.lake, self.settings()) == []
-        assert bill.closed_days_that_differ(self.lake, self.settings()) == []
+        assert bill.closed_days_that_differ(self.lake, self.settings()) == {}
 
     def assert_ledger(self) -> None:
         """Each partition is read without gap or overlap, no batch is larger than allowed, time never goes back."""

@@ -1,0 +1,113 @@
+"""Which closed days are looked at again, and when: what changed, what failed, and all of history bit by bit.
+
+Belongs here: the choice, and what must be remembered for it. Doesn't: what must hold of a closed day (bill.py), where
+it is remembered (assets/).
+
+A closed day of 100 million messages takes seconds to count. Counted every hour, a year of them takes longer than that.
+So each look takes the days that were closed or corrected since the one before it, the days that did not hold, and one
+576th of history: within 24 days every closed day is counted again, however many there are.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Self
+
+from notif_assets.lake import Lake
+
+HOUR = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SLICES = 24 * 24
+_REST = 24  # hours: a day that gets corrections every quarter of an hour is counted again once in so many
+_SLACK = timedelta(hours=_REST + 1)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a look leaves to the next one: the hour it was made in, the hour in which each day was last looked at (of
+    the days of the last 24 hours), the days that did not hold, and the newest batch that it counted."""
+
+    hour: int
+    seen: Mapping[date, int] = field(default_factory=dict)
+    failing: Collection[date] = ()
+    batch: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For the metadata of a check."""
+        return {
+            "hour": self.hour,
+            "seen": {str(day): hour for day, hour in sorted(self.seen.items())},
+            "failing": sorted(map(str, self.failing)),
+            "batch": self.batch,
+        }
+
+    @classmethod
+    def of(cls, known: Any) -> Self | None:
+        """What as_json gave; None for anything else."""
+        try:
+            return cls(
+                hour=int(known["hour"]),
+                seen={date.fromisoformat(day): int(hour) for day, hour in known["seen"].items()},
+                failing=[date.fromisoformat(day) for day in known["failing"]],
+                batch=int(known["batch"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+
+def hour_of(moment: datetime) -> int:
+    """The hours since 1970."""
+    return (moment - _EPOCH) // HOUR
+
+
+def days_to_count(
+    closed: Mapping[date, datetime], corrected: Collection[date], before: Memory | None, hour: int
+) -> list[date]:
+    """The closed days to count again in this hour; all of them if nothing is remembered.
+
+    `closed` has the newest moment at which each day was closed or priced anew; `corrected` are those that got
+    adjustments lately, see closed_and_corrected.
+
+    >>> day = date(2026, 1, 1)
+    >>> ended = {day + n * timedelta(days=1): _EPOCH for n in range(2000)}
+    >>> [len(days_to_count(ended, (), before, 490_000)) for before in (None, Memory(489_999), Memory(489_990))]
+    [2000, 3, 30]
+    >>> [day in days_to_count(ended, {day}, Memory(489_999, seen), 490_000) for seen in ({}, {day: 489_980})]
+    [True, False]
+    """
+    if before is None:
+        return sorted(closed)
+    slices = {number % _SLICES for number in range(max(before.hour + 1, hour - _SLICES), hour + 1)}
+    since = _EPOCH + before.hour * HOUR
+
+    def is_due(day: date) -> bool:
+        seen = before.seen.get(day)
+        seen = seen if seen is not None and hour - seen < _REST else None
+        if day in before.failing or day.toordinal() % _SLICES in slices:
+            return True
+        if closed[day] >= (since - HOUR if seen is None else _EPOCH + seen * HOUR):
+            return True
+        return seen is None and day in corrected
+
+    return [day for day in sorted(closed) if is_due(day)]
+
+
+def remembered(
+    before: Memory | None, hour: int, looked_at: Collection[date], failing: Collection[date], batch: int = 0
+) -> Memory:
+    """What to remember of a look at these days."""
+    seen = {} if before is None else dict(before.seen)
+    seen |= dict.fromkeys(looked_at, hour)
+    return Memory(hour, {day: at for day, at in seen.items() if hour - at < _REST}, failing, batch)
+
+
+def closed_and_corrected(lake: Lake, before: Memory | None) -> tuple[dict[date, datetime], set[date]]:
+    """When each closed day was closed or priced anew last, and the days that got adjustments in the 25 hours before
+    the last look or since; see days_to_count."""
+    closed: dict[date, datetime] = {}
+    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
+        day = row["billing_date"]
+        closed[day] = max(row["closed_at"], closed.get(day, row["closed_at"]))
+    since = _EPOCH if before is None else _EPOCH + before.hour * HOUR - _SLACK
+    changed = lake.table("billing_adjustments").partitions_changed_since(since)
+    return closed, {day for (day,) in changed if isinstance(day, date)}
