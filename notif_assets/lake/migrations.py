@@ -5,16 +5,16 @@ Belongs here: one step for each version of the catalogue, and the order of it al
 
 lake.json says which version of the catalogue a lake has; a lake without it is of version 1. A step changes only what is
 not changed yet, and lake.json is replaced last. So it does not matter where a step is killed, or that two writers do it
-at once: the next writer finishes it. A step that adds columns writes no rows: rows of before have null in the new
-columns, for whatever engine reads the table (see `_scan_sql` in lake.py), so it takes milliseconds for a table of any
-size, and nobody waits for it. A reader without the right to write reads the lake as it is.
+at once: the next writer finishes it. A step writes no rows: rows of before have null in the new columns, for whatever
+engine reads the table (see `_scan_sql` in lake.py), so it takes milliseconds for a table of any size, and nobody waits
+for it. A reader without the right to write reads the lake as it is.
 """
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from notif_assets.lake.schemas import SCHEMAS, VERSION
-from notif_assets.lake.tables import LostRace
+from notif_assets.lake.tables import LostRace, Table
 
 if TYPE_CHECKING:
     from notif_assets.lake.lake import Lake
@@ -27,8 +27,11 @@ def bring_forward(lake: "Lake", version: int) -> None:
 
 
 def _marks_of_what_was_taken(lake: "Lake") -> None:
-    """2: the ledger notes by which record each partition is recognized; null in the batches of before."""
+    """2: the ledger notes by which record each partition is recognized, null in the batches of before; logs, and the
+    files of what each batch writes anew, are kept for a day and not a week."""
     _add_columns(lake, "ingest_batches", 2)
+    for name in SCHEMAS:
+        _change(lake, name, Table.set_properties)
 
 
 STEPS: Mapping[int, Callable[["Lake"], None]] = {2: _marks_of_what_was_taken}
@@ -36,9 +39,13 @@ STEPS: Mapping[int, Callable[["Lake"], None]] = {2: _marks_of_what_was_taken}
 
 def _add_columns(lake: "Lake", name: str, since: int) -> None:
     columns = [column for column in SCHEMAS[name].columns if column.since == since]
+    _change(lake, name, lambda table: table.add_columns(columns))
+
+
+def _change(lake: "Lake", name: str, change: Callable[[Table], None]) -> None:
     while True:
         try:
-            lake.table(name).add_columns(columns)
-        except LostRace:  # somebody wrote to it, or added them
+            change(lake.table(name))
+        except LostRace:  # somebody wrote to it, or changed it
             continue
         return

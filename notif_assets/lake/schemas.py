@@ -7,6 +7,7 @@ All timestamps are UTC in microseconds, money is decimal, partition columns are 
 """
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 import pyarrow as pa
@@ -35,10 +36,16 @@ class Column:
     since: int = 1
 
 
+RETENTION = timedelta(days=7)
+OF_EVERY_BATCH = timedelta(days=1)
+"""The retention of what each batch writes anew: files of a week would be most of the lake."""
+
+
 @dataclass(frozen=True)
 class Schema:
     """One table. `statistics` are the columns whose bounds let a reader skip files, `sort` the order after compaction,
-    `file_rows` how many rows a file then has at most.
+    `file_rows` how many rows a file then has at most. `retention` is how long a file stays that no snapshot refers to
+    any more, for readers of older ones.
 
     Every table names its statistics: Delta would else write the smallest and largest text of each file, personal data
     too, into its log.
@@ -56,6 +63,7 @@ class Schema:
     sort: tuple[str, ...] = ()
     file_rows: int = 1_000_000
     group: str = field(default="notifications")
+    retention: timedelta = RETENTION
 
     @property
     def arrow(self) -> pa.Schema:
@@ -224,6 +232,7 @@ SCHEMAS: dict[str, Schema] = {
             statistics=("batch", "customer_id", "minute", "notifications"),
             sort=("customer_id", "channel", "minute"),
             file_rows=100_000,  # a late message costs the rewriting of one
+            retention=OF_EVERY_BATCH,
         ),
         Schema(
             "customer_panel",
@@ -241,6 +250,7 @@ SCHEMAS: dict[str, Schema] = {
                 ),
             ),
             statistics=("customer_id",),
+            retention=OF_EVERY_BATCH,
         ),
         Schema(
             "prices",

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from notif_assets.lake import SCHEMAS, Lake, until_committed
-from notif_assets.lake.tables import RETENTION
+from notif_assets.lake.schemas import RETENTION
 from notif_assets.settings import Settings
 from notif_assets.upkeep.archive import archive_bronze
 from notif_assets.upkeep.blanking import blank_old
@@ -44,9 +44,14 @@ def maintain(lake: Lake, settings: Settings, now: datetime, progress: Progress =
 
 
 def compact_tables(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
-    """The part of `maintain` that is due every hour: the small files of quiet hours and days; a line for each table."""
+    """The part of `maintain` that is due every hour: the small files of quiet hours and days, and the log of a day ago;
+    a line for each table."""
     with turn(lake, progress):
-        return [f"{place}: {_compact(at, name, now)}" for place, at, name in _tables(lake, settings)]
+        done = []
+        for place, at, name in _tables(lake, settings):
+            done.append(f"{place}: {_compact(at, name, now)}")
+            until_committed(lambda at=at, name=name: at.table(name).clean_log(checkpoint=False))  # type: ignore[misc]
+        return done
 
 
 def _sweep(lake: Lake, now: datetime) -> int:

@@ -142,6 +142,10 @@ def _is_of_today(root: Path) -> bool:
         rows(lake)
     assert json.loads((root / "lake.json").read_text()) == {"topic": TOPIC, "timezone": "UTC", "version": VERSION}
     assert {path.name for path in root.iterdir()} == {"lake.json", *SCHEMAS}  # no drafts left behind
+    for name, schema in SCHEMAS.items():
+        properties = DeltaTable(str(root / name)).metadata().configuration
+        assert properties["delta.logRetentionDuration"] == "interval 1 days", name
+        assert properties["delta.deletedFileRetentionDuration"] == f"interval {schema.retention.days} days", name
     return {column.name for column in SCHEMAS["ingest_batches"].columns} == known
 
 
@@ -175,7 +179,7 @@ def test_the_next_writer_finishes_what_was_killed(old: Path, at: str, monkeypatc
     for _ in range(2):
         Lake(old).claim(topic=TOPIC, timezone="UTC")
     assert _is_of_today(old)
-    assert DeltaTable(str(old / "ingest_batches")).version() == 1 + 4  # the columns came once
+    assert DeltaTable(str(old / "ingest_batches")).version() == 4 + 2  # the columns came once, and the properties
 
 
 def test_many_writers_bring_it_forward_at_once(old: Path) -> None:

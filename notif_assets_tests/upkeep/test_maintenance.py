@@ -134,6 +134,22 @@ def test_a_few_late_rows_do_not_cost_the_rewriting_of_millions() -> None:
     assert [len(group) for group in groups(hourly, [file(150_000), file(1)])] == [2]
 
 
+def test_an_hour_of_long_ago_becomes_one_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is left alone then, like the hours of the last weeks once they are sorted."""
+    monkeypatch.setitem(SCHEMAS, "notifications", replace(SCHEMAS["notifications"], file_rows=50))
+    for _ in range(6):
+        world.send(40, START)
+        world.ingest()
+    soon, late = START + timedelta(days=44), START + compaction.LATE + timedelta(days=1)
+    compact(world.lake, "notifications", soon)
+    several = len(world.lake.table("notifications").data_files({(START.date(), START.hour)}))
+    assert several > 3
+    assert compact(world.lake, "notifications", soon) == (0, 0, 0)
+    assert compact(world.lake, "notifications", late) == (1, several, 1)
+    assert (START.date(), START.hour) not in world.lake.table("notifications").partitions_of_several_files()
+    world.require_exact()
+
+
 def test_a_few_late_rows_do_not_keep_the_files_of_an_hour_apart() -> None:
     hourly = SCHEMAS["notifications"]
     minutes = [file(14_000 + n, f"minute{n}") for n in range(60)]
