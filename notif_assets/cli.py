@@ -24,6 +24,7 @@ from notif_assets.core.windows import LONGEST_WINDOW, window_start
 from notif_assets.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
+    from notif_assets.ingest.bronze import TakeBatches
     from notif_assets.lake import Lake
     from notif_assets.runs import Runs
 
@@ -180,7 +181,7 @@ def _existing_lake(settings: Settings) -> "Lake":
     return lake
 
 
-def open_runs(settings: Settings) -> "Runs":
+def open_runs(settings: Settings, take_batches: "TakeBatches | None" = None) -> "Runs":
     """Dagster jobs in this process, without warnings that tell a user nothing."""
     import warnings
 
@@ -191,7 +192,7 @@ def open_runs(settings: Settings) -> "Runs":
         warnings.filterwarnings("ignore", category=category)
     from notif_assets.runs import Runs
 
-    return Runs(settings)
+    return Runs(settings, take_batches) if take_batches else Runs(settings)
 
 
 # --- Kafka ------------------------------------------------------------------------------------------------------------
@@ -243,11 +244,13 @@ def produce(settings: Settings, rate: int, seconds: float, customers: int, seed:
 def ingest(settings: Settings, until_caught_up: bool) -> None:
     """Run the micro-batch job here: from the topic to the panel, with its checks.
 
-    The same code as the sensor's run. Two at once do no harm.
+    The same code as the sensor's run. With --until-caught-up the next run's messages are read while one brings its own
+    through the tables. Two at once do no harm.
 
     \b
     Example: notif-assets ingest --until-caught-up
     """
+    from notif_assets.ingest.ahead import ReadAhead
     from notif_assets.ingest.ledger import dropped_before, dropped_before_text
     from notif_assets.ingest.pump import committed_ends
     from notif_assets.kafka.client import open_client
@@ -262,7 +265,11 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
         ends = committed_ends(lake)
         return sum(max(0, end - ends.get(partition, begin.get(partition, 0))) for partition, end in goal.items())
 
-    with open_runs(settings) as runs, _progress(sum(goal.values()) - sum(begin.values()), "read") as advance:
+    with (
+        ReadAhead() as ahead,
+        open_runs(settings, ahead if until_caught_up else None) as runs,
+        _progress(sum(goal.values()) - sum(begin.values()), "read") as advance,
+    ):
         idle = 0
         while True:
             before = missing()

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from notif_assets.assets import billing, chatbot, files, invoices, notifications
+from notif_assets.ingest.bronze import TakeBatches, take_batches
 from notif_assets.jobs import CHECKS, JOBS
 from notif_assets.kafka.client import OpenClient, open_client
 from notif_assets.lake import Lake, duckdb_config
@@ -20,8 +21,11 @@ from notif_assets.sensors import IMPATIENT, SENSORS
 from notif_assets.settings import Settings, unknown_variables
 
 
-def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg.Definitions:
-    """The definitions of one deployment. `kafka` opens another client than the settings name (tests)."""
+def build_definitions(
+    settings: Settings, kafka: OpenClient | None = None, take_batches: TakeBatches = take_batches
+) -> dg.Definitions:
+    """The definitions of one deployment. `kafka` opens another client than the settings name (tests); `take_batches`
+    is how a run gets its batches of the topic."""
     duckdb = DuckDBResource(database=":memory:", connection_config=duckdb_config(settings.engine_memory))
     return dg.Definitions(
         assets=[
@@ -48,6 +52,7 @@ def build_definitions(settings: Settings, kafka: OpenClient | None = None) -> dg
         resources={
             "lake": Lake(settings.lake, duckdb.get_connection),
             "settings": settings,
+            "take_batches": take_batches,
             "kafka": kafka or partial(open_client, settings),
             "impatient_kafka": kafka or partial(open_client, settings.model_copy(update=IMPATIENT)),
         },

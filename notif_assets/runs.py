@@ -16,6 +16,7 @@ from typing import Any, Self
 import dagster as dg
 
 from notif_assets.definitions import build_definitions
+from notif_assets.ingest.bronze import TakeBatches, take_batches
 from notif_assets.instance import store, use_our_dagster
 from notif_assets.jobs import CHECKS
 from notif_assets.partitions import range_tags
@@ -37,8 +38,10 @@ class Runs:
     either the runs are recorded nowhere.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, take_batches: TakeBatches = take_batches) -> None:
+        """`take_batches` is how a run gets its batches of the topic."""
         self._settings = settings
+        self._take_batches = take_batches
         self._opened = ExitStack()
         # Whoever typed the command sees that it failed; the daemon must not repeat it behind their back.
         self._tags = {"dagster/max_retries": "0"}
@@ -53,7 +56,7 @@ class Runs:
             # A run waits for the slot of its pool, and a killed command would keep its own for ever.
             end_runs_of_the_dead(self._instance, store())
             self._tags[PROCESS] = self._opened.enter_context(alive(store()))
-        self._definitions = build_definitions(self._settings)
+        self._definitions = build_definitions(self._settings, take_batches=self._take_batches)
         return self
 
     def __exit__(

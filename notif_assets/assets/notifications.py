@@ -49,25 +49,22 @@ def raw_notifications(
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
     kafka: dg.ResourceParam[OpenClient],
+    take_batches: dg.ResourceParam[bronze.TakeBatches],
 ) -> Iterator[dg.MaterializeResult[None]]:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
-    started, records, value_bytes, batches = time.monotonic(), 0, 0, 0
-    lag = 0
+    records, value_bytes, batches, lag, seconds = 0, 0, 0, 0, 0.0
     dropped: dict[int, int] = {}
     try:
-        with kafka() as client:
-            while taken := bronze.take_next_batch(lake, client, settings, context.run.run_id):
-                batches += 1
-                records += taken.records
-                value_bytes += taken.value_bytes
-                lag = taken.batch.lag
-                if taken.batch.number == 1:
-                    dropped = dropped_before(lake)
-                if not lag or records >= settings.run_messages or time.monotonic() - started > settings.run_seconds:
-                    break
+        for taken in take_batches(lake, kafka, settings, context.run.run_id):
+            batches += 1
+            records += taken.records
+            value_bytes += taken.value_bytes
+            seconds += taken.seconds
+            lag = taken.batch.lag
+            if taken.batch.number == 1:
+                dropped = dropped_before(lake)
     except (KafkaError, PlanRefused, bronze.OffsetsLost) as error:
         raise dg.Failure(str(error)) from None
-    seconds = time.monotonic() - started
     about: dict[str, int] = {"dagster/row_count": row_count(lake, "ingest_batches"), "batches": batches, "lag": lag}
     if dropped:
         context.log.warning(dropped_before_text(dropped))
@@ -80,7 +77,7 @@ def raw_notifications(
             "messages": records,
             "bytes": value_bytes,
             "seconds": round(seconds, 3),
-            "messages_per_second": round(records / seconds),
+            "messages_per_second": round(records / seconds) if seconds else 0,
             "lag": lag,
         },
     )

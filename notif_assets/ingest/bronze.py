@@ -3,16 +3,18 @@
 Belongs here: executing the batches of the ledger, exactly as planned. Doesn't: planning (ledger.py).
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from notif_assets.core.offsets import lost
 from notif_assets.ingest.ledger import Batch, plan_from_kafka, read_batch, refuse_another_topic
 from notif_assets.ingest.marks import found_in_bronze
-from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, TopicOffsets
+from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, OpenClient, TopicOffsets
 from notif_assets.lake import SCHEMAS, Lake, LakeError, until_committed
 from notif_assets.lake.staging import append
 from notif_assets.settings import Settings
@@ -29,6 +31,24 @@ class Taken:
     batch: Batch
     records: int
     value_bytes: int
+    seconds: float
+
+
+TakeBatches: TypeAlias = Callable[[Lake, OpenClient, Settings, str], Iterator[Taken]]
+"""Takes the batches of the run with that id, and gives each when it is done."""
+
+
+def take_batches(lake: Lake, kafka: OpenClient, settings: Settings, run_id: str) -> Iterator[Taken]:
+    """Batches until all is read, or as many as NOTIF_RUN_MESSAGES or NOTIF_RUN_SECONDS let one run take. Raises as
+    take_next_batch."""
+    started, records = time.monotonic(), 0
+    with kafka() as client:
+        while taken := take_next_batch(lake, client, settings, run_id):
+            records += taken.records
+            yield taken
+            late = time.monotonic() - started > settings.run_seconds
+            if not taken.batch.lag or records >= settings.run_messages or late:
+                break
 
 
 def take_next_batch(
@@ -48,6 +68,7 @@ def execute_next_batch(lake: Lake, client: KafkaClient) -> Taken | None:
     """Executes the batch that was planned and not executed; None if there is none. Raises as take_next_batch."""
 
     def attempt() -> Taken | None:
+        started = time.monotonic()
         bronze, ledger = lake.table("raw_notifications"), lake.table("ingest_batches")
         if ledger.watermark < bronze.watermark:  # another plan of that number would span other offsets
             raise LakeError(
@@ -67,7 +88,7 @@ def execute_next_batch(lake: Lake, client: KafkaClient) -> Taken | None:
 
         note = {"ranges": {str(p): r for p, r in batch.ranges.items()}}
         records = append(bronze, weighed(), batch.number, note)
-        return Taken(batch, records, value_bytes)
+        return Taken(batch, records, value_bytes, time.monotonic() - started)
 
     return until_committed(attempt)
 
