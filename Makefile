@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo kafka test check bench bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed
@@ -41,8 +41,13 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
+# Catching up with Apache Kafka, both clients; PEER=spark: beside a Spark job, fetched by pip and Maven. Needs Java 17.
 bench: install
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(PEER),--peer $(PEER)) $(if $(MESSAGES),--messages $(MESSAGES))
+
+# The stages one by one, without Dagster, checks and Apache Kafka.
+bench-stages: install
+	$(BIN)/python -m bench.stages
 
 bench-freshness: install
 	$(BIN)/python -m bench.freshness

@@ -1,29 +1,23 @@
 """`python -m bench.giants`: the memory that commands take when messages weigh what nobody expected.
 
 Belongs here: mixtures of sizes, the commands that people run on each, the most memory that one of their processes took.
-Doesn't: how fast anything is (__main__.py). The values compress well: Kafka bounds what lies on the wire, so a few
+Doesn't: how fast anything is (stages.py). The values compress well: Kafka bounds what lies on the wire, so a few
 kilobytes there may be a gigabyte here.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from confluent_kafka import Producer
 
-from bench.memory import peak
+from bench.commands import run
 from notif_assets.kafka.broker import EmbeddedBroker
 
 _BOUND = 800 * 10**6
-_ROOT = Path(__file__).parent.parent
 _TOPIC = "giants"
 _COMMANDS = (
     ("ingest", "--until-caught-up"),
@@ -93,35 +87,13 @@ def main() -> None:
 
 
 def _told(home: Path, bootstrap: str, command: tuple[str, ...]) -> int:
-    began = time.monotonic()
-    code, peak = _run(home, bootstrap, command)
+    spent = run(home, {"NOTIF_KAFKA_BOOTSTRAP": bootstrap, "NOTIF_TOPIC": _TOPIC}, *command)
     print(
-        f"  {' '.join(command):60} {peak / 10**6:6.0f} MB  {time.monotonic() - began:6.1f} s"
-        f"{'' if code == 0 else f'  exit {code}'}",
+        f"  {' '.join(command):60} {spent.peak / 10**6:6.0f} MB  {spent.wall:6.1f} s"
+        f"{'' if spent.code == 0 else f'  exit {spent.code}'}",
         flush=True,
     )
-    return peak
-
-
-def _run(home: Path, bootstrap: str, command: tuple[str, ...]) -> tuple[int, int]:
-    """The exit code, and the most bytes that the process had in memory at once."""
-    environment = os.environ | {
-        "NOTIF_DATA": str(home / "data"),
-        "DAGSTER_STORE": str(home / "store"),
-        "DAGSTER_HOME": str(_ROOT),
-        "NOTIF_KAFKA_BOOTSTRAP": bootstrap,
-        "NOTIF_TOPIC": _TOPIC,
-    }
-    most = 0
-    with subprocess.Popen(
-        [sys.executable, "-m", "notif_assets.cli", *command], cwd=home, env=environment, stdout=subprocess.DEVNULL
-    ) as process:
-        # What the system tells at the end counts this process too, of which it was a copy once.
-        while process.poll() is None:
-            with suppress(OSError):  # it ended since
-                most = max(most, peak(process.pid))
-            time.sleep(0.01)
-    return process.returncode, most
+    return spent.peak
 
 
 def _produce(bootstrap: str, codec: str, values: Iterator[bytes]) -> None:

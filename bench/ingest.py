@@ -1,6 +1,6 @@
 """One measured run: everything that is in the topic, through all tables, in this process.
 
-Belongs here: the stages and their clocks. Doesn't: traffic and tables (__main__.py). Prints JSON.
+Belongs here: the stages and their clocks. Doesn't: traffic and tables (stages.py). Prints JSON.
 """
 
 import json
