@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo kafka test check bench bench-stages bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-hour bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed
@@ -48,6 +48,10 @@ bench: install
 # The stages one by one, without Dagster, checks and Apache Kafka.
 bench-stages: install
 	$(BIN)/python -m bench.stages
+
+# What a batch costs as its hour fills.
+bench-hour: install
+	$(BIN)/python -m bench.hour $(if $(BATCHES),--batches $(BATCHES))
 
 bench-freshness: install
 	$(BIN)/python -m bench.freshness

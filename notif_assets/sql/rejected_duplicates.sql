@@ -3,9 +3,19 @@
 -- (rows of notifications that hold all those first ones).
 -- Several columns compare one by one, as Spark has no rows to compare. Payloads are compared by their hashes: the engine
 -- would hold them for each row, however long they are.
+-- Only those of the first ones are hashed: a few rows of their files.
 with firsts_hashed as (
-    select kafka_partition, kafka_offset, customer_name, channel, sha256(payload) as payload_hash
+    select
+        firsts.kafka_partition,
+        firsts.kafka_offset,
+        firsts.customer_name,
+        firsts.channel,
+        sha256(firsts.payload) as payload_hash
     from firsts
+    semi join originals
+        on
+            originals.first_partition = firsts.kafka_partition
+            and originals.first_offset = firsts.kafka_offset
 ),
 
 compared as (

@@ -1,0 +1,120 @@
+"""`python -m bench.hour [--batches N]`: what a batch costs as its hour fills.
+
+Belongs here: an hour's traffic, taken in a batch every 12 seconds of event time, with the checks of a run after each.
+Doesn't: Kafka and Dagster, whose cost does not depend on the hour (__main__.py, freshness.py).
+
+The last line is what the last batches cost over what the tenth and those after it cost.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.core.offsets import Log
+from notif_assets.ingest import bronze, gold, silver, truth
+from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch
+from notif_assets.kafka.traffic import messages
+from notif_assets.lake import Lake
+from notif_assets.settings import Settings
+
+_RATE = 1157  # messages a second: 100 million a day
+_SECONDS = 12  # of event time, a batch
+_PARTITIONS = 12
+_AROUND = 5  # batches of which the median is taken
+_SHOWN = 25
+
+
+class Growing:
+    """A topic that grows by some messages at a time, of which the newest are kept: what a batch brings, and no more."""
+
+    def __init__(self) -> None:
+        self._ends = dict.fromkeys(range(_PARTITIONS), 0)
+        self._records: list[pa.RecordBatch] = []
+
+    def grow(self, values: list[tuple[bytes | None, int]]) -> None:
+        """Deals messages (value, milliseconds) round to the partitions."""
+        partitions = [place % _PARTITIONS for place in range(len(values))]
+        offsets = []
+        for partition in partitions:
+            offsets.append(self._ends[partition])
+            self._ends[partition] += 1
+        batch = record_batch(
+            partitions, offsets, [at for _, at in values], [None] * len(values), [value for value, _ in values]
+        )
+        self._records = [*self._records[-1:], batch]
+
+    def offsets(self) -> TopicOffsets:
+        """What it held in all."""
+        return TopicOffsets("notifications", "an id", {p: Log(0, end) for p, end in self._ends.items()})
+
+    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+        """The newest records."""
+        starts = pa.array([ranges.get(p, (0, 0))[0] for p in range(_PARTITIONS)])
+        ends = pa.array([ranges.get(p, (0, 0))[1] for p in range(_PARTITIONS)])
+        for batch in self._records:
+            start, end = (bounds.take(batch["kafka_partition"]) for bounds in (starts, ends))
+            offsets = batch["kafka_offset"]
+            yield batch.filter(pc.and_(pc.greater_equal(offsets, start), pc.less(offsets, end)))
+
+    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
+        """Of the newest records."""
+        return {p: first_two(self.read({p: bounds}), {p: bounds})[p] for p, bounds in ranges.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def main() -> None:
+    """Takes the batches of one hour, prints every 25th, and the ratio."""
+    parser = argparse.ArgumentParser(prog="python -m bench.hour", description=__doc__)
+    parser.add_argument("--batches", type=int, default=3600 // _SECONDS)
+    batches = parser.parse_args().batches
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    traffic, topic = messages(0, 5_000, start, _RATE), Growing()
+    spent: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder, Lake(Path(folder) / "lake") as lake:
+        settings = Settings(data=Path(folder))
+        for number in range(batches):
+            topic.grow([(message.value, message.timestamp) for message in islice(traffic, _RATE * _SECONDS)])
+            began = time.process_time()
+            _take(lake, topic, settings)
+            spent.append(time.process_time() - began)
+            if number % _SHOWN == 0 or number == batches - 1:
+                print(f"batch {number:>4}: {spent[-1]:.2f} CPU-s", flush=True)
+    if len(spent) < 2 * _AROUND + 10:
+        sys.exit("too few batches for a ratio")
+    print(f"ratio {median(spent[-_AROUND:]) / median(spent[10 : 10 + _AROUND]):.2f}")
+
+
+def _take(lake: Lake, topic: Growing, settings: Settings) -> None:
+    """One batch through all tables, with the checks of a run."""
+    taken = bronze.take_next_batch(lake, topic, settings, "bench")
+    assert taken is not None
+    number = taken.batch.number
+    for _ in silver.take_batches(lake, settings):
+        pass
+    findings = truth.offsets_taken_once(lake, number, number) + truth.repeated_in_hours(lake, number - 1)
+    gold.take_minutes(lake)
+    findings += truth.minutes_that_differ(lake, number - 1)
+    gold.take_panel(lake, settings)
+    assert not findings, findings
+
+
+if __name__ == "__main__":
+    main()
