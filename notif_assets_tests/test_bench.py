@@ -14,7 +14,7 @@ def test_both_clients_bring_the_same_rows() -> None:
     missing = tools_missing()
     if missing and "CI" not in os.environ:
         pytest.skip(missing)
-    command = [sys.executable, "-m", "bench", "--messages", "20000", "--rounds", "1"]
+    command = [sys.executable, "-m", "bench", "--messages", "5000", "--rounds", "1"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.splitlines()

@@ -76,8 +76,6 @@ _LOOK_SECONDS = 5.0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # from a broker without ids
 # So few at a time: while they are taken from its queue the library fills it again, whatever their size.
 _CONSUME_ROWS = 1_000
-# Kept of what comes beyond the ranges: while the last partitions are read, the others go on.
-_AHEAD_BYTES = MAX_BYTES // 2
 
 _EXACT: dict[str, Any] = {
     "group.id": "notif-assets",  # the library wants one; it is never joined
@@ -91,11 +89,13 @@ _EXACT: dict[str, Any] = {
     "fetch.queue.backoff.ms": 5,
     "fetch.wait.max.ms": 100,  # how long the news takes that a partition has no more
 }
+# Kept of what comes beyond the ranges: while the last partitions are read, the others go on.
+_AHEAD_BYTES = MAX_BYTES // 2
 # Bytes on the wire, which compression may make a thousand times more in memory: an answer is decompressed whole.
 _MUCH = {
     "fetch.max.bytes": 2**20,
     "max.partition.fetch.bytes": 2**16,  # an answer has something of many partitions, so that none is far behind
-    "queued.max.messages.kbytes": MAX_BYTES // 2**10,
+    "queued.max.messages.kbytes": (MAX_BYTES - _AHEAD_BYTES) // 2**10,
 }
 _LITTLE = {
     "fetch.max.bytes": 2**20,
