@@ -848,9 +848,7 @@ def check(settings: Settings, everything: bool) -> None:
     a part of history is counted again, as the daemon does every hour.
 
     \b
-    Examples:
-      notif-assets check
-      notif-assets check --lately
+    Example: notif-assets check --lately
     """
     from notif_assets.assets.billing import BOUNDED
     from notif_assets.billing.bill import published_bill_differs

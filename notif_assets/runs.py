@@ -5,13 +5,15 @@ jobs a command runs (cli.py), what they do (assets/).
 """
 
 import fcntl
+import io
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import dagster as dg
 
@@ -86,6 +88,12 @@ class Runs:
     ) -> dg.ExecuteInProcessResult:
         """As run, and gives the result of a failed one too."""
         tags = self._tags | ({} if partitions is None else range_tags(partitions))
+        with redirect_stderr(_WithoutStorageErrors(sys.stderr)):
+            return self._execute(job, config, tags)
+
+    def _execute(
+        self, job: str, config: Mapping[str, Mapping[str, Any]] | None, tags: Mapping[str, str]
+    ) -> dg.ExecuteInProcessResult:
         return self._definitions.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             run_config=_QUIET | {"ops": {op: {"config": dict(values)} for op, values in (config or {}).items()}},
@@ -108,6 +116,22 @@ class Runs:
             for key in check.check_keys
             if (key.asset_key, key.name) not in made
         }
+
+
+class _WithoutStorageErrors(io.TextIOBase):
+    """Standard error without what Dagster writes there itself, before it raises: our own line says the same."""
+
+    def __init__(self, stderr: TextIO) -> None:
+        self._stderr = stderr
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Exception while writing logger call") else self._stderr.write(text)
+
+    def flush(self) -> None:
+        self._stderr.flush()
+
+    def isatty(self) -> bool:
+        return self._stderr.isatty()
 
 
 @contextmanager
