@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
 
+from notif_assets.billing.bill import closed_rows
 from notif_assets.lake import Lake
 
 HOUR = timedelta(hours=1)
@@ -104,10 +105,7 @@ def remembered(
 def closed_and_corrected(lake: Lake, before: Memory | None) -> tuple[dict[date, datetime], set[date]]:
     """When each closed day was closed or priced anew last, and the days that got adjustments in the 25 hours before
     the last look or since; see days_to_count."""
-    closed: dict[date, datetime] = {}
-    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
-        day = row["billing_date"]
-        closed[day] = max(row["closed_at"], closed.get(day, row["closed_at"]))
+    closed = {day: max(row["closed_at"] for row in rows) for day, rows in closed_rows(lake).items()}
     since = _EPOCH if before is None else _EPOCH + before.hour * HOUR - _SLACK
     changed = lake.table("billing_adjustments").partitions_changed_since(since)
     return closed, {day for (day,) in changed if isinstance(day, date)}

@@ -120,7 +120,7 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
             raise NotClosable(
                 f"{day} is open: open days take the current prices anyway, `close-day {day}` when it ends"
             )
-        newest = max(rows, key=lambda row: row["closed_at"])
+        newest = _newest(rows)
         billed = _billed_so_far(lake, day, lake.rows(_day_scan(lake.table("billing_adjustments"), day)))
         _refuse_unpriced(lake, day, billed.filter(_not_nothing(billed)), version, price_list(lake, version))
         if newest["price_version"] == version:
@@ -329,7 +329,7 @@ def _due(
     """The adjustments that a closed day lacks: the recount × price less everything billed for it. And what it lacks
     too, but has no price for: a sentence for each channel."""
     closed = _rows_of(lake, lake.table("billing_days"), day)
-    version = max(closed, key=lambda row: row["closed_at"])["price_version"]
+    version = _newest(closed)["price_version"]
     counts, through = _recount(lake, settings, day)
     before = lake.rows(_day_scan(adjustments, day))
     billed = _billed_so_far(lake, day, before)
@@ -379,26 +379,30 @@ def late_messages_without_a_price(
     A day is counted only if one of these messages has no price of its own.
     """
     aggregates, adjustments = lake.table("minute_aggregates"), lake.table("billing_adjustments")
-    changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
-    days = {day_of(minute, settings.zone) for minute in changed.to_pylist()} | set(again)
+    days = _days_changed(lake, settings, aggregates, after) | set(again)
     found: dict[date, str] = {}
-    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
-        day, since = row["billing_date"], max(row["through_batch"], 0 if row["billing_date"] in again else after)
-        if row["status"] != "final" or day not in days:
+    for day, rows in closed_rows(lake).items():
+        if day not in days:
             continue
+        closed_through = min(row["through_batch"] for row in rows)
+        since = max(closed_through, 0 if day in again else after)
         late = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(since + 1, None))
-        if late.files and _some_without_a_price(lake, day, late):
+        if late.files and _some_without_a_price(lake, day, late, _newest(rows)["price_version"]):
             _, held = _due(lake, settings, day, adjustments, "")
             found |= {day: held_sentence(day, held)} if held else {}
     return found, aggregates.watermark
 
 
-def _some_without_a_price(lake: Lake, day: date, minutes: Scan) -> bool:
-    """Whether a customer and channel of the minutes has not exactly one price in the closed day's list."""
-    closed = _rows_of(lake, lake.table("billing_days"), day)
-    version = max(closed, key=lambda row: row["closed_at"])["price_version"]
+def _some_without_a_price(lake: Lake, day: date, minutes: Scan, version: str) -> bool:
+    """Whether a customer and channel of the day's minutes has not exactly one price in that list."""
     pairs = lake.select("pairs_of_minutes", {"minutes": minutes})
     return bool(_priced(lake, day, pairs, price_list(lake, version))[1])
+
+
+def _days_changed(lake: Lake, settings: Settings, aggregates: Table, after: int) -> set[date]:
+    """The days of the minutes that batches after `after` changed."""
+    changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
+    return {day_of(minute, settings.zone) for minute in changed.to_pylist()}
 
 
 def held_sentence(day: date, held: Sequence[str]) -> str:
@@ -414,8 +418,7 @@ def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tup
     aggregates = lake.table("minute_aggregates")
     closed = {row["billing_date"]: row["closed_at"] for row in lake.rows(lake.table("billing_days").scan()).to_pylist()}
     lately = {day for day, moment in closed.items() if moment > datetime.now(UTC) - _LATELY}
-    changed = lake.select("changed_minutes", {"minutes": aggregates.scan(batch=(after + 1, None))})["minute"]
-    days = {day_of(minute, settings.zone) for minute in changed.to_pylist()} | lately
+    days = _days_changed(lake, settings, aggregates, after) | lately
     adjustments = lake.table("billing_adjustments")
     due = [day for day in sorted(days & closed.keys()) if _due(lake, settings, day, adjustments, "")[0].num_rows]
     return due, aggregates.watermark
@@ -477,6 +480,20 @@ def _rows_of(lake: Lake, table: Table, day: date) -> list[dict[str, Any]]:
     return [row for row in lake.rows(table.scan()).to_pylist() if row["billing_date"] == day]
 
 
+def closed_rows(lake: Lake) -> dict[date, list[dict[str, Any]]]:
+    """The rows of billing_days by day: of each closed day the one that closed it, and one for each time it was priced
+    anew."""
+    closed: dict[date, list[dict[str, Any]]] = {}
+    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
+        closed.setdefault(row["billing_date"], []).append(row)
+    return closed
+
+
+def _newest(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of a day's rows of billing_days the one whose price list is in force."""
+    return max(rows, key=lambda row: row["closed_at"])
+
+
 def _day_scan(table: Table, day: date) -> Scan:
     return table.scan(partitions={(day,)})
 
@@ -515,12 +532,10 @@ def closed_days_that_differ(
     Counts the messages themselves, up to the batch that the bill counted. Late messages that no adjustment has taken
     yet are not a difference: they are due, or held because they have no price.
     """
-    closed: dict[date, list[dict[str, Any]]] = {}
-    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
-        if days is None or row["billing_date"] in days:
-            closed.setdefault(row["billing_date"], []).append(row)
     found: dict[date, list[str]] = {}
-    for day, rows in sorted(closed.items()):
+    for day, rows in sorted(closed_rows(lake).items()):
+        if days is not None and day not in days:
+            continue
         lines, adjustments = (
             lake.rows(_day_scan(lake.table(name), day)) for name in ("daily_billing", "billing_adjustments")
         )
@@ -530,7 +545,7 @@ def closed_days_that_differ(
         counts = lake.select("message_counts", {"notifications": messages})
         billed = lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
         pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
-        version = max(rows, key=lambda row: row["closed_at"])["price_version"]
+        version = _newest(rows)["price_version"]
         prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day).to_pylist()
         sent = {(row["customer_id"], row["channel"]): row["notifications"] for row in counts.to_pylist()}
         paid = {(row["customer_id"], row["channel"]): row for row in billed.to_pylist()}

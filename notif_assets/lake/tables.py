@@ -44,7 +44,7 @@ _BIGINT = range(-(2**63), 2**63)
 _PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
-    # A process reads the log from the newest checkpoint on: 65 ms for 100 batches, ten times as much for 1,000.
+    # A process reads the log from the newest checkpoint on: 0.09 CPU-seconds for 100 batches, 0.64 for 1,000.
     "delta.checkpointInterval": "100",
     # Each checkpoint lists every file there is, and 72 are written a day: those of a week would be 25 GB after a year.
     "delta.logRetentionDuration": "interval 1 days",
