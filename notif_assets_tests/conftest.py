@@ -4,11 +4,12 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -84,6 +85,29 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def lake(tmp_path: Path) -> Lake:
     """An empty lake."""
     return Lake(tmp_path / "lake")
+
+
+class Asked(NamedTuple):
+    """A question to a lake: the SQL file, its inputs, and the answer."""
+
+    name: str
+    inputs: Mapping[str, Any]
+    answer: pa.Table
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """Every question to any lake of this process from here on."""
+    questions: list[Asked] = []
+    select = Lake.select
+
+    def noting(lake: Lake, name: str, inputs: Mapping[str, Any], **parameters: Any) -> pa.Table:
+        answer = select(lake, name, inputs, **parameters)
+        questions.append(Asked(name, inputs, answer))
+        return answer
+
+    monkeypatch.setattr(Lake, "select", noting)
+    return questions
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pytest
@@ -26,6 +26,7 @@ from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
 from notif_assets.settings import Settings
 from notif_assets.upkeep.blanks import CONFLICTING_NAME, NAME
+from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import (
     DAY,
     HOUR,
@@ -447,7 +448,7 @@ def test_complete_until_is_when_the_slowest_partition_was_last_caught_up(lake: L
     assert seen == [None, None, *(NOON + minute * MINUTE for minute in (2, 3, 4, 5))]
 
 
-def test_up_to_when_all_is_complete_is_told_by_the_newest_batches(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_to_when_all_is_complete_is_told_by_the_newest_batches(lake: Lake, asked: list[Asked]) -> None:
     """Of 300 batches in a file each; a partition that lags for 100 of them makes it look further back."""
     table, row = lake.table("ingest_batches"), {"kind": "kafka", "topic": "t", "topic_id": None, "run_id": "run"}
     for number in range(1, 301):
@@ -459,19 +460,12 @@ def test_up_to_when_all_is_complete_is_told_by_the_newest_batches(lake: Lake, mo
             for partition in range(2)
         ]
         table.append(pa.Table.from_pylist(rows, schema=SCHEMAS["ingest_batches"].arrow), number)
-    read: list[int] = []
-    select = Lake.select
-
-    def noting(of: Lake, name: str, inputs: Any, **parameters: Any) -> pa.Table:
-        read.append(len(inputs["batches"].files))
-        return select(of, name, inputs, **parameters)
-
-    monkeypatch.setattr(Lake, "select", noting)
+    asked.clear()
     assert complete_until(lake, 190) == NOON + 190 * SECOND
-    assert read == [174]  # what came after it is read as well
-    read.clear()
+    assert [len(question.inputs["batches"].files) for question in asked] == [174]  # what came after it is read as well
+    asked.clear()
     assert complete_until(lake, 300) == NOON + 200 * SECOND
-    assert read == [64, 192]
+    assert [len(question.inputs["batches"].files) for question in asked] == [64, 192]
 
 
 def test_what_comes_later_does_not_make_the_past_less_complete(lake: Lake, clock: Clock) -> None:

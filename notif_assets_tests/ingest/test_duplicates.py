@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from notif_assets.ingest import bronze, pump
 from notif_assets.ingest.ledger import plan_move
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
+from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import DAY, HOUR, NOON, MemoryLog, Oracle, Record, assert_tables, message, rows_of
 
 
@@ -220,21 +220,14 @@ def test_whatever_goes_the_panel_is_that_of_the_messages_that_stay(messages: lis
         stream.kept()
 
 
-def test_after_messages_went_few_minutes_are_read(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_messages_went_few_minutes_are_read(stream: Stream, asked: list[Asked]) -> None:
     """Of a message a day for 60 days the newest went: not all minutes there ever were are looked at."""
     stream.arrive_together({"late": day * DAY + 6 * HOUR, "message_id": str(day)} for day in range(60, 0, -1))
     stream.arrive(26 * HOUR, message_id="1")
-    read: list[int] = []
-    select = Lake.select
-
-    def noting(lake: Lake, name: str, inputs: Any, **parameters: Any) -> pa.Table:
-        if name == "known_customers":
-            read.append(len(inputs["minutes"].files))
-        return select(lake, name, inputs, **parameters)
-
-    monkeypatch.setattr(Lake, "select", noting)
+    asked.clear()
     stream.close(1)
     assert stream.kept() == [*range(60)]
+    read = [len(question.inputs["minutes"].files) for question in asked if question.name == "known_customers"]
     assert read == [0, 24, 0]  # the hour that it was in, those before, and what the batch changed
 
 

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +19,7 @@ from notif_assets.ingest.truth import (
 )
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.settings import Settings
+from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import NOON, MemoryLog, Record, sent
 
 
@@ -118,7 +118,7 @@ def test_every_offset_ever_is_looked_at_in_slices(filled: Lake, monkeypatch: pyt
 
 
 def test_a_message_that_is_twice_in_its_hour_is_found_where_a_new_batch_brought_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: list[Asked]
 ) -> None:
     """Of an hour only files are read that may hold a new message's customer, and of other hours none."""
     settings, topic = Settings(data=tmp_path), MemoryLog()
@@ -129,15 +129,7 @@ def test_a_message_that_is_twice_in_its_hour_is_found_where_a_new_batch_brought_
         pump.settle(lake, settings)
     notifications = lake.table("notifications")
     kept = lake.rows(notifications.scan())
-    read: list[int] = []
-    select = Lake.select
-
-    def noting(lake: Lake, name: str, inputs: Any, **parameters: Any) -> pa.Table:
-        if name == "repeated_in_hours":
-            read.append(len(inputs["before"].files))
-        return select(lake, name, inputs, **parameters)
-
-    monkeypatch.setattr(Lake, "select", noting)
+    asked.clear()
     assert repeated_in_hours(lake, 0) == repeated_in_hours(lake, 2) == []
     for batch, (of, times) in enumerate(((0, 1), (2, 2)), start=4):  # once more each; and twice in one batch
         again = pa.concat_tables([kept.filter(pc.equal(kept["batch"], of + 1))] * times)
@@ -146,7 +138,7 @@ def test_a_message_that_is_twice_in_its_hour_is_found_where_a_new_batch_brought_
     assert repeated_in_hours(lake, 3) == ["customer 1 has 2 messages twice"]
     assert repeated_in_hours(lake, 4) == ["customer 1 has 1 messages twice"]
     assert repeated_in_hours(lake, 5) == []
-    assert read == [0, 0, 2, 1, 0]
+    assert [len(one.inputs["before"].files) for one in asked if one.name == "repeated_in_hours"] == [0, 0, 2, 1, 0]
 
 
 def test_what_left_bronze_is_not_missed(filled: Lake) -> None:

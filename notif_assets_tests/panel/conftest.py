@@ -3,17 +3,15 @@
 Belongs here: what is in the lake, the process, requests as somebody. Doesn't: what must be answered.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
-import pyarrow as pa
 import pytest
 
-from notif_assets.lake import Lake
 from notif_assets_tests.cli.deployment import Deployment, a_free_port, killed_at_the_end, ok, until
 from notif_assets_tests.cli.messages import ACME, PADARIA, day_of_acme, notification
 from notif_assets_tests.conftest import Deploy
@@ -59,29 +57,6 @@ class Served:
 def now() -> datetime:
     """Now, to the millisecond, as messages have it."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-class Asked(NamedTuple):
-    """A question to a lake: the SQL file, its inputs, and the answer."""
-
-    name: str
-    inputs: Mapping[str, Any]
-    answer: pa.Table
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
-    """Every question to any lake of this process from here on."""
-    questions: list[Asked] = []
-    select = Lake.select
-
-    def noting(lake: Lake, name: str, inputs: Mapping[str, Any], **parameters: Any) -> pa.Table:
-        answer = select(lake, name, inputs, **parameters)
-        questions.append(Asked(name, inputs, answer))
-        return answer
-
-    monkeypatch.setattr(Lake, "select", noting)
-    return questions
 
 
 @pytest.fixture(scope="package")

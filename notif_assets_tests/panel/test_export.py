@@ -22,8 +22,8 @@ from notif_assets.panel.export import Download, rows_at_once, threads
 from notif_assets.panel.tokens import Viewer
 from notif_assets_tests.cli.deployment import Deployment, ok
 from notif_assets_tests.cli.messages import ACME, notification
-from notif_assets_tests.conftest import Deploy
-from notif_assets_tests.panel.conftest import Asked, Served, now
+from notif_assets_tests.conftest import Asked, Deploy
+from notif_assets_tests.panel.conftest import Served, now
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 7, 10**9])

@@ -21,7 +21,7 @@ from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.panel import pages
 from notif_assets.panel.snapshot import Panel
 from notif_assets.settings import Settings
-from notif_assets_tests.panel.conftest import Asked
+from notif_assets_tests.conftest import Asked
 
 NOW = datetime(2026, 3, 10, 17, 23, 41, tzinfo=UTC)
 COUNTED_UNTIL = datetime(2026, 3, 10, 17, 21, 30, tzinfo=UTC)

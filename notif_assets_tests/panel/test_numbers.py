@@ -21,8 +21,8 @@ from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import golden, ok, until
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
-from notif_assets_tests.conftest import Deploy
-from notif_assets_tests.panel.conftest import HOSTILE, Asked, Served, now
+from notif_assets_tests.conftest import Asked, Deploy
+from notif_assets_tests.panel.conftest import HOSTILE, Served, now
 
 DAY = date(2020, 2, 3)
 HOUR = "from=2020-02-03T14:00:00Z&to=2020-02-03T15:00:00Z"

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.upkeep.compaction import compact
-from notif_assets_tests.panel.conftest import Asked
+from notif_assets_tests.conftest import Asked
 
 TODAY = date(2026, 3, 10)
 REASONS = ("duplicate", "invalid_json", "missing_field")

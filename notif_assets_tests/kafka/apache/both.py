@@ -30,28 +30,24 @@ def offsets(apache: ApacheKafka, topic: str) -> TopicOffsets:
 def records(apache: ApacheKafka, topic: str, ranges: Ranges | None = None) -> list[dict[str, Any]]:
     """The records of the ranges (None: all of the topic) as both read them, by partition and offset."""
     ranges = ranges or {p: (log.start, log.end) for p, log in offsets(apache, topic).partitions.items()}
-    answers = []
-    for name in get_args(ClientName):
-        with open_client(_settings(apache, topic, name)) as client:
-            rows = pa.Table.from_batches(client.read(ranges), SCHEMA)
-        answers.append(rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")]))
-    assert answers[0].equals(answers[1])
-    rows_of_both: list[dict[str, Any]] = answers[0].to_pylist()
-    return rows_of_both
+    return _of_both(apache, topic, [ranges])
 
 
 def records_in_steps(apache: ApacheKafka, topic: str, step: int) -> list[dict[str, Any]]:
     """As records of all of the topic, in ranges of `step` offsets that follow each other, each client opened once."""
     logs = offsets(apache, topic).partitions
+    starts = range(0, max(log.end for log in logs.values()), step)
+    return _of_both(
+        apache, topic, [{p: (min(at, log.end), min(at + step, log.end)) for p, log in logs.items()} for at in starts]
+    )
+
+
+def _of_both(apache: ApacheKafka, topic: str, reads: list[Ranges]) -> list[dict[str, Any]]:
+    """The records of several reads, one after the other, which must be the same of both."""
     answers = []
     for name in get_args(ClientName):
         with open_client(_settings(apache, topic, name)) as client:
-            batches = [
-                batch
-                for at in range(0, max(log.end for log in logs.values()), step)
-                for batch in client.read({p: (min(at, log.end), min(at + step, log.end)) for p, log in logs.items()})
-            ]
-        rows = pa.Table.from_batches(batches, SCHEMA)
+            rows = pa.Table.from_batches((batch for ranges in reads for batch in client.read(ranges)), SCHEMA)
         answers.append(rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")]))
     assert answers[0].equals(answers[1])
     rows_of_both: list[dict[str, Any]] = answers[0].to_pylist()
