@@ -15,15 +15,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from bench.topic import OwnTopic
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, gold, silver, truth
-from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch
+from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
 from notif_assets.kafka.traffic import messages
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
@@ -35,10 +33,11 @@ _AROUND = 5  # batches of which the median is taken
 _SHOWN = 25
 
 
-class Growing:
+class Growing(OwnTopic):
     """A topic that grows by some messages at a time, of which the newest are kept: what a batch brings, and no more."""
 
     def __init__(self) -> None:
+        super().__init__(_PARTITIONS)
         self._ends = dict.fromkeys(range(_PARTITIONS), 0)
         self._records: list[pa.RecordBatch] = []
 
@@ -58,26 +57,9 @@ class Growing:
         """What it held in all."""
         return TopicOffsets("notifications", "an id", {p: Log(0, end) for p, end in self._ends.items()})
 
-    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+    def candidates(self, _: Ranges) -> Iterator[pa.RecordBatch]:
         """The newest records."""
-        starts = pa.array([ranges.get(p, (0, 0))[0] for p in range(_PARTITIONS)])
-        ends = pa.array([ranges.get(p, (0, 0))[1] for p in range(_PARTITIONS)])
-        for batch in self._records:
-            start, end = (bounds.take(batch["kafka_partition"]) for bounds in (starts, ends))
-            offsets = batch["kafka_offset"]
-            yield batch.filter(pc.and_(pc.greater_equal(offsets, start), pc.less(offsets, end)))
-
-    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
-        """Of the newest records."""
-        return {p: first_two(self.read({p: bounds}), {p: bounds})[p] for p, bounds in ranges.items()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+        yield from self._records
 
 
 def main() -> None:

@@ -9,15 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.topic import OwnTopic
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, gold, silver
-from notif_assets.kafka.client import KafkaClient, Ranges, RecordMark, TopicOffsets, first_two, open_client
+from notif_assets.kafka.client import KafkaClient, Ranges, TopicOffsets, open_client
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -26,7 +26,7 @@ SOURCES = ("no Kafka", "confluent", "kafka-python")
 STAGES = ("raw_notifications", "notifications + rejected_notifications", "minute_aggregates", "customer_panel")
 
 
-class Stored:
+class Stored(OwnTopic):
     """A topic in a file: what the tables cost by themselves. Messages were dealt round to the partitions."""
 
     def __init__(self, path: Path) -> None:
@@ -34,36 +34,19 @@ class Stored:
         self._chunk = self._file.get_batch(0).num_rows
         last = self._file.get_batch(self._file.num_record_batches - 1)
         self._records = (self._file.num_record_batches - 1) * self._chunk + last.num_rows
-        self._partitions = pc.max(self._file.get_batch(0)["kafka_partition"]).as_py() + 1
+        super().__init__(pc.max(self._file.get_batch(0)["kafka_partition"]).as_py() + 1)
 
     def offsets(self) -> TopicOffsets:
         """As many offsets in each partition as messages were dealt to it."""
-        whole, rest = divmod(self._records, self._partitions)
-        return TopicOffsets("notifications", None, {p: Log(0, whole + (p < rest)) for p in range(self._partitions)})
+        whole, rest = divmod(self._records, self.partitions)
+        return TopicOffsets("notifications", None, {p: Log(0, whole + (p < rest)) for p in range(self.partitions)})
 
-    def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
+    def candidates(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         """Offset n of every partition lies together, so equal ranges are one stretch of the file."""
-        first = min(start for start, _ in ranges.values()) * self._partitions
-        last = min(max(end for _, end in ranges.values()) * self._partitions, self._records)
-        starts = pa.array([ranges.get(p, (0, 0))[0] for p in range(self._partitions)])
-        ends = pa.array([ranges.get(p, (0, 0))[1] for p in range(self._partitions)])
+        first = min(start for start, _ in ranges.values()) * self.partitions
+        last = min(max(end for _, end in ranges.values()) * self.partitions, self._records)
         for index in range(first // self._chunk, -(-last // self._chunk)):
-            near = self._file.get_batch(index)
-            start, end = (bounds.take(near["kafka_partition"]) for bounds in (starts, ends))
-            wanted = pc.and_(pc.greater_equal(near["kafka_offset"], start), pc.less(near["kafka_offset"], end))
-            yield near.filter(wanted)
-
-    def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
-        """Where the file has them."""
-        return {p: first_two(self.read({p: bounds}), {p: bounds})[p] for p, bounds in ranges.items()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+            yield self._file.get_batch(index)
 
 
 def run(settings: Settings, client: KafkaClient) -> dict[str, dict[str, float]]:
