@@ -8,12 +8,12 @@ opened. Doesn't: what to do after a lost race (whoever opened the handle looks a
 import json
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -130,13 +130,19 @@ class DataFile:
 
 
 class Snapshot:
-    """One version of a table, read from its log. Nothing changes it, so handles and threads may share it."""
+    """One version of a table, read from its log. Nothing changes what it tells, so handles and threads may share it."""
 
-    def __init__(self, delta: DeltaTable, entry: Path, table: str) -> None:
-        """The version at which `delta` stands, the last entry of whose log is `entry`."""
-        self.version = delta.version()
-        self._delta, self._entry, self._table = delta, entry, table
+    def __init__(self, delta: DeltaTable, entry: Path, table: str, **told: Any) -> None:
+        """The version that the log entry `entry` made. `delta` stands there or, after a commit, one version before.
+
+        `told` is what is known of it already: after a commit mostly nothing else is asked.
+        """
+        self.version = int(entry.stem)
+        self._delta: DeltaTable | None = delta
+        self._entry, self._table = entry, table
         self._file = _identity(entry)
+        self._told = told
+        self._lock = Lock()
 
     @property
     def is_newest(self) -> bool:
@@ -147,25 +153,53 @@ class Snapshot:
         following = self._entry.with_name(f"{self.version + 1:020}.json")
         return self._file is not None and self._file == _identity(self._entry) and not following.exists()
 
-    @cached_property
+    @property
     def watermark(self) -> int | None:
         """The table's watermark; None where the log has none."""
-        return self._delta.transaction_version(self._table)
+        watermark: int | None = self._tell("watermark", lambda delta: delta.transaction_version(self._table))
+        return watermark
 
-    @cached_property
+    @property
     def properties(self) -> Mapping[str, str | None]:
         """Its Delta properties."""
-        return self._delta.metadata().configuration
+        properties: Mapping[str, str | None] = self._tell("properties", lambda delta: delta.metadata().configuration)
+        return properties
 
-    @cached_property
+    @property
     def columns(self) -> set[str]:
         """The names of its columns, as the log has them."""
-        return {field.name for field in self._delta.schema().fields}
+        columns: set[str] = self._tell("columns", lambda delta: {field.name for field in delta.schema().fields})
+        return columns
 
-    @cached_property
+    @property
     def files(self) -> pa.Table:
         """See Table.files."""
-        return pa.table(self._delta.get_add_actions(flatten=True))
+        return self._tell("files", lambda delta: pa.table(delta.get_add_actions(flatten=True)))
+
+    def _tell(self, what: str, read: Callable[[DeltaTable], Any]) -> Any:
+        with self._lock:
+            if what not in self._told:
+                if self._delta is None:  # it went on to another version
+                    self._delta = DeltaTable(str(self._entry.parent.parent), version=self.version)
+                self._told[what] = read(self._at_its_version(self._delta))
+            return self._told[what]
+
+    def _at_its_version(self, delta: DeltaTable) -> DeltaTable:
+        if delta.version() < self.version:
+            delta.update_incremental()
+        if delta.version() != self.version:  # somebody has gone on since
+            delta.load_as_version(self.version)
+        return delta
+
+    def hand_over(self) -> DeltaTable | None:
+        """The table as it was read, for one commit, which takes it to the next version; None the second time.
+
+        Reading it again costs as much as the table has files. What the snapshot may be asked for still is told from
+        here on by what was read before, or by reading the version again.
+        """
+        with self._lock:
+            delta, self._delta = self._delta, None
+            return None if delta is None else self._at_its_version(delta)
 
 
 class Table:
@@ -217,10 +251,10 @@ class Table:
             )
         return delta
 
-    def _left_to_the_next(self, delta: DeltaTable) -> Snapshot:
-        """The snapshot at which `delta` stands, through which nobody commits from here on: handles share it."""
-        name = self.schema.name
-        self._newest[name] = snapshot = Snapshot(delta, self._log_entry(delta.version()), name)
+    def _left_to_the_next(self, delta: DeltaTable, version: int | None = None, **told: Any) -> Snapshot:
+        """The snapshot at which `delta` stands, or which it just committed as `version`: handles share it."""
+        name, version = self.schema.name, delta.version() if version is None else version
+        self._newest[name] = snapshot = Snapshot(delta, self._log_entry(version), name, **told)
         return snapshot
 
     def create(self) -> None:
@@ -373,6 +407,7 @@ class Table:
         self, rows: pa.Table, batch: int | None, note: Mapping[str, Any] | None, mode: Any, predicate: str | None
     ) -> None:
         rows = rows.select(self.schema.arrow.names).cast(self.schema.arrow)  # refuses nulls where none may be
+        properties = self._commit_properties(batch, note)
         with self._committing() as delta:
             write_deltalake(
                 delta,
@@ -380,7 +415,7 @@ class Table:
                 mode=mode,
                 predicate=predicate,
                 writer_properties=self._writer_properties(),
-                commit_properties=self._commit_properties(batch, note),
+                commit_properties=properties,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
 
@@ -401,18 +436,25 @@ class Table:
             raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
 
     @contextmanager
-    def _committing(self) -> Iterator[DeltaTable]:
+    def _committing(self, watermark: int | None = None) -> Iterator[DeltaTable]:
         """The table itself to commit through, at the version of the snapshot; then goes on to the one that was written.
 
-        Tells a lost race from a commit that failed by itself (disk full, no permission).
+        With `watermark`, that is one version further, which the table itself does not notice. Tells a lost race from a
+        commit that failed by itself (disk full, no permission).
         """
         self.create()
-        delta = self._opened()  # for this commit alone: it moves, and a snapshot must not
-        if delta is None or delta.version() != self.version:
+        if self.superseded:
             raise LostRace(self.schema.name)
         try:
+            # For this commit alone: it moves, and a snapshot must not.
+            delta = (self.snapshot.hand_over() if self.snapshot else None) or self._opened()
+            if delta is None or delta.version() != self.version:
+                raise LostRace(self.schema.name)
             yield delta
-            self.snapshot = self._left_to_the_next(delta)
+            if watermark is None:
+                self.snapshot = self._left_to_the_next(delta)
+            else:
+                self.snapshot = self._left_to_the_next(delta, self.version + 1, watermark=watermark)
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
                 raise LostRace(self.schema.name) from error
@@ -457,7 +499,7 @@ class Table:
         added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
-        with self._committing() as delta:
+        with self._committing(self.watermark if batch is None else batch) as delta:
             delta.create_write_transaction(
                 [*removed, *added],
                 mode="append",
@@ -466,7 +508,6 @@ class Table:
                 commit_properties=properties,
                 post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
             )
-            delta.load_as_version(self.version + 1)
 
     def _has(self, paths: list[str]) -> bool:
         files = self.files()

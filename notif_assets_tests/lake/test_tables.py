@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_committed
+from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, tables, until_committed
 from notif_assets_tests.streams import losses, rows_of
 
 LOSSES = SCHEMAS["ingest_losses"]
@@ -143,6 +143,28 @@ def test_handles_share_a_snapshot_as_long_as_it_is_the_newest(lake: Lake) -> Non
     Lake(lake.root).table("ingest_losses").append(losses(4))  # another process
     assert starts(lake) == [1, 2, 4]
     assert not lake.table("ingest_losses").superseded
+
+
+def test_a_log_is_read_once_for_many_commits(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit goes on from what was read. The snapshot before it tells what it told."""
+    opened = []
+
+    class Noting(DeltaTable):
+        def __init__(self, path: str, **more: Any) -> None:
+            opened.append(path)
+            super().__init__(path, **more)
+
+    lake.table("ingest_losses").append(losses(1))
+    monkeypatch.setattr(tables, "DeltaTable", Noting)
+    before = lake.table("ingest_losses").snapshot
+    for number in range(2, 6):
+        lake.table("ingest_losses").append(losses(number))
+    assert lake.table("ingest_losses").watermark == 5
+    assert opened == []
+    assert before is not None
+    assert (before.version, before.watermark, before.files.num_rows) == (1, 1, 1)
+    assert len(opened) == 1  # the version is read again for who still asks for it
+    assert lake.table("ingest_losses").files().num_rows == 5
 
 
 def test_a_log_entry_that_is_not_the_one_that_was_read_is_read(lake: Lake) -> None:
