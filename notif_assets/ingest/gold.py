@@ -14,8 +14,9 @@ from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import messages_removed_by
 from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
+from notif_assets.lake.lake import Input
 from notif_assets.lake.pieces import rows_having
-from notif_assets.lake.staging import exchange, rows_by_partition
+from notif_assets.lake.staging import exchange, merge, rows_by_partition
 from notif_assets.settings import Settings
 
 _PAIR = ["customer_id", "channel"]
@@ -42,16 +43,19 @@ def take_minutes(lake: Lake) -> Advance | None:
         through = min(notifications.watermark, lake.table("rejected_notifications").watermark)
         if through <= after:
             return None
-        touched = lake.select(
-            "touched_minutes",
-            {
-                "added": notifications.scan(batch=(after + 1, through + 1)),
-                "removed": _removed(lake, ledger, after, through),
-            },
-        )
-        rows = count_minutes(lake, notifications, touched, through)
-        exchange(aggregates, touched, rows, through)
-        return Advance(after, through, rows.num_rows)
+        added = notifications.scan(batch=(after + 1, through + 1))
+        removed = _removed(lake, ledger, after, through)
+        touched = lake.select("touched_minutes", {"added": added, "removed": removed})
+        if removed.num_rows:
+            rows = count_minutes(lake, notifications, touched, through)
+            exchange(aggregates, touched, rows, through)
+            return Advance(after, through, rows.num_rows)
+        brought = lake.select("minute_aggregates", {"notifications": added, "touched": touched})
+
+        def together(before: pa.Table) -> pa.Table:
+            return lake.select("minutes_together", {"minutes": pa.concat_tables([before, brought.cast(before.schema)])})
+
+        return Advance(after, through, merge(aggregates, touched, together, through))
 
     return until_committed(attempt)
 
@@ -92,14 +96,18 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
         if through <= after:
             return None
         removed = _removed(lake, lake.table("ingest_batches"), after, through)
-        before = _less_doubtful(lake, panel, aggregates, removed) if removed.num_rows else panel.scan()
+        shown = lake.rows(panel.scan())
+        known = shown.select(_KNOWN)
+        if removed.num_rows:
+            known = _less_doubtful(lake, known, aggregates, removed)
         changed = aggregates.scan(batch=(after + 1, None))
-        known = lake.select("known_customers", {"panel": before, "minutes": changed})
         updated_at, day = panel_day(lake, settings, through)
-        start, end = day_bounds(day, settings.zone)
         rows = lake.select(
             "customer_panel",
-            {"known": known, "today": aggregates.scan(minute=(start, end))},
+            {
+                "known": lake.select("known_customers", {"panel": known, "minutes": changed}),
+                "today": _of_the_day(lake, settings, shown, day, (after, through), counts_hold=not removed.num_rows),
+            },
             billing_date=day,
             updated_at=updated_at,
         )
@@ -109,12 +117,28 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
     return until_committed(attempt)
 
 
-def _less_doubtful(lake: Lake, panel: Table, aggregates: Table, removed: pa.Table) -> pa.Table:
+def _of_the_day(
+    lake: Lake, settings: Settings, shown: pa.Table, day: date, batches: tuple[int, int], *, counts_hold: bool
+) -> Input:
+    """What customers and channels have of the day: what the panel shows, and what `batches` (after, through) brought.
+
+    When a day begins, or where no count of the panel need hold, the whole day's minutes.
+    """
+    bounds = day_bounds(day, settings.zone)
+    if not counts_hold or pc.unique(shown["billing_date"]).to_pylist() != [day]:
+        return lake.table("minute_aggregates").scan(minute=bounds)
+    after, through = batches
+    brought = lake.table("notifications").scan(event_datetime=bounds, batch=(after + 1, through + 1))
+    counts = shown.select([*_PAIR, "notifications"])
+    more = lake.select("message_counts", {"notifications": brought}).select(counts.column_names)
+    return pa.concat_tables([counts, more.cast(counts.schema)])
+
+
+def _less_doubtful(lake: Lake, rows: pa.Table, aggregates: Table, removed: pa.Table) -> pa.Table:
     """What the panel knows, with the customers looked up again of whom a removed message may have told it.
 
     They are few: a duplicate is hardly ever the newest message of its customer and channel.
     """
-    rows = lake.rows(panel.scan()).select(_KNOWN)
     asked = lake.select("doubtful_pairs", {"panel": rows, "removed": removed})
     doubtful = pc.is_in(rows["customer_id"], value_set=asked["customer_id"])
     return pa.concat_tables([rows.filter(pc.invert(doubtful)), *_newest_minutes(lake, aggregates, asked)])

@@ -44,7 +44,8 @@ OF_EVERY_BATCH = timedelta(days=1)
 @dataclass(frozen=True)
 class Schema:
     """One table. `statistics` are the columns whose bounds let a reader skip files, `sort` the order after compaction,
-    `file_rows` how many rows a file then has at most. `retention` is how long a file stays that no snapshot refers to
+    `file_rows` how many rows a file then has at most. Before it, each file that batches write has a range of `cluster`
+    for itself, where the table has such a column. `retention` is how long a file stays that no snapshot refers to
     any more, for readers of older ones.
 
     Every table names its statistics: Delta would else write the smallest and largest text of each file, personal data
@@ -61,6 +62,7 @@ class Schema:
     statistics: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
     sort: tuple[str, ...] = ()
+    cluster: str | None = None
     file_rows: int = 1_000_000
     group: str = field(default="notifications")
     retention: timedelta = RETENTION
@@ -231,6 +233,7 @@ SCHEMAS: dict[str, Schema] = {
             partition_by=("event_date", "event_hour"),
             statistics=("batch", "customer_id", "minute", "notifications"),
             sort=("customer_id", "channel", "minute"),
+            cluster="minute",
             file_rows=100_000,  # a late message costs the rewriting of one
             retention=OF_EVERY_BATCH,
         ),

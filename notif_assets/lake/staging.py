@@ -9,9 +9,10 @@ Memory holds the rows of one row group of each file that is being written, whate
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -36,6 +37,10 @@ _GROUP_BYTES = PIECE_BYTES
 _FILE_BYTES = 512 * 2**20  # of rows, before they are compressed
 _APPENDED_AT_ONCE = 4 * PIECE_BYTES
 _WORTH_THREADS = 8
+# A late row costs the rewriting of one cluster, and a batch reads the log of all there are.
+_CLUSTER_ROWS = 4_096
+# A larger file was compacted, and keeps its order.
+_CLUSTERED_ROWS = 32_768
 # Text can be long and personal, so only a column that the catalogue names gets bounds of text.
 _BOUNDED = (pa.types.is_integer, pa.types.is_date, pa.types.is_timestamp)
 
@@ -95,25 +100,60 @@ def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
 
     `keys` has the table's partition columns and others that the catalogue keeps statistics of, or texts. A file that
     holds none of them stays as it is, so that a few late rows cost the rewriting of the files they lie in, and no more;
-    the new rows come as files of their own. Raises LostRace, LakeError.
+    the new rows come as files of their own. In a table with a cluster column, small files that may hold a key are laid
+    down anew with the new rows: a partition that is written to often has a few files, each with a range of its own.
+    Raises LostRace, LakeError.
     """
+    _exchange(table, keys, lambda _: rows, batch)
+
+
+def merge(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Table], batch: int) -> int:
+    """As exchange, by what `merged` makes of the rows that have one of `keys`; gives how many rows it made.
+
+    They are in memory at once: of a table with values of any length none are given.
+    """
+    return _exchange(table, keys, merged, batch)
+
+
+def _exchange(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Table], batch: int) -> int:
     columns = [name for name in keys.column_names if name not in table.schema.partition_by]
     sought = rows_by_partition(table.schema, keys)
     numbers = {place: _numbers(of_place, columns) for place, of_place in sought.items()}
-    files = [file for file in table.data_files(sought.keys()) if _may_hold(file, numbers[file.partition])]
+    there = table.data_files(sought.keys())
+    files = [file for file in there if _is_tiny(table, file) or _may_hold(file, numbers[file.partition])]
     with table.writing():
-        kept = _each(lambda file: _rewritten(table, file, sought[file.partition], columns), files)
-        added = _staged_by_partition(table, rows)
-    old = [(file, left) for file, left in zip(files, kept, strict=True) if left is not None]
-    new = [file for _, left in old for file in left]
-    table.swap([file for file, _ in old], [*new, *added], batch)
+        parted = _each(lambda file: _parted(table, file, sought[file.partition], columns), files)
+        changed = [(file, parts) for file, parts in zip(files, parted, strict=True) if parts is not None]
+        none = table.schema.arrow.empty_table()
+        rows = merged(pa.concat_tables([none, *(parts.taken for _, parts in changed)]))
+        rows = rows.select(none.schema.names).cast(none.schema)
+        added = _staged_by_partition(table, pa.concat_tables([rows, *(parts.kept for _, parts in changed)]))
+    table.swap([file for file, _ in changed], [*(new for _, parts in changed for new in parts.staged), *added], batch)
+    return len(rows)
 
 
 def _staged_by_partition(table: Table, rows: pa.Table) -> list[DataFile]:
-    """The rows as a file for each of their partitions, or several where they are many."""
+    """The rows as a file for each of their partitions, or several where they are many or lie in clusters."""
     of = rows_by_partition(table.schema, rows)
-    staged = _each(lambda partition: stage(table, partition, of[partition].to_batches(), len(rows)), list(of))
+    files = [(partition, some) for partition, of_one in of.items() for some in _clusters(table.schema, of_one)]
+    staged = _each(lambda file: stage(table, file[0], file[1].to_batches(), len(rows)), files)
     return [file for files in staged for file in files]
+
+
+def _clusters(schema: Schema, rows: pa.Table) -> Iterator[pa.Table]:
+    """Rows of one partition in sets of at least _CLUSTER_ROWS, no value of the cluster column in two of them."""
+    if not schema.cluster or len(rows) <= _CLUSTER_ROWS:
+        yield rows
+        return
+    rows = rows.sort_by(schema.cluster)
+    values = rows[schema.cluster].to_numpy()
+    begins = np.flatnonzero(values[1:] != values[:-1]) + 1
+    start = 0
+    for begin in begins.tolist():
+        if begin - start >= _CLUSTER_ROWS and len(rows) - begin >= _CLUSTER_ROWS:
+            yield rows.slice(start, begin - start)
+            start = begin
+    yield rows.slice(start)
 
 
 def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
@@ -161,14 +201,43 @@ def _microseconds(text: str) -> int:
     return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def _rewritten(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> tuple[DataFile, ...] | None:
-    """The file without the rows that have one of the keys, staged; None if it has none."""
-    scan = table.scan_files([file])
-    sought = keys.select(columns)
-    if not any(rows_having(piece, sought).any() for piece in pieces(scan, columns)):
-        return None
-    kept = (piece.filter(pa.array(~rows_having(piece, sought))) for piece in pieces(scan))
-    # What the file's name says of its rows holds of those that stay.
+@dataclass(frozen=True)
+class _Parts:
+    """A file's rows that have one of some keys, `taken`, and the others: staged anew, or `kept` to be laid down beside
+    new ones."""
+
+    taken: pa.Table
+    kept: pa.Table
+    staged: tuple[DataFile, ...] = ()
+
+
+def _parted(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> _Parts | None:
+    """The rows of a file by whether they have one of the keys; None if the file may stay as it is.
+
+    Of a table with values of any length rows stay on disk: none are given.
+    """
+    scan, sought = table.scan_files([file]), keys.select(columns)
+    none = table.schema.arrow.empty_table()
+    if table.schema.large:
+        if not any(rows_having(piece, sought).any() for piece in pieces(scan, columns)):
+            return None
+        kept = (piece.filter(pa.array(~rows_having(piece, sought))) for piece in pieces(scan))
+        return _Parts(none, none, _staged_anew(table, file, kept))
+    rows = pa.concat_tables([none, *pieces(scan)])
+    having = rows_having(rows, sought)
+    taken, left = rows.filter(pa.array(having)), rows.filter(pa.array(~having))
+    if table.schema.cluster and file.rows <= _CLUSTERED_ROWS:
+        return _Parts(taken, left)
+    return _Parts(taken, none, _staged_anew(table, file, [left])) if having.any() else None
+
+
+def _is_tiny(table: Table, file: DataFile) -> bool:
+    """Whether the file is to be laid together with the next rows of its partition, whatever they are."""
+    return bool(table.schema.cluster) and file.rows < _CLUSTER_ROWS
+
+
+def _staged_anew(table: Table, file: DataFile, kept: Iterable[pa.Table]) -> tuple[DataFile, ...]:
+    """These rows of a file as another one. What the file's name says of its rows holds of those that stay."""
     prefix = file.path.rpartition("/")[2].partition("-")[0]
     batches = (batch for piece in kept for batch in piece.to_batches())
     return stage(table, file.partition, batches, max(1, file.rows), prefix)
