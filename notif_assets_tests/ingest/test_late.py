@@ -1,20 +1,25 @@
 """Late rows that touch many hours: only the minutes and files they lie in change, and every table stays exact."""
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from notif_assets.ingest import bronze, gold, pump, truth
 from notif_assets.ingest.ledger import plan_move
-from notif_assets.lake import Lake, LakeError, LostRace
+from notif_assets.lake import Lake, LakeError, LostRace, Scan, staging
 from notif_assets.lake.staging import exchange
 from notif_assets.settings import Settings
 from notif_assets.upkeep.content import content
 from notif_assets.upkeep.maintenance import maintain
 from notif_assets.upkeep.rebuild import rebuild
+from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import (
     DAY,
     HOUR,
@@ -68,14 +73,18 @@ def test_one_batch_for_many_hours_is_what_a_recount_from_scratch_gives(lake: Lak
     maintain(lake, Settings(), LATER)
     assert {name: content(lake, lake.table(name).scan()) for name in written} == written
     assert {name: len(lake.table(name).data_files()) for name in written} == dict.fromkeys(written, HOURS)
-    assert all(number > HOURS for number in files.values())
+    assert files["notifications"] > HOURS >= files["minute_aggregates"]  # few minutes are laid down together
     rebuild(lake, Settings(), "minute_aggregates")
     assert content(lake, lake.table("minute_aggregates").scan()) == written["minute_aggregates"]
     assert_tables(lake, Oracle(log))
 
 
-def test_a_file_that_holds_none_of_the_minutes_is_not_rewritten(lake: Lake) -> None:
+def test_a_large_file_that_holds_none_of_the_minutes_is_not_rewritten(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The customer and the minute are within its bounds, and not among its rows."""
+    monkeypatch.setattr(staging, "_CLUSTER_ROWS", 1)
+    monkeypatch.setattr(staging, "_CLUSTERED_ROWS", 1)
     log = MemoryLog(1)
     fill(lake, log)
     (file,) = lake.table("minute_aggregates").data_files([(NOON.date(), NOON.hour)])
@@ -137,6 +146,70 @@ def test_who_loses_the_race_changes_nothing(lake: Lake) -> None:
     with pytest.raises(LostRace):
         exchange(late, keys, schema.empty_table(), late.watermark + 1)
     assert in_order(rows_of(lake, "minute_aggregates")) == in_order(rows[1:])
+
+
+minutes = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 19), st.sampled_from(["Ana", "Bo"]), st.integers(0, 59)), max_size=12
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(minutes, min_size=1, max_size=6), st.integers(1, 8), st.integers(1, 12))
+def test_minutes_added_to_minutes_are_those_of_all_messages(
+    batches: list[list[tuple[int, int, str, int]]], cluster: int, clustered: int
+) -> None:
+    """However the rows lie in files. Each file holds its own minutes while they are many enough for a file."""
+    log = MemoryLog(1)
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder, Lake(Path(folder) / "lake") as lake:
+        patch.setattr(staging, "_CLUSTER_ROWS", cluster)
+        patch.setattr(staging, "_CLUSTERED_ROWS", max(cluster, clustered))
+        for number, batch in enumerate(batches):
+            for place, (customer, minute, name, second) in enumerate(batch):
+                event = NOON + timedelta(minutes=minute, seconds=second)
+                ids = {"customer_id": customer, "message_id": f"{number} {place}"}
+                log.produce(sent(event, at=NOON + HOUR, customer_name=name, **ids))
+            take(lake, log)
+        assert_tables(lake, Oracle(log))
+        assert truth.minutes_that_differ(lake) == truth.panel_differs(lake, Settings()) == []
+
+
+def test_an_hour_that_fills_has_few_files_of_minutes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One minute after the other, with some late ones: a batch rewrites the files of its minutes, and few others."""
+    monkeypatch.setattr(staging, "_CLUSTER_ROWS", 20)
+    log = MemoryLog(1)
+    rewritten = []
+    for minute in range(40):
+        for customer in range(1, 31):
+            event = NOON + timedelta(minutes=minute, seconds=customer)
+            log.produce(sent(event, at=NOON + HOUR, message_id=f"{minute}", customer_id=customer))
+        late = NOON + timedelta(minutes=minute // 2)
+        log.produce(sent(late, at=NOON + HOUR, message_id=f"late {minute}", customer_id=15))
+        before = {file.path for file in lake.table("minute_aggregates").data_files()}
+        take(lake, log)
+        rewritten.append(len(before - {file.path for file in lake.table("minute_aggregates").data_files()}))
+    files = lake.table("minute_aggregates").data_files()
+    assert len(files) <= 40
+    assert max(rewritten) <= 2
+    spans = sorted(file.bounds("minute") for file in files)
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert_tables(lake, Oracle(log))
+
+
+def test_a_batch_is_counted_without_the_messages_that_are_counted_already(lake: Lake, asked: list[Asked]) -> None:
+    log = MemoryLog(1)
+    for number in range(6):
+        log.produce(sent(NOON, message_id=f"{number}"))
+        del asked[:]
+        take(lake, log)
+        scans = [
+            (question.name, len(scan.files))
+            for question in asked
+            for scan in question.inputs.values()
+            if isinstance(scan, Scan) and scan.schema.name in ("notifications", "minute_aggregates")
+        ]
+        assert scans
+        assert max(files for _, files in scans) == 1, scans
+    assert_tables(lake, Oracle(log))
 
 
 def _delete(path: Path) -> None:
