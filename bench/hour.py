@@ -19,12 +19,14 @@ from statistics import median
 import pyarrow as pa
 
 from bench.topic import OwnTopic
+from notif_assets.assets.notifications import LEDGER_FILES
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, gold, silver, truth
 from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
 from notif_assets.kafka.traffic import messages
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
+from notif_assets.upkeep.compaction import compact, gather_open
 
 _RATE = 1157  # messages a second: 100 million a day
 _SECONDS = 12  # of event time, a batch
@@ -75,7 +77,7 @@ def main() -> None:
         for number in range(batches):
             topic.grow([(message.value, message.timestamp) for message in islice(traffic, _RATE * _SECONDS)])
             began = time.process_time()
-            _take(lake, topic, settings)
+            _take(lake, topic, settings, start)
             spent.append(time.process_time() - began)
             if number % _SHOWN == 0 or number == batches - 1:
                 print(f"batch {number:>4}: {spent[-1]:.2f} CPU-s", flush=True)
@@ -84,17 +86,19 @@ def main() -> None:
     print(f"ratio {median(spent[-_AROUND:]) / median(spent[10 : 10 + _AROUND]):.2f}")
 
 
-def _take(lake: Lake, topic: Growing, settings: Settings) -> None:
-    """One batch through all tables, with the checks of a run."""
+def _take(lake: Lake, topic: Growing, settings: Settings, now: datetime) -> None:
+    """One batch through all tables, with the checks of a run, at a moment of the hour."""
     taken = bronze.take_next_batch(lake, topic, settings, "bench")
     assert taken is not None
     number = taken.batch.number
     for _ in silver.take_batches(lake, settings):
         pass
+    gather_open(lake, "notifications", now)
     findings = truth.offsets_taken_once(lake, number, number) + truth.repeated_in_hours(lake, number - 1)
     gold.take_minutes(lake)
     findings += truth.minutes_that_differ(lake, number - 1)
     gold.take_panel(lake, settings)
+    compact(lake, "ingest_batches", now, fewest=LEDGER_FILES)
     assert not findings, findings
 
 

@@ -17,10 +17,15 @@ from notif_assets.ingest.ledger import complete_until, dropped_before, dropped_b
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
+from notif_assets.upkeep.compaction import compact, gather_open
 
 POOL = "notifications"
 FRESH = timedelta(minutes=3)
 """A panel older than this is late: it is promised to the minute, and a run may fail and be repeated once."""
+
+LEDGER_FILES = 16
+"""So many plans, each a file of a row for every partition, become one: what is complete is looked up in them at every
+batch, and the hourly compaction would leave 300."""
 
 kafka_topic = dg.AssetSpec(
     "kafka_topic",
@@ -65,6 +70,7 @@ def raw_notifications(
                 dropped = dropped_before(lake)
     except (KafkaError, PlanRefused, bronze.OffsetsLost) as error:
         raise dg.Failure(str(error)) from None
+    compact(lake, "ingest_batches", datetime.now(UTC), fewest=LEDGER_FILES)
     about: dict[str, int] = {"dagster/row_count": row_count(lake, "ingest_batches"), "batches": batches, "lag": lag}
     if dropped:
         context.log.warning(dropped_before_text(dropped))
@@ -109,6 +115,7 @@ def notifications(
     before = {name: lake.table(name).watermark for name in ("notifications", "rejected_notifications")}
     for _ in silver.take_batches(lake, settings):
         pass
+    gather_open(lake, "notifications", datetime.now(UTC))
     seconds = time.monotonic() - started
     accepted = lake.select(
         "row_count", {"counted": lake.table("notifications").scan(batch=(before["notifications"] + 1, None))}
@@ -155,7 +162,7 @@ def minute_aggregates(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None
     )
 
 
-@dg.asset(**described("customer_panel"), deps=[minute_aggregates], code_version="1", pool=POOL)
+@dg.asset(**described("customer_panel"), deps=[minute_aggregates, "notifications"], code_version="1", pool=POOL)
 def customer_panel(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     gold.take_panel(lake, settings)
     panel = lake.table("customer_panel")

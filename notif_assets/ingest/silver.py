@@ -13,7 +13,7 @@ messages a batch has, and nothing bounds what they weigh.
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, partial
 from typing import Self
@@ -29,6 +29,7 @@ from notif_assets.core.messages import Limits, judge
 from notif_assets.ingest.ledger import Batch, deduplicated_through, read_batch
 from notif_assets.ingest.rules import limits_of
 from notif_assets.lake import Lake, Scan, Table, until_committed
+from notif_assets.lake.keys import files_without, with_hashes
 from notif_assets.lake.pieces import gather, pieces, pieces_having, rows_having
 from notif_assets.lake.staging import append, exchange
 from notif_assets.lake.tables import Value
@@ -85,6 +86,13 @@ class _Work:
     settings: Settings
     batch: Batch
     judge: Callable[[int], "Judged"]
+    elsewhere: set[str] = field(default_factory=set)
+    """Files of notifications that hold no message with a key of the batch, as far as was looked."""
+
+    @cached_property
+    def deduplicated_through(self) -> date | None:
+        """The last day that was free of duplicates before the batch."""
+        return deduplicated_through(self.lake, self.batch.number)
 
     @cached_property
     def judged(self) -> "Judged":
@@ -188,6 +196,7 @@ def _rejected(work: _Work, notifications: Table, records: pa.Table) -> Iterator[
     if repeated.num_rows:
         repeated, stored, _ = _windows(work, notifications, repeated)
         keys = repeated.select([*_PLACES.names, "customer_id", "message_id", "window_from", "window_to"])
+        stored = stored.without(work.elsewhere)
         originals = work.lake.select("originals", {"repeated": keys, "stored": stored})
         repeated = repeated.append_column("value", records["value"].take(repeated["row"]))
         inputs = {"repeated": repeated, "originals": originals, "firsts": _firsts(notifications, originals)}
@@ -209,6 +218,9 @@ def _first_arrivals(work: _Work, notifications: Table, judged: Judged) -> Iterat
     # Only keys and times go through the engine, whole messages stay where they are.
     keys = judged.keys.append_column("row", pa.array(np.arange(judged.keys.num_rows)))
     arrived, stored, any_late = _windows(work, notifications, keys)
+    hashes = key_hashes(work.lake, keys)
+    work.elsewhere.update(files_without(stored, hashes))
+    stored = stored.without(work.elsewhere)
     duplicates = work.lake.select("duplicate_arrivals", {"arrived": arrived, "stored": stored})
     rows = duplicates["row"].to_pylist()
     if any_late:  # only days already deduplicated have windows that can overlap without being equal
@@ -220,7 +232,16 @@ def _first_arrivals(work: _Work, notifications: Table, judged: Judged) -> Iterat
     for messages in judged.messages():
         start, end = end, end + messages.num_rows
         of_piece = first[start:end]
+        messages = with_hashes(messages, hashes[start:end])
         yield _in_partitions(messages if of_piece.all() else messages.filter(pa.array(of_piece)))
+
+
+def key_hashes(lake: Lake, keys: pa.Table | Scan) -> npt.NDArray[np.int64]:
+    """The hash of each key, in the order of their rows."""
+    found = lake.select("key_hashes", {"keys": keys})
+    hashes = np.empty(found.num_rows, np.int64)
+    hashes[found["row"].to_numpy()] = found["key_hash"].to_numpy()
+    return hashes
 
 
 def _in_partitions(messages: pa.Table) -> pa.Table:
@@ -241,7 +262,7 @@ def _windows(work: _Work, notifications: Table, valid: pa.Table) -> tuple[pa.Tab
     events = pc.cast(valid["event_datetime"], pa.int64()).to_numpy()
     hour_numbers, in_hour = np.unique(events // _HOUR, return_inverse=True)
     hours = [datetime.fromtimestamp(number * 3600, UTC) for number in hour_numbers.tolist()]
-    through = deduplicated_through(work.lake, work.batch.number)
+    through = work.deduplicated_through
     window_from, window_to = hour_numbers[in_hour] * _HOUR, (hour_numbers[in_hour] + 1) * _HOUR
     customers = valid["customer_id"].to_numpy()
     wanted: dict[tuple[Value, ...], npt.NDArray[np.int64]] = {}
@@ -308,7 +329,7 @@ def _moved(work: _Work, notifications: Table, days: list[date], duplicates: pa.T
 def _days_to_deduplicate(work: _Work, notifications: Table) -> list[date]:
     """The days with messages after the last deduplicated one, up to the batch's, in date order."""
     assert work.batch.dedup_through is not None
-    before = deduplicated_through(work.lake, work.batch.number)
+    before = work.deduplicated_through
     days = days_with_messages(notifications, work.settings)
     return [day for day in days if day <= work.batch.dedup_through and (not before or day > before)]
 

@@ -6,6 +6,7 @@ looked for (asset checks, closing a day).
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import days_with_messages, messages_removed_by
 from notif_assets.lake import Lake, Scan
+from notif_assets.lake.keys import files_without
 from notif_assets.lake.staging import rows_by_partition
 from notif_assets.settings import Settings
 
@@ -89,13 +91,15 @@ def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
 def repeated_in_hours(lake: Lake, after: int) -> list[str]:
     """Messages that are twice in one hour, of which batches after `after` brought at least one.
 
-    Of what was there before, only these messages' keys are looked for, in files that may hold their customers.
+    Of what was there before, only these messages' keys are looked for, in files that may hold them.
     """
     notifications = lake.table("notifications")
     new = notifications.scan(batch=(after + 1, None))
     customers = rows_by_partition(notifications.schema, lake.select("customers_of_hours", {"messages": new}))
     wanted = {hour: rows["customer_id"].to_numpy() for hour, rows in customers.items()}
     before = notifications.scan_holding("customer_id", wanted, batch=(None, after + 1))
+    hashes = lake.select("key_hashes", {"keys": replace(new, with_places=True)})["key_hash"].to_numpy()
+    before = before.without(files_without(before, hashes))
     buckets = 1 + new.rows_at_most // _BUCKET_ROWS
     found: Counter[int] = Counter()
     for bucket in range(buckets):

@@ -46,14 +46,15 @@ def _pieces_of_file(
     bounds = {column: edges for column, edges in scan.bounds.items() if edges != (None, None)}
     needed = [*wanted.names, *(column for column in bounds if column not in wanted.names)]
     stored = [name for name in needed if name not in partition]
-    with _errors_of(scan, path):
+    with errors_of(scan, path):
         for batch in batches_of_file(path, stored, bounds, most):
             read = _with_partition(scan, batch, needed, partition)
             yield from cut(_within(read, bounds).select(wanted.names), most)
 
 
 @contextmanager
-def _errors_of(scan: Scan, path: str) -> Iterator[None]:
+def errors_of(scan: Scan, path: str) -> Iterator[None]:
+    """Tells that a data file of the scan can't be read as the lake's error."""
     try:
         yield
     except (pa.ArrowMemoryError, MemoryError) as error:
@@ -77,6 +78,18 @@ def batches_of_file(
             if _may_hold(about, bounds):
                 rows = _rows_at_once(about, columns, most)
                 yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+
+
+def whole_batches(paths: Sequence[str], most: int = PIECE_BYTES) -> Iterator[pa.RecordBatch]:
+    """The rows of data files in batches of about `most` bytes, with all columns that each of the files has, hidden ones
+    too. Raises LakeError."""
+    try:
+        schemas = [pq.read_schema(path) for path in paths]
+        columns = [name for name in schemas[0].names if all(name in schema.names for schema in schemas)]
+        for path in paths:
+            yield from batches_of_file(path, columns, {}, most)
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(f"a data file can't be read: {error}; `notif-assets check` says what repairs it") from error
 
 
 def _opened(path: str, *, verify: bool = False) -> pq.ParquetFile:
@@ -238,7 +251,7 @@ def values_at(scan: Scan, column: str, files: pa.Array, rows: pa.Array) -> pa.Ar
 
 
 def _values_of_file(scan: Scan, path: str, column: str, wanted: npt.NDArray[np.int64]) -> Iterator[pa.Array]:
-    with _errors_of(scan, path), _opened(path) as file:
+    with errors_of(scan, path), _opened(path) as file:
         first = 0
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)

@@ -9,7 +9,7 @@ Memory holds the rows of one row group of each file that is being written, whate
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from notif_assets.lake.keys import hidden_fields
 from notif_assets.lake.pieces import PIECE_BYTES, cut, gather, pieces, rows_having
 from notif_assets.lake.schemas import Schema
 from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
@@ -78,10 +79,11 @@ def append(
     """Appends rows that come in pieces, in one commit that moves the watermark to `batch` (default: one more); gives
     how many there were. No rows commit too.
 
-    What is written waits on disk for the commit, not in memory. Raises LostRace and LakeError, and what `some` raises.
+    Rows may have the hidden column of keys.py. What is written waits on disk for the commit, not in memory. Raises
+    LostRace and LakeError, and what `some` raises.
     """
     schema = table.schema.arrow
-    typed = (rows.select(schema.names).cast(schema) for rows in some)  # refuses nulls where none may be
+    typed = (_typed(schema, rows) for rows in some)
     staged: list[DataFile] = []
     try:
         with table.writing():
@@ -93,6 +95,12 @@ def append(
     # From here on the files may be committed, whatever is raised: vacuum takes them if they are not.
     table.swap([], staged, table.watermark + 1 if batch is None else batch, note=note)
     return sum(file.rows for file in staged)
+
+
+def _typed(schema: pa.Schema, rows: pa.Table) -> pa.Table:
+    """The rows as the catalogue has them, with the hidden column if they have it; refuses nulls where none may be."""
+    whole = pa.schema([*schema, *hidden_fields(rows)])
+    return rows.select(whole.names).cast(whole)
 
 
 def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
@@ -125,8 +133,7 @@ def _exchange(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Tabl
         parted = _each(lambda file: _parted(table, file, sought[file.partition], columns), files)
         changed = [(file, parts) for file, parts in zip(files, parted, strict=True) if parts is not None]
         none = table.schema.arrow.empty_table()
-        rows = merged(pa.concat_tables([none, *(parts.taken for _, parts in changed)]))
-        rows = rows.select(none.schema.names).cast(none.schema)
+        rows = _typed(none.schema, merged(pa.concat_tables([none, *(parts.taken for _, parts in changed)])))
         added = _staged_by_partition(table, pa.concat_tables([rows, *(parts.kept for _, parts in changed)]))
     table.swap([file for file, _ in changed], [*(new for _, parts in changed for new in parts.staged), *added], batch)
     return len(rows)
@@ -249,6 +256,7 @@ class _Staging:
         self.rows_per_file = max(1, rows_per_file)
         by = table.schema.partition_by
         self._schema = pa.schema([field for field in table.schema.arrow if field.name not in by])
+        self._hidden: Collection[pa.Field] = []
         self._folder = "".join(f"{c}={value}/" for c, value in zip(by, partition, strict=True))
         self._columns = _columns_with_bounds(table.schema)
         self._small = [field.name for field in self._schema if field.name not in table.schema.large]
@@ -261,6 +269,7 @@ class _Staging:
 
     def add(self, rows: pa.Table) -> None:
         """Takes rows, which have at most _GROUP_ROWS and about _GROUP_BYTES."""
+        self._hidden = hidden_fields(rows)
         if self._waiting and self._waiting_bytes + rows.nbytes > _GROUP_BYTES:
             self._flush()
         self._waiting.append(rows)
@@ -286,7 +295,8 @@ class _Staging:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        group = pa.concat_tables(self._waiting).select(self._schema.names).cast(self._schema)
+        schema = pa.schema([*self._schema, *self._hidden])
+        group = pa.concat_tables(self._waiting).select(schema.names).cast(schema)
         self._waiting, self._waiting_bytes = [], 0
         if self._open is None:
             self._table.create()  # files without a log are a damaged table
@@ -294,7 +304,7 @@ class _Staging:
             (self._table.path / self._folder).mkdir(parents=True, exist_ok=True)
             writer = pq.ParquetWriter(
                 self._table.path / path,
-                self._schema,
+                schema,
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=self._small,

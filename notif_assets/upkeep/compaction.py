@@ -17,7 +17,7 @@ from sys import maxsize
 import pyarrow as pa
 
 from notif_assets.lake import Lake, Schema, Table
-from notif_assets.lake.pieces import longest_mean, pieces
+from notif_assets.lake.pieces import longest_mean, pieces, whole_batches
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
 from notif_assets.upkeep.staging import Swap, commit
@@ -28,7 +28,11 @@ QUIET = timedelta(hours=2)
 LATE = timedelta(days=45)
 """After so long hardly a late message comes any more, for which a large file would have to be written again."""
 
+OPEN_FILES = 16
+"""So many small files of a partition that is still written to become one."""
+
 FILE_BYTES = 256 * 2**20
+_OPEN_ROWS = 50_000
 _SMALL_PARTITION_ROWS = 200_000
 _WORTH_IT = 8  # a file is rewritten once the smaller ones weigh an eighth of it
 _SORTABLE_ROW_BYTES = 4_096
@@ -44,8 +48,9 @@ BLANKED = "blanked"
 """How the names of files begin that hold no payloads and names any more, so that nobody need look into them."""
 
 
-def compact(lake: Lake, name: str, now: datetime) -> tuple[int, int, int]:
-    """Merges the small files of quiet partitions; gives how many partitions, files before and files after.
+def compact(lake: Lake, name: str, now: datetime, fewest: int = 2) -> tuple[int, int, int]:
+    """Merges the small files of quiet partitions, where there are at least `fewest`; gives how many partitions, files
+    before and files after.
 
     No row changes, the watermark stays, and of partitions that change meanwhile each is either done or left as it is.
     """
@@ -57,7 +62,7 @@ def compact(lake: Lake, name: str, now: datetime) -> tuple[int, int, int]:
         schema = schema_of(table.schema, partition, now)
         for group in groups(schema, files):
             group = _sortable(table, group)
-            if len(group) < 2:
+            if len(group) < fewest:
                 continue
             waiting.append(Swap(partition, tuple(group), _merged(lake, table, schema, partition, group)))
             if sum(f.rows for s in waiting for f in s.old) >= _COMMIT_ROWS or len(waiting) >= _COMMIT_PARTITIONS:
@@ -69,6 +74,24 @@ def compact(lake: Lake, name: str, now: datetime) -> tuple[int, int, int]:
         sum(len(swap.old) for swap in merged),
         sum(len(swap.new) for swap in merged),
     )
+
+
+def gather_open(lake: Lake, name: str, now: datetime) -> int:
+    """Puts the small files of partitions that are not quiet yet together, many at a time; gives how many there were.
+
+    Their rows keep their order, and what a file holds beside them (lake/keys.py). An hour that fills by a file every
+    few seconds is looked into at each of them. No row changes, and the watermark stays.
+    """
+    table = lake.table(name)
+    open_now = {partition for partition in table.partitions_of_several_files() if not is_quiet(partition, now)}
+    swaps = []
+    for partition, files in sorted(by_partition(table.data_files(open_now)).items()):
+        small = [file for file in files if file.rows <= _OPEN_ROWS and file.size <= FILE_BYTES / OPEN_FILES]
+        if len(small) >= OPEN_FILES:
+            small.sort(key=lambda file: (_first_batch(file), file.path))
+            rows = whole_batches([str(table.path / file.path) for file in small])
+            swaps.append(Swap(partition, tuple(small), stage(table, partition, rows, maxsize)))
+    return sum(len(swap.old) for swap in _commit(lake, name, swaps))
 
 
 def _commit(lake: Lake, name: str, swaps: Sequence[Swap]) -> list[Swap]:

@@ -34,7 +34,7 @@ def commit(lake: Lake, name: str, swaps: Sequence[Swap], *, same_rows: bool, not
 
     def attempt() -> list[Swap]:
         table = lake.table(name)
-        present = table.data_files()
+        present = table.data_files({swap.partition for swap in swaps})
         possible = [swap for swap in swaps if _possible(swap, present)]
         if any(swap.old or swap.new for swap in possible):
             table.swap(
