@@ -77,7 +77,7 @@ def main() -> None:
         for number in range(batches):
             topic.grow([(message.value, message.timestamp) for message in islice(traffic, _RATE * _SECONDS)])
             began = time.process_time()
-            _take(lake, topic, settings, start)
+            take(lake, topic, settings, start)
             spent.append(time.process_time() - began)
             if number % _SHOWN == 0 or number == batches - 1:
                 print(f"batch {number:>4}: {spent[-1]:.2f} CPU-s", flush=True)
@@ -86,7 +86,7 @@ def main() -> None:
     print(f"ratio {median(spent[-_AROUND:]) / median(spent[10 : 10 + _AROUND]):.2f}")
 
 
-def _take(lake: Lake, topic: Growing, settings: Settings, now: datetime) -> None:
+def take(lake: Lake, topic: Growing, settings: Settings, now: datetime) -> None:
     """One batch through all tables, with the checks of a run, at a moment of the hour."""
     taken = bronze.take_next_batch(lake, topic, settings, "bench")
     assert taken is not None

@@ -73,12 +73,15 @@ class Tally:
     by_utc_date: Counter[date] = field(default_factory=Counter)
 
 
-def messages(seed: int, customers: int, start: datetime, rate: float, tally: Tally | None = None) -> Iterator[Message]:
+def messages(
+    seed: int, customers: int, start: datetime, rate: float, tally: Tally | None = None, late: float = LATE
+) -> Iterator[Message]:
     """Messages without end, `rate` a second from `start` (with an offset) on; counted into `tally` as they are taken.
 
     The same arguments give the same messages; another seed gives other messages of the same customers. These follow
     a Zipf distribution; the first is the document's Acme. Of all messages about 1 % are sent again within the next
-    thousands, the same bytes; 2 in 1,000 are late by seconds to 40 days; 1 in 1,000 is broken in one of BROKEN_KINDS.
+    thousands, the same bytes; of all, the share `late` is late by seconds to 40 days; 1 in 1,000 is broken in one of
+    BROKEN_KINDS.
     """
     if start.tzinfo is None or rate <= 0 or customers < 1:
         raise ValueError("want a start with an offset, a positive rate and at least one customer")
@@ -113,10 +116,10 @@ def messages(seed: int, customers: int, start: datetime, rate: float, tally: Tal
         channel, tail = tails[int(uniform() * len(tails))]
         message_number = (message_number + 0x9E3779B97F) & 0xFFFFFFFFFF
         luck = uniform()
-        event = now - int(uniform() * 50) if luck >= LATE else now - int(1000 * 3_456_000 ** uniform())
+        event = now - int(uniform() * 50) if luck >= late else now - int(1000 * 3_456_000 ** uniform())
         text, day = clock.iso(event, event % 10 == 0)
         body = f'{heads[which]}{message_number:010X}{tail},"event_datetime":"{text}"}}'
-        if LATE <= luck < LATE + BROKEN:
+        if late <= luck < late + BROKEN:
             kind = BROKEN_KINDS[int(uniform() * len(BROKEN_KINDS))]
             tally.broken[kind] += 1
             yield Message(customer, _broken(kind, body, text), now)
