@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(CURDIR)/data/dagster
 
-.PHONY: install demo kafka test check bench bench-stages bench-hour bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed
@@ -52,6 +52,10 @@ bench-stages: install
 # What a batch costs as its hour fills.
 bench-hour: install
 	$(BIN)/python -m bench.hour $(if $(BATCHES),--batches $(BATCHES))
+
+# What a batch and an hourly look cost on a past of a day, a month, a year and three years.
+bench-years: install
+	$(BIN)/python -m bench.years $(if $(DAYS),--days $(DAYS))
 
 bench-freshness: install
 	$(BIN)/python -m bench.freshness

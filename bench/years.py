@@ -44,7 +44,7 @@ _WARM, _MEASURED = 3, 5
 _ROWS_A_FILE = 1_000_000
 _COMMIT_FILES = 20_000
 _NOBODY = 10**12  # a customer that the traffic does not have
-_FILES_A_DAY = {"raw_notifications": 100, "rejected_notifications": 2}
+_FILES_A_DAY = {"raw_notifications": 31, "rejected_notifications": 2}
 _FILES_AN_HOUR = {"notifications": 5, "minute_aggregates": 5}
 """As compaction leaves them; one after LATE."""
 

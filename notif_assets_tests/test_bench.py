@@ -10,14 +10,31 @@ from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.kafka.apache.broker import tools_missing
 
 
+def run(*command: str) -> list[str]:
+    """The lines that a benchmark prints."""
+    ran = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_an_hour_that_fills() -> None:
+    lines = run("bench.hour", "--batches", "20")
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["batch    0", "batch   19"]
+    assert lines[-1].startswith("ratio ")
+
+
+def test_years_that_go_by() -> None:
+    """Old data files are not there, so a batch or a look that reads one fails."""
+    lines = run("bench.years", "--days", "1", "60")
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["day     1", "day    60"]
+    assert lines[-1].startswith("ratio ")
+
+
 def test_both_clients_bring_the_same_rows() -> None:
     missing = tools_missing()
     if missing and "CI" not in os.environ:
         pytest.skip(missing)
-    command = [sys.executable, "-m", "bench", "--messages", "5000", "--rounds", "1"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    lines = ran.stdout.splitlines()
-    assert any(line.startswith("rows of ") and line.endswith(": the same in every run") for line in lines), ran.stdout
+    lines = run("bench", "--messages", "5000", "--rounds", "1")
+    assert any(line.startswith("rows of ") and line.endswith(": the same in every run") for line in lines), lines
     assert not [line for line in lines if ", exit " in line]
     assert lines[-1].startswith("ratio 0.")

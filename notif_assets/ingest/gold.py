@@ -14,7 +14,6 @@ from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import messages_removed_by
 from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
-from notif_assets.lake.lake import Input
 from notif_assets.lake.pieces import rows_having
 from notif_assets.lake.staging import exchange, merge, rows_by_partition
 from notif_assets.settings import Settings
@@ -106,7 +105,9 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
             "customer_panel",
             {
                 "known": lake.select("known_customers", {"panel": known, "minutes": changed}),
-                "today": _of_the_day(lake, settings, shown, day, (after, through), counts_hold=not removed.num_rows),
+                "today": aggregates.scan(minute=day_bounds(day, settings.zone))
+                if removed.num_rows or pc.unique(shown["billing_date"]).to_pylist() != [day]
+                else _counted_and_brought(lake, settings, shown, day, after, through),
             },
             billing_date=day,
             updated_at=updated_at,
@@ -117,18 +118,12 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
     return until_committed(attempt)
 
 
-def _of_the_day(
-    lake: Lake, settings: Settings, shown: pa.Table, day: date, batches: tuple[int, int], *, counts_hold: bool
-) -> Input:
-    """What customers and channels have of the day: what the panel shows, and what `batches` (after, through) brought.
-
-    When a day begins, or where no count of the panel need hold, the whole day's minutes.
-    """
-    bounds = day_bounds(day, settings.zone)
-    if not counts_hold or pc.unique(shown["billing_date"]).to_pylist() != [day]:
-        return lake.table("minute_aggregates").scan(minute=bounds)
-    after, through = batches
-    brought = lake.table("notifications").scan(event_datetime=bounds, batch=(after + 1, through + 1))
+def _counted_and_brought(
+    lake: Lake, settings: Settings, shown: pa.Table, day: date, after: int, through: int
+) -> pa.Table:
+    """What the panel counts of the day, and what the batches after `after` up to `through` brought of it."""
+    batches = (after + 1, through + 1)
+    brought = lake.table("notifications").scan(event_datetime=day_bounds(day, settings.zone), batch=batches)
     counts = shown.select([*_PAIR, "notifications"])
     more = lake.select("message_counts", {"notifications": brought}).select(counts.column_names)
     return pa.concat_tables([counts, more.cast(counts.schema)])

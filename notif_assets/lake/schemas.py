@@ -174,6 +174,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
             partition_by=("ingest_date",),
             statistics=("batch", "kafka_partition", "kafka_offset"),
+            file_rows=4_000_000,  # every batch reads the log of all there are, and it is kept for years
         ),
         Schema(
             "notifications",

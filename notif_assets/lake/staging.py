@@ -35,7 +35,7 @@ U = TypeVar("U")
 _GROUP_ROWS = 32_768
 # A reader holds a row group's rows at once.
 _GROUP_BYTES = PIECE_BYTES
-_FILE_BYTES = 512 * 2**20  # of rows, before they are compressed
+_FILE_BYTES = 2 * 2**30  # of rows, before they are compressed
 _APPENDED_AT_ONCE = 4 * PIECE_BYTES
 _WORTH_THREADS = 8
 # A late row costs the rewriting of one cluster, and a batch reads the log of all there are.

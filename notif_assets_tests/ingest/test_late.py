@@ -5,13 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets.ingest import bronze, gold, pump, truth
+from notif_assets.ingest import bronze, gold, pump, silver, truth
 from notif_assets.ingest.ledger import plan_move
 from notif_assets.lake import Lake, LakeError, LostRace, Scan, staging
 from notif_assets.lake.staging import exchange
@@ -237,3 +238,29 @@ def test_a_damaged_file_is_told_and_nothing_is_committed(lake: Lake, damage: Cal
     gold.take_minutes(lake)
     gold.take_panel(lake, Settings())
     assert_tables(lake, Oracle(log))
+
+
+def test_minutes_that_come_while_the_panel_is_made_are_counted_once(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day begins, so its minutes are counted; meanwhile another run brings them further."""
+    log, panel_day, today = MemoryLog(1), gold.panel_day, datetime.now(UTC)
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        log.produce(sent(today, at=today, message_id="meanwhile"))
+        bronze.take_next_batch(lake, log, Settings(), "run")
+        list(silver.take_batches(lake, Settings()))
+        gold.take_minutes(lake)
+        return panel_day(*arguments)
+
+    log.produce(sent(today, at=today, message_id="first"))
+    bronze.take_next_batch(lake, log, Settings(), "run")
+    list(silver.take_batches(lake, Settings()))
+    gold.take_minutes(lake)
+    monkeypatch.setattr(gold, "panel_day", slow)
+    gold.take_panel(lake, Settings())
+    gold.take_panel(lake, Settings())
+    assert lake.table("customer_panel").watermark == lake.table("minute_aggregates").watermark == 2
+    assert truth.panel_differs(lake, Settings()) == []
+    assert [row["notifications"] for row in rows_of(lake, "customer_panel")] == [2]
