@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.memory import peak
+from bench.usage import peak
 
 _ROOT = Path(__file__).parent.parent
 

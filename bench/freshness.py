@@ -1,7 +1,8 @@
 """`python -m bench.freshness [--minutes N]`: how long after it was produced a message is counted in customer_panel.
 
 Belongs here: a demo that runs for a while, the age of every message at the commit that counted it, what that age is
-made of, and the memory of all processes of Dagster meanwhile. Doesn't: speed (__main__.py).
+made of, the memory of all processes of Dagster meanwhile, and their CPU in the second half, each run's included.
+Doesn't: speed (__main__.py), what the traffic and the broker take.
 
 Ages come from what is in the tables: the time in the message's Kafka record, and the time of the first commit of
 customer_panel whose watermark has the message's batch.
@@ -22,7 +23,7 @@ import dagster as dg
 import numpy as np
 import numpy.typing as npt
 
-from bench.memory import memory
+from bench.usage import cpu, memory
 from notif_assets.lake import Lake
 from notif_assets_tests.cli.deployment import processes_of
 
@@ -51,17 +52,30 @@ def main() -> None:
             "--kafka-port",
             "9999",
         ]
-        used = []
+        used, spent = [], []
+        began = time.monotonic()
         with subprocess.Popen(command, cwd=_ROOT) as demo:
             while demo.poll() is None:
                 used.append(_memory(data / "dagster"))
+                spent.append((time.monotonic() - began, _cpu(data / "dagster")))
                 time.sleep(_SAMPLE_SECONDS)
         if demo.returncode:
             sys.exit("the demo failed")
         _print_ages(data)
         memory = np.array([sample for sample in used if sample]) / 2**20
+        _print_cpu(spent, arguments.minutes * 60)
         told = f"median {np.median(memory):.0f} MiB, most {memory.max():.0f} MiB"
         print(f"\nmemory of all Dagster processes (PSS): {told}")
+
+
+def _print_cpu(spent: list[tuple[float, dict[int, float]]], seconds: float) -> None:
+    """CPU seconds a minute of the processes that live through the second half of the traffic, and of their runs."""
+    half = [(at, of_process) for at, of_process in spent if seconds / 2 <= at <= seconds and of_process]
+    if len(half) < 2:
+        return
+    (start, before), (end, after) = half[0], half[-1]
+    used = sum(after[pid] - before[pid] for pid in before.keys() & after.keys())
+    print(f"\nCPU of all Dagster processes, second half: {60 * used / (end - start):.1f} CPU-s a minute")
 
 
 def _print_ages(data: Path) -> None:
@@ -126,6 +140,15 @@ def _memory(store: Path) -> int:
         with suppress(OSError):
             total += memory(process).pss
     return total
+
+
+def _cpu(store: Path) -> dict[int, float]:
+    """The CPU seconds of each of the processes that work on this storage of Dagster."""
+    found = {}
+    for process in processes_of(store):
+        with suppress(OSError):
+            found[process] = cpu(process)
+    return found
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from bench.memory import Memory, memory
+from bench.usage import Memory, memory
 from notif_assets.billing.bill import close_day
 from notif_assets.billing.prices import load_prices
 from notif_assets.core.offsets import Log

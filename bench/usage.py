@@ -1,8 +1,9 @@
-"""How much memory a process takes.
+"""How much memory and CPU a process takes.
 
 Belongs here: asking the kernel. Doesn't: of which processes, and when (the benchmarks).
 """
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -30,3 +31,10 @@ def peak(pid: int) -> int:
     """The most bytes that a process had in memory so far; 0 of one that just ended. Raises OSError if it is gone."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return 1024 * int(found[1]) if found else 0
+
+
+def cpu(pid: int) -> float:
+    """The CPU seconds that a process and its children which ended took. Raises OSError if the process is gone."""
+    # After the name, which may hold blanks: user and system time of the process, then those of its children.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
