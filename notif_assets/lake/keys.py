@@ -16,9 +16,8 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from notif_assets.lake.pieces import errors_of
+from notif_assets.lake.pieces import errors_of, opened
 from notif_assets.lake.tables import Scan
 
 COLUMN = f"_key_hash_{duckdb.__version__}"
@@ -38,7 +37,7 @@ def files_without(scan: Scan, hashes: npt.NDArray[np.int64]) -> set[str]:
 
 
 def _may_hold(scan: Scan, path: str, wanted: npt.NDArray[np.int64], marks: npt.NDArray[np.bool_]) -> bool:
-    with errors_of(scan, path), pq.ParquetFile(path) as file:
+    with errors_of(scan, path), opened(path) as file:
         if COLUMN not in file.schema.names:
             return True
         for group in range(file.num_row_groups):

@@ -72,7 +72,7 @@ def batches_of_file(
 
     `verify` holds each page against its checksum. Raises pa.ArrowException, OSError, MemoryError.
     """
-    with _opened(path, verify=verify) as file:
+    with opened(path, verify=verify) as file:
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
             if _may_hold(about, bounds):
@@ -80,19 +80,21 @@ def batches_of_file(
                 yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
 
-def whole_batches(paths: Sequence[str], most: int = PIECE_BYTES) -> Iterator[pa.RecordBatch]:
-    """The rows of data files in batches of about `most` bytes, with all columns that each of the files has, hidden ones
-    too. Raises LakeError."""
-    try:
-        schemas = [pq.read_schema(path) for path in paths]
-        columns = [name for name in schemas[0].names if all(name in schema.names for schema in schemas)]
-        for path in paths:
+def whole_batches(scan: Scan, most: int = PIECE_BYTES) -> Iterator[pa.RecordBatch]:
+    """The rows of the scan's files in batches of about `most` bytes, whatever its bounds, with all columns that each of
+    the files has: hidden ones too, and no partition columns. Raises LakeError."""
+    names = []
+    for path in scan.files:
+        with errors_of(scan, path), opened(path) as file:
+            names.append(file.schema_arrow.names)
+    columns = [name for name in names[0] if all(name in others for others in names)] if names else []
+    for path in scan.files:
+        with errors_of(scan, path):
             yield from batches_of_file(path, columns, {}, most)
-    except (pa.ArrowException, OSError) as error:
-        raise LakeError(f"a data file can't be read: {error}; `notif-assets check` says what repairs it") from error
 
 
-def _opened(path: str, *, verify: bool = False) -> pq.ParquetFile:
+def opened(path: str, *, verify: bool = False) -> pq.ParquetFile:
+    """A data file of any version of this project. Raises as batches_of_file."""
     # A buffer, or a column of a whole row group would be read at once. Older files have whole values for statistics.
     options = {"buffer_size": _READ_AHEAD, "thrift_string_size_limit": 2**31 - 1}
     return pq.ParquetFile(path, page_checksum_verification=verify, **options)
@@ -251,7 +253,7 @@ def values_at(scan: Scan, column: str, files: pa.Array, rows: pa.Array) -> pa.Ar
 
 
 def _values_of_file(scan: Scan, path: str, column: str, wanted: npt.NDArray[np.int64]) -> Iterator[pa.Array]:
-    with errors_of(scan, path), _opened(path) as file:
+    with errors_of(scan, path), opened(path) as file:
         first = 0
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)

@@ -89,7 +89,7 @@ def gather_open(lake: Lake, name: str, now: datetime) -> int:
         small = [file for file in files if file.rows <= _OPEN_ROWS and file.size <= FILE_BYTES / OPEN_FILES]
         if len(small) >= OPEN_FILES:
             small.sort(key=lambda file: (_first_batch(file), file.path))
-            rows = whole_batches([str(table.path / file.path) for file in small])
+            rows = whole_batches(table.scan_files(small))
             swaps.append(Swap(partition, tuple(small), stage(table, partition, rows, maxsize)))
     return sum(len(swap.old) for swap in _commit(lake, name, swaps))
 

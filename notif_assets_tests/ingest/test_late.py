@@ -154,7 +154,7 @@ minutes = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(minutes, min_size=1, max_size=6), st.integers(1, 8), st.integers(1, 12))
 def test_minutes_added_to_minutes_are_those_of_all_messages(
     batches: list[list[tuple[int, int, str, int]]], cluster: int, clustered: int

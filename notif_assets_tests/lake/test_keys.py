@@ -38,7 +38,7 @@ def hashes_of(lake: Lake, sought: list[Key]) -> np.ndarray:
     return key_hashes(lake, pa.table(columns, ["row", "customer_id", "message_id"]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(some_keys, min_size=1, max_size=4), some_keys, st.booleans())
 def test_a_file_that_holds_a_key_is_never_left_out(
     batches: list[list[Key]], sought: list[Key], few_marks: bool
