@@ -4,7 +4,7 @@ Belongs here: planning, what the ledger says of a batch, and up to when a table 
 batch (bronze.py, silver.py, gold.py), which offsets a range gets (core/offsets.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import pyarrow as pa
 from notif_assets.core.offsets import PlanRefused, next_offsets, ranges
 from notif_assets.ingest.marks import NOTHING, Marks, columns_of, found_in_bronze, marks_after, marks_of, recognized
 from notif_assets.kafka.client import KafkaClient, TopicOffsets
-from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
 from notif_assets.settings import Settings
 
 Kind = Literal["kafka", "readmit", "dedup"]
@@ -211,7 +211,8 @@ def plan_move(
     dedup_through: date | None = None,
     readmit_reason: str | None = None,
 ) -> int | None:
-    """Plans a batch that moves rows between tables and reads nothing; gives its number, None if nothing ever came.
+    """Plans a batch that moves rows between tables and reads nothing; gives its number, None if nothing ever came or
+    the days are deduplicated already.
 
     It keeps the time of the batch before it: Kafka was not asked, so nothing more is complete.
     """
@@ -219,6 +220,9 @@ def plan_move(
     def attempt() -> int | None:
         ledger = lake.table("ingest_batches")
         last = _last_rows(lake, ledger)
+        known = deduplicated_through(lake) if dedup_through else None
+        if dedup_through and known and dedup_through <= known:
+            return None
         marks = marks_after(lake, last) if last else {}
         rows = [
             {
@@ -247,23 +251,38 @@ def complete_until(lake: Lake, batch: int) -> datetime | None:
     The ledger is read backwards, further and further until every partition has its answer. Plans are in order of time,
     so a batch before has no newer one, and what was caught up lately costs the same however long the ledger is.
     """
-    ledger = lake.table("ingest_batches")
-    first, many = batch + 1, _BATCHES_BACK
-    while True:
-        first, many = max(1, first - many), 2 * many
-        batches = ledger.scan(batch=(first, None))
-        answer: datetime | None = lake.select("complete_until", {"batches": batches}, batch=batch)["complete_until"][
-            0
-        ].as_py()
-        if answer is not None or first == 1:
+    for batches in _backwards(lake.table("ingest_batches"), batch + 1, None):
+        found = lake.select("complete_until", {"batches": batches}, batch=batch)["complete_until"]
+        answer: datetime | None = found[0].as_py()
+        if answer is not None:
             return answer
+    return None
 
 
 def deduplicated_through(lake: Lake, before_batch: int | None = None) -> date | None:
-    """The last day free of duplicates according to the batches before `before_batch` (None: all); None if none is."""
-    batches = lake.table("ingest_batches").scan(batch=(None, before_batch))
-    answer: date | None = lake.select("deduplicated_through", {"batches": batches})["deduplicated_through"][0].as_py()
-    return answer
+    """The last day free of duplicates according to the batches before `before_batch` (None: all); None if none is.
+
+    Deduplication goes in order of date, so the newest such batch says it.
+    """
+    ledger = lake.table("ingest_batches")
+    end = ledger.watermark + 1 if before_batch is None else before_batch
+    for batches in _backwards(ledger, end, end):
+        found = lake.select("deduplicated_through", {"batches": batches})["deduplicated_through"]
+        answer: date | None = found[0].as_py()
+        if answer is not None:
+            return answer
+    return None
+
+
+def _backwards(ledger: Table, before: int, end: int | None) -> Iterator[Scan]:
+    """The batches up to `end` (exclusive; None: all newer ones): with the newest before `before`, then with twice as
+    many more, and so on up to all."""
+    first, many = before, _BATCHES_BACK
+    while True:
+        first, many = max(1, first - many), 2 * many
+        yield ledger.scan(batch=(first, end))
+        if first == 1:
+            return
 
 
 def _taken(last: list[dict[str, Any]]) -> dict[int, int]:

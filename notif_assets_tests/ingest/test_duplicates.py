@@ -1,7 +1,7 @@
 """DESIGN 6.4, case by case: which of several messages counts, on arrival and when days close."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets.ingest import bronze, pump
+from notif_assets.ingest import bronze, ledger, pump
 from notif_assets.ingest.ledger import plan_move
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
@@ -149,6 +149,29 @@ def test_what_was_deduplicated_is_not_looked_at_again(stream: Stream) -> None:
         stream.close(days_ago)
     assert stream.kept() == [0]
     assert stream.reasons()[1][0] == "duplicate"
+
+
+def test_how_far_days_are_deduplicated_is_read_from_the_newest_batches(
+    stream: Stream, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[date | None] = [None]
+    for days_ago in (5, 3, 3, 4, 2):
+        stream.arrive(days_ago * DAY, message_id=f"{days_ago}")
+        expected.append(expected[-1])
+        watermark = stream.lake.table("ingest_batches").watermark
+        stream.close(days_ago)
+        if days_ago in (3, 4) and expected[-1] == (NOON - 3 * DAY).date():  # nothing is left to do
+            assert stream.lake.table("ingest_batches").watermark == watermark
+        else:
+            expected.append((NOON - days_ago * DAY).date())
+    for many in (1, 2, 100):
+        monkeypatch.setattr(ledger, "_BATCHES_BACK", many)
+        assert [ledger.deduplicated_through(stream.lake, n + 1) for n in range(len(expected))] == expected
+    monkeypatch.setattr(ledger, "_BATCHES_BACK", 2)
+    del asked[:]
+    assert ledger.deduplicated_through(stream.lake) == expected[-1]
+    assert [len(question.inputs["batches"].files) for question in asked] == [2]
+    stream.kept()
 
 
 def test_of_several_that_came_before_the_first_to_arrive_is_named(stream: Stream) -> None:
