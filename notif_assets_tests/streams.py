@@ -180,8 +180,8 @@ def killed_after(commits: int, to: str | None = None) -> Iterator[list[str]]:
     real = Table._committing
 
     @contextmanager
-    def committing(self: Table, watermark: int | None = None) -> Iterator[DeltaTable]:
-        with real(self, watermark) as delta:
+    def committing(self: Table, told: Mapping[str, Any] | None = None) -> Iterator[DeltaTable]:
+        with real(self, told) as delta:
             yield delta
         if to in (None, self.schema.name):
             committed.append(self.schema.name)

@@ -220,9 +220,10 @@ def plan_move(
     def attempt() -> int | None:
         ledger = lake.table("ingest_batches")
         last = _last_rows(lake, ledger)
-        known = deduplicated_through(lake) if dedup_through else None
-        if dedup_through and known and dedup_through <= known:
-            return None
+        if kind == "dedup" and dedup_through is not None:
+            known = deduplicated_through(lake)
+            if known is not None and dedup_through <= known:
+                return None
         marks = marks_after(lake, last) if last else {}
         rows = [
             {

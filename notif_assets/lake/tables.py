@@ -56,6 +56,9 @@ _STATISTICS_PRECISION = timedelta(milliseconds=1)
 # In a commit's commitInfo: what its log entry ends with ("txn", the watermark) or how many lines it has.
 _ENTRY = "entry"
 
+# What delta-rs calls the statistics of a file, and what they are called in the log.
+_STATISTICS = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
+
 # delta-rs takes a path for a URL, DuckDB takes it for a pattern.
 _MISREAD = frozenset("%?*[]")
 
@@ -436,11 +439,11 @@ class Table:
             raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
 
     @contextmanager
-    def _committing(self, watermark: int | None = None) -> Iterator[DeltaTable]:
+    def _committing(self, told: Mapping[str, Any] | None = None) -> Iterator[DeltaTable]:
         """The table itself to commit through, at the version of the snapshot; then goes on to the one that was written.
 
-        With `watermark`, that is one version further, which the table itself does not notice. Tells a lost race from a
-        commit that failed by itself (disk full, no permission).
+        With `told`, what is known of it, that is one version further, which the table itself does not notice. Tells a
+        lost race from a commit that failed by itself (disk full, no permission).
         """
         self.create()
         if self.superseded:
@@ -451,10 +454,10 @@ class Table:
             if delta is None or delta.version() != self.version:
                 raise LostRace(self.schema.name)
             yield delta
-            if watermark is None:
+            if told is None:
                 self.snapshot = self._left_to_the_next(delta)
             else:
-                self.snapshot = self._left_to_the_next(delta, self.version + 1, watermark=watermark)
+                self.snapshot = self._left_to_the_next(delta, self.version + 1, **told)
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
                 raise LostRace(self.schema.name) from error
@@ -499,7 +502,10 @@ class Table:
         added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
-        with self._committing(self.watermark if batch is None else batch) as delta:
+        told: dict[str, Any] = {"watermark": self.watermark if batch is None else batch}
+        if (files := _exchanged(self.files(), old, new, self.schema.partition_by, now)) is not None:
+            told["files"] = files
+        with self._committing(told) as delta:
             delta.create_write_transaction(
                 [*removed, *added],
                 mode="append",
@@ -673,6 +679,36 @@ class Table:
         return pa.table({}) if self.snapshot is None else self.snapshot.files
 
 
+def _exchanged(
+    files: pa.Table, old: Collection[DataFile], new: Collection[DataFile], partition_by: Sequence[str], now: int
+) -> pa.Table | None:
+    """`files` of the next version, as the log will tell them; None where that must be read.
+
+    It is known what a commit brought. Reading it costs as much as the table has files.
+    """
+    rows = []
+    for file in new:
+        told = json.loads(file.statistics)
+        row = {"path": file.path, "size_bytes": file.size, "modification_time": now, "num_records": told["numRecords"]}
+        for prefix, kind in _STATISTICS.items():
+            row |= {f"{prefix}.{column}": value for column, value in told[kind].items()}
+        row |= {f"partition.{column}": value for column, value in zip(partition_by, file.partition, strict=True)}
+        rows.append(row)
+    if not files.num_rows or any(row.keys() - set(files.column_names) for row in rows):
+        return None
+    added = [_column([row.get(field.name) for row in rows], field.type) for field in files.schema]
+    kept = files.filter(
+        pc.invert(pc.is_in(files["path"], value_set=pa.array([file.path for file in old], pa.string())))
+    )
+    return pa.concat_tables([pa.table(added, schema=files.schema), kept])  # the newest come first there too
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values as the statistics of the log write them, see in_statistics, or as they are."""
+    texts = any(isinstance(value, str) for value in values)
+    return pa.array(values, pa.string()).cast(kind) if texts else pa.array(values, kind)
+
+
 def only(value: int | None) -> Bounds:
     """The bounds of a scan that hold one value of a bigint; None: every value. A value that no bigint has is in no row.
 
@@ -702,12 +738,11 @@ def _any_between(values: npt.NDArray[np.int64], low: int, high: int) -> bool:
 
 def _statistics(row: Mapping[str, Any]) -> str:
     """A row of `files` as the JSON of the Delta log."""
-    kinds = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
-    statistics: dict[str, Any] = {"numRecords": row["num_records"]} | {kind: {} for kind in kinds.values()}
+    statistics: dict[str, Any] = {"numRecords": row["num_records"]} | {kind: {} for kind in _STATISTICS.values()}
     for name, value in row.items():
         prefix, _, column = name.partition(".")
-        if prefix in kinds and isinstance(value, int | str | date):
-            statistics[kinds[prefix]][column] = in_statistics(value)
+        if prefix in _STATISTICS and isinstance(value, int | str | date):
+            statistics[_STATISTICS[prefix]][column] = in_statistics(value)
     return json.dumps(statistics, ensure_ascii=False)
 
 

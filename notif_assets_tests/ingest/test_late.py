@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from notif_assets.ingest import bronze, gold, pump, silver, truth
 from notif_assets.ingest.ledger import plan_move
-from notif_assets.lake import Lake, LakeError, LostRace, Scan, staging
+from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Scan, staging
 from notif_assets.lake.staging import exchange
 from notif_assets.settings import Settings
+from notif_assets.upkeep.compaction import compact, gather_open
 from notif_assets.upkeep.content import content
 from notif_assets.upkeep.maintenance import maintain
 from notif_assets.upkeep.rebuild import rebuild
@@ -264,3 +265,31 @@ def test_minutes_that_come_while_the_panel_is_made_are_counted_once(
     assert lake.table("customer_panel").watermark == lake.table("minute_aggregates").watermark == 2
     assert truth.panel_differs(lake, Settings()) == []
     assert [row["notifications"] for row in rows_of(lake, "customer_panel")] == [2]
+
+
+def test_what_a_commit_left_is_known_as_the_log_tells_it(lake: Lake) -> None:
+    """After batches, late ones, messages that went, and compaction."""
+
+    def same() -> None:
+        with Lake(lake.root) as other:
+            for name in SCHEMAS:
+                known, told = (
+                    table.files().sort_by("path") if table.files().num_rows else table.files()
+                    for table in (lake.table(name), other.table(name))
+                )
+                assert known.equals(told), name
+
+    log = MemoryLog(2)
+    for number in range(4):
+        log.produce(*(sent(NOON + hour * HOUR, message_id=f"{number % 3} {hour}") for hour in range(3)))
+        log.produce(sent(NOON, message_id="same"), sent(NOON + HOUR, message_id="same"))
+        take(lake, log)
+        same()
+    plan_move(lake, "run", "dedup", dedup_through=NOON.date())
+    pump.execute_planned(lake, log, Settings())
+    same()
+    gather_open(lake, "raw_notifications", datetime.now(UTC))
+    for name in ("notifications", "minute_aggregates", "ingest_batches"):
+        compact(lake, name, LATER)
+        same()
+    assert_tables(lake, Oracle(log))
