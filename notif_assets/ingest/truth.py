@@ -157,7 +157,7 @@ def panel_differs(lake: Lake, settings: Settings) -> list[str]:
     shown = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
     return [
         f"customer {customer}, {channel}: the panel shows {shown.get((customer, channel), 0)}, "
-        f"notifications hold {counted.get((customer, channel), 0)}"
+        f"notifications hold {counted.get((customer, channel), 0)}; `notif-assets rebuild customer_panel`"
         for customer, channel in sorted(shown.keys() | counted.keys())
         if shown.get((customer, channel), 0) != counted.get((customer, channel), 0)
     ]

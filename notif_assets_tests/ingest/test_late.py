@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -293,3 +294,18 @@ def test_what_a_commit_left_is_known_as_the_log_tells_it(lake: Lake) -> None:
         compact(lake, name, LATER)
         same()
     assert_tables(lake, Oracle(log))
+
+
+def test_a_wrong_count_is_told_with_the_command_that_mends_it(lake: Lake) -> None:
+    """Batches add to what is there: a wrong sum would stay."""
+    log, today = MemoryLog(1), datetime.now(UTC)
+    log.produce(sent(today, at=today, message_id="first"))
+    take(lake, log)
+    for name in ("minute_aggregates", "customer_panel"):
+        DeltaTable(lake.root / name).update({"notifications": "7"})
+    minutes, panel = truth.minutes_that_differ(lake), truth.panel_differs(lake, Settings())
+    assert "`notif-assets rebuild minute_aggregates" in minutes[0]
+    assert "`notif-assets rebuild customer_panel`" in panel[0]
+    for name in ("minute_aggregates", "customer_panel"):
+        rebuild(lake, Settings(), name)
+    assert truth.minutes_that_differ(lake) == truth.panel_differs(lake, Settings()) == []
