@@ -1,4 +1,5 @@
-"""minute_aggregates and customer_panel: functions of silver, recomputed where a batch changed something.
+"""minute_aggregates and customer_panel: functions of silver. What a batch brought is added, under the watermark that
+makes it count once; where messages were moved out, it is all counted anew.
 
 Belongs here: which minutes to recompute, and what the panel is made of. Doesn't: counting (sql/).
 """
@@ -6,6 +7,7 @@ Belongs here: which minutes to recompute, and what the panel is made of. Doesn't
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +15,7 @@ import pyarrow.compute as pc
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import messages_removed_by
-from notif_assets.lake import SCHEMAS, Lake, Table, until_committed
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
 from notif_assets.lake.pieces import rows_having
 from notif_assets.lake.staging import exchange, merge, rows_by_partition
 from notif_assets.settings import Settings
@@ -49,12 +51,8 @@ def take_minutes(lake: Lake) -> Advance | None:
             rows = count_minutes(lake, notifications, touched, through)
             exchange(aggregates, touched, rows, through)
             return Advance(after, through, rows.num_rows)
-        brought = lake.select("minute_aggregates", {"notifications": added, "touched": touched})
-
-        def together(before: pa.Table) -> pa.Table:
-            return lake.select("minutes_together", {"minutes": pa.concat_tables([before, brought.cast(before.schema)])})
-
-        return Advance(after, through, merge(aggregates, touched, together, through))
+        more = partial(_minutes, lake, added, touched)
+        return Advance(after, through, merge(aggregates, touched, more, through))
 
     return until_committed(attempt)
 
@@ -68,7 +66,12 @@ def count_minutes(lake: Lake, notifications: Table, touched: pa.Table, through: 
         hour: rows["customer_id"].to_numpy() for hour, rows in rows_by_partition(notifications.schema, touched).items()
     }
     stored = notifications.scan_holding("customer_id", wanted, batch=(None, through + 1))
-    return lake.select("minute_aggregates", {"notifications": stored, "touched": touched})
+    return _minutes(lake, stored, touched, SCHEMAS["minute_aggregates"].arrow.empty_table())
+
+
+def _minutes(lake: Lake, messages: Scan, touched: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows that `touched` names: what `before` counts of them already, and the messages."""
+    return lake.select("minute_aggregates", {"notifications": messages, "touched": touched, "before": before})
 
 
 def _removed(lake: Lake, ledger: Table, after: int, through: int) -> pa.Table:

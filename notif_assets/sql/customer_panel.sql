@@ -1,6 +1,6 @@
 -- Every known customer and channel, with the messages of the billing day $billing_date so far.
 -- Inputs: known (customer_id, customer_name, channel, last_event of the panel before and of all minutes changed since),
--- today (minute_aggregates of the billing day).
+-- today (minute_aggregates of the billing day, or other counts that add up to the same).
 with pairs as (
     select customer_id, channel, max(last_event) as last_event
     from known

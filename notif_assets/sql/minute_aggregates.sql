@@ -1,5 +1,6 @@
 -- Notifications per customer, channel and minute, for those that changed.
--- Inputs: notifications, touched (customer_id, channel and minute of what to count).
+-- Inputs: notifications, touched (customer_id, channel and minute of what to count), before (rows of minute_aggregates of
+-- these, which count other messages; none to count from the beginning).
 -- Minutes as integers: truncating a timestamp with zone costs sixteen times as much. The newest name of a minute is
 -- the greatest one among its newest events, by a window and not by an aggregate of pairs, which Spark orders otherwise.
 with wanted as (
@@ -13,14 +14,27 @@ counted as (
         notifications.customer_id,
         notifications.customer_name,
         notifications.channel,
-        notifications.event_datetime,
-        epoch_us(notifications.event_datetime) // 60000000 as minute_number
+        epoch_us(notifications.event_datetime) // 60000000 as minute_number,
+        1 as notifications,
+        notifications.event_datetime as first_event,
+        notifications.event_datetime as last_event
     from notifications
     semi join wanted
         on
             wanted.customer_id = notifications.customer_id
             and wanted.channel = notifications.channel
             and wanted.minute_number = epoch_us(notifications.event_datetime) // 60000000
+    union all
+    select
+        batch,
+        customer_id,
+        customer_name,
+        channel,
+        epoch_us(minute) // 60000000 as minute_number,
+        notifications,
+        first_event,
+        last_event
+    from before
 ),
 
 totals as (
@@ -29,9 +43,9 @@ totals as (
         channel,
         minute_number,
         max(batch) as batch,
-        count(*) as notifications,
-        min(event_datetime) as first_event,
-        max(event_datetime) as last_event
+        cast(sum(notifications) as bigint) as notifications,
+        min(first_event) as first_event,
+        max(last_event) as last_event
     from counted
     group by customer_id, channel, minute_number
 ),
@@ -44,7 +58,7 @@ names as (
             totals.customer_id = counted.customer_id
             and totals.channel = counted.channel
             and totals.minute_number = counted.minute_number
-            and totals.last_event = counted.event_datetime
+            and totals.last_event = counted.last_event
     group by counted.customer_id, counted.channel, counted.minute_number
 )
 
