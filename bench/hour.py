@@ -19,18 +19,17 @@ from statistics import median
 import pyarrow as pa
 
 from bench.topic import OwnTopic
-from notif_assets.assets.notifications import LEDGER_FILES
 from notif_assets.core.offsets import Log
 from notif_assets.ingest import bronze, gold, silver, truth
 from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
-from notif_assets.kafka.traffic import messages
+from notif_assets.kafka.traffic import Message, messages
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
-from notif_assets.upkeep.compaction import compact, gather_open
+from notif_assets.upkeep.compaction import OPEN_FILES, compact, gather_open
 
-_RATE = 1157  # messages a second: 100 million a day
-_SECONDS = 12  # of event time, a batch
-_PARTITIONS = 12
+RATE = 1157  # messages a second: 100 million a day
+SECONDS = 12  # of event time, a batch
+PARTITIONS = 12
 _AROUND = 5  # batches of which the median is taken
 _SHOWN = 25
 
@@ -39,13 +38,14 @@ class Growing(OwnTopic):
     """A topic that grows by some messages at a time, of which the newest are kept: what a batch brings, and no more."""
 
     def __init__(self) -> None:
-        super().__init__(_PARTITIONS)
-        self._ends = dict.fromkeys(range(_PARTITIONS), 0)
+        super().__init__(PARTITIONS)
+        self._ends = dict.fromkeys(range(PARTITIONS), 0)
         self._records: list[pa.RecordBatch] = []
 
-    def grow(self, values: list[tuple[bytes | None, int]]) -> None:
-        """Deals messages (value, milliseconds) round to the partitions."""
-        partitions = [place % _PARTITIONS for place in range(len(values))]
+    def grow(self, traffic: Iterator[Message]) -> None:
+        """Deals the next messages, as many as a batch takes, round to the partitions."""
+        values = [(message.value, message.timestamp) for message in islice(traffic, RATE * SECONDS)]
+        partitions = [place % PARTITIONS for place in range(len(values))]
         offsets = []
         for partition in partitions:
             offsets.append(self._ends[partition])
@@ -67,15 +67,15 @@ class Growing(OwnTopic):
 def main() -> None:
     """Takes the batches of one hour, prints every 25th, and the ratio."""
     parser = argparse.ArgumentParser(prog="python -m bench.hour", description=__doc__)
-    parser.add_argument("--batches", type=int, default=3600 // _SECONDS)
+    parser.add_argument("--batches", type=int, default=3600 // SECONDS)
     batches = parser.parse_args().batches
     start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
-    traffic, topic = messages(0, 5_000, start, _RATE), Growing()
+    traffic, topic = messages(0, 5_000, start, RATE), Growing()
     spent: list[float] = []
     with tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder, Lake(Path(folder) / "lake") as lake:
         settings = Settings(data=Path(folder))
         for number in range(batches):
-            topic.grow([(message.value, message.timestamp) for message in islice(traffic, _RATE * _SECONDS)])
+            topic.grow(traffic)
             began = time.process_time()
             take(lake, topic, settings, start)
             spent.append(time.process_time() - began)
@@ -98,7 +98,7 @@ def take(lake: Lake, topic: Growing, settings: Settings, now: datetime) -> None:
     gold.take_minutes(lake)
     findings += truth.minutes_that_differ(lake, number - 1)
     gold.take_panel(lake, settings)
-    compact(lake, "ingest_batches", now, fewest=LEDGER_FILES)
+    compact(lake, "ingest_batches", now, fewest=OPEN_FILES)
     assert not findings, findings
 
 

@@ -14,17 +14,19 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pyarrow as pa
 
-from bench.hour import Growing, take
+from bench.hour import PARTITIONS, RATE, SECONDS, Growing, take
 from notif_assets.billing import audit, bill
 from notif_assets.billing.prices import ensure_prices
 from notif_assets.ingest import truth
@@ -37,9 +39,6 @@ from notif_assets.upkeep.compaction import LATE
 
 _AGES = (1, 30, 365, 1095)
 _BATCHES_A_DAY = 7_200
-_PARTITIONS = 12
-_RATE = 1_157  # messages a second: 100 million a day
-_SECONDS = 12
 _WARM, _MEASURED = 3, 5
 _ROWS_A_FILE = 1_000_000
 _COMMIT_FILES = 20_000
@@ -53,14 +52,19 @@ def main() -> None:
     """Builds a lake of each age, takes batches on top of it, and prints what they and an hourly look cost."""
     parser = argparse.ArgumentParser(prog="python -m bench.years", description=__doc__)
     parser.add_argument("--days", type=int, nargs="+", default=_AGES)
-    costs = {}
-    for days in parser.parse_args().days:
-        with tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder:
-            costs[days] = _measured(Path(folder), days)
+    ages = parser.parse_args().days
+    # Each in a process of its own: what one leaves in memory makes the next one dearer.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        costs = dict(zip(ages, pool.map(_measured, ages), strict=True))
     print(f"ratio {costs[max(costs)] / costs[min(costs)]:.2f}")
 
 
-def _measured(folder: Path, days: int) -> float:
+def _measured(days: int) -> float:
+    with tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder:
+        return _measured_in(Path(folder), days)
+
+
+def _measured_in(folder: Path, days: int) -> float:
     settings = Settings(data=folder)
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     began = time.monotonic()
@@ -68,10 +72,10 @@ def _measured(folder: Path, days: int) -> float:
         files = _build(lake, days, now)
     built = time.monotonic() - began
     # Events happen up to 50 ms before: none in the hour before, of which files are missing.
-    traffic, topic = messages(0, 5_000, now + timedelta(seconds=1), _RATE, late=0), Growing()
+    traffic, topic = messages(0, 5_000, now + timedelta(seconds=1), RATE, late=0), Growing()
     spent = []
     for _ in range(_WARM + _MEASURED):
-        topic.grow([(message.value, message.timestamp) for message in islice(traffic, _RATE * _SECONDS)])
+        topic.grow(traffic)
         with Lake(settings.lake) as lake:
             before = time.process_time()
             take(lake, topic, settings, now)
@@ -122,21 +126,21 @@ def _plan(lake: Lake, first: date, last: int) -> None:
     ledger = lake.table("ingest_batches")
     start = datetime(first.year, first.month, first.day, tzinfo=UTC)
     staged: list[DataFile] = []
-    step = _ROWS_A_FILE // _PARTITIONS
+    step = _ROWS_A_FILE // PARTITIONS
     for begin in range(1, last + 1, step):
         numbers = np.arange(begin, min(begin + step, last + 1))
-        rows = len(numbers) * _PARTITIONS
-        batches = np.repeat(numbers, _PARTITIONS)
+        rows = len(numbers) * PARTITIONS
+        batches = np.repeat(numbers, PARTITIONS)
         through, closes = batches // _BATCHES_A_DAY - 1, batches % _BATCHES_A_DAY == 0
         dedup = pa.array((first - date(1970, 1, 1)).days + through, pa.int32(), mask=~closes).cast(pa.date32())
-        planned = int(start.timestamp() * 1_000_000) + numbers * _SECONDS * 1_000_000
+        planned = int(start.timestamp() * 1_000_000) + numbers * SECONDS * 1_000_000
         columns = {
             "batch": pa.array(batches),
             "kind": pa.array(np.where(closes, "dedup", "kafka").tolist()),
             "topic": pa.repeat("notifications", rows),
             "topic_id": pa.repeat("an id", rows),
-            "kafka_partition": pa.array(np.tile(np.arange(_PARTITIONS, dtype=np.int32), len(numbers))),
-            "planned_at": pa.array(np.repeat(planned, _PARTITIONS)).cast(pa.timestamp("us", "UTC")),
+            "kafka_partition": pa.array(np.tile(np.arange(PARTITIONS, dtype=np.int32), len(numbers))),
+            "planned_at": pa.array(np.repeat(planned, PARTITIONS)).cast(pa.timestamp("us", "UTC")),
             "run_id": pa.repeat("a run's id, which has as many letters", rows),
             "dedup_through": dedup,
             "taken_offset": pa.array(np.full(rows, -1)),

@@ -17,15 +17,11 @@ from notif_assets.ingest.ledger import complete_until, dropped_before, dropped_b
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
-from notif_assets.upkeep.compaction import compact, gather_open
+from notif_assets.upkeep.compaction import OPEN_FILES, compact, gather_open
 
 POOL = "notifications"
 FRESH = timedelta(minutes=3)
 """A panel older than this is late: it is promised to the minute, and a run may fail and be repeated once."""
-
-LEDGER_FILES = 16
-"""So many plans, each a file of a row for every partition, become one: what is complete is looked up in them at every
-batch, and the hourly compaction would leave 300."""
 
 kafka_topic = dg.AssetSpec(
     "kafka_topic",
@@ -70,7 +66,7 @@ def raw_notifications(
                 dropped = dropped_before(lake)
     except (KafkaError, PlanRefused, bronze.OffsetsLost) as error:
         raise dg.Failure(str(error)) from None
-    compact(lake, "ingest_batches", datetime.now(UTC), fewest=LEDGER_FILES)
+    compact(lake, "ingest_batches", datetime.now(UTC), fewest=OPEN_FILES)
     about: dict[str, int] = {"dagster/row_count": row_count(lake, "ingest_batches"), "batches": batches, "lag": lag}
     if dropped:
         context.log.warning(dropped_before_text(dropped))

@@ -236,7 +236,7 @@ def _first_arrivals(work: _Work, notifications: Table, judged: Judged) -> Iterat
         yield _in_partitions(messages if of_piece.all() else messages.filter(pa.array(of_piece)))
 
 
-def key_hashes(lake: Lake, keys: pa.Table | Scan) -> npt.NDArray[np.int64]:
+def key_hashes(lake: Lake, keys: pa.Table) -> npt.NDArray[np.int64]:
     """The hash of each key, in the order of their rows."""
     found = lake.select("key_hashes", {"keys": keys})
     hashes = np.empty(found.num_rows, np.int64)

@@ -9,7 +9,7 @@ Memory holds the rows of one row group of each file that is being written, whate
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -256,7 +256,6 @@ class _Staging:
         self.rows_per_file = max(1, rows_per_file)
         by = table.schema.partition_by
         self._schema = pa.schema([field for field in table.schema.arrow if field.name not in by])
-        self._hidden: Collection[pa.Field] = []
         self._folder = "".join(f"{c}={value}/" for c, value in zip(by, partition, strict=True))
         self._columns = _columns_with_bounds(table.schema)
         self._small = [field.name for field in self._schema if field.name not in table.schema.large]
@@ -269,7 +268,6 @@ class _Staging:
 
     def add(self, rows: pa.Table) -> None:
         """Takes rows, which have at most _GROUP_ROWS and about _GROUP_BYTES."""
-        self._hidden = hidden_fields(rows)
         if self._waiting and self._waiting_bytes + rows.nbytes > _GROUP_BYTES:
             self._flush()
         self._waiting.append(rows)
@@ -295,7 +293,7 @@ class _Staging:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        schema = pa.schema([*self._schema, *self._hidden])
+        schema = pa.schema([*self._schema, *hidden_fields(self._waiting[0])])
         group = pa.concat_tables(self._waiting).select(schema.names).cast(schema)
         self._waiting, self._waiting_bytes = [], 0
         if self._open is None:

@@ -29,7 +29,8 @@ LATE = timedelta(days=45)
 """After so long hardly a late message comes any more, for which a large file would have to be written again."""
 
 OPEN_FILES = 16
-"""So many small files of a partition that is still written to become one."""
+"""So many small files of what is still written become one: each batch reads them, and the hourly compaction would leave
+300."""
 
 FILE_BYTES = 256 * 2**20
 _OPEN_ROWS = 50_000
