@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 import numpy as np
@@ -26,6 +27,8 @@ import numpy.typing as npt
 from bench.usage import cpu, memory
 from notif_assets.lake import Lake
 from notif_assets_tests.cli.deployment import processes_of
+
+T = TypeVar("T")
 
 _SAMPLE_SECONDS = 2.0
 _ROOT = Path(__file__).resolve().parents[1]
@@ -56,15 +59,15 @@ def main() -> None:
         began = time.monotonic()
         with subprocess.Popen(command, cwd=_ROOT) as demo:
             while demo.poll() is None:
-                used.append(_memory(data / "dagster"))
-                spent.append((time.monotonic() - began, _cpu(data / "dagster")))
+                used.append(sum(size.pss for size in _of_each(data / "dagster", memory).values()))
+                spent.append((time.monotonic() - began, _of_each(data / "dagster", cpu)))
                 time.sleep(_SAMPLE_SECONDS)
         if demo.returncode:
             sys.exit("the demo failed")
         _print_ages(data)
-        memory = np.array([sample for sample in used if sample]) / 2**20
+        sizes = np.array([sample for sample in used if sample]) / 2**20
         _print_cpu(spent, arguments.minutes * 60)
-        told = f"median {np.median(memory):.0f} MiB, most {memory.max():.0f} MiB"
+        told = f"median {np.median(sizes):.0f} MiB, most {sizes.max():.0f} MiB"
         print(f"\nmemory of all Dagster processes (PSS): {told}")
 
 
@@ -133,21 +136,12 @@ def _commit_times(table: Path) -> Iterator[tuple[int, float]]:
             yield watermark, moment / 1000
 
 
-def _memory(store: Path) -> int:
-    """Bytes of the processes that work on this storage of Dagster, shared pages counted once; 0 without any."""
-    total = 0
-    for process in processes_of(store):
-        with suppress(OSError):
-            total += memory(process).pss
-    return total
-
-
-def _cpu(store: Path) -> dict[int, float]:
-    """The CPU seconds of each of the processes that work on this storage of Dagster."""
+def _of_each(store: Path, ask: Callable[[int], T]) -> dict[int, T]:
+    """What `ask` says of each of the processes that work on this storage of Dagster."""
     found = {}
     for process in processes_of(store):
-        with suppress(OSError):
-            found[process] = cpu(process)
+        with suppress(OSError):  # it ended
+            found[process] = ask(process)
     return found
 
 
