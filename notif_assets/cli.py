@@ -376,6 +376,8 @@ def close_day(settings: Settings, day: date, last: date | None) -> None:
 def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
     """Price closed days with the current list; what that changes becomes adjustments.
 
+    If the list has another currency, the old amounts are reversed in the old one and billed anew in the new.
+
     \b
     Example: notif-assets reprice --from 2020-02-01 --to 2020-02-03 --reason "contract of January"
     """
@@ -385,11 +387,12 @@ def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
 def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -> None:
     from dagster import PartitionKeyRange
 
-    from notif_assets.billing.bill import losses_noted, rejections_noted
+    from notif_assets.billing.bill import currencies_of_days, losses_noted, rejections_noted
     from notif_assets.billing.published import bill_of
+    from notif_assets.core.amounts import sums_of
     from notif_assets.core.messages import FIRST_DAY
     from notif_assets.partitions import billing_days
-    from notif_assets.reports.text import money
+    from notif_assets.reports.text import amounts
 
     if last < first:
         raise click.ClickException(f"{last} is before {first}")
@@ -402,12 +405,11 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
     day = first
     while day <= last:
         lines, adjustments = bill_of(lake, day)
-        sent, total = (sum(lines[name].to_pylist()) for name in ("notifications", "amount"))
-        currency = lines["currency"][0].as_py() if lines.num_rows else "BRL"
-        text = f"{day} closed: {lines.num_rows} lines, {sent} notifications, {money(Decimal(total), currency)}"
+        sent, total = sum(lines["notifications"].to_pylist()), sums_of(lines, "amount")
+        billed = amounts(total or {currencies_of_days(lake, [day])[day]: Decimal(0)})
+        text = f"{day} closed: {lines.num_rows} lines, {sent} notifications, {billed}"
         if adjustments.num_rows:
-            due = sum(adjustments["amount_delta"].to_pylist())
-            text += f"; {adjustments.num_rows} adjustments, {money(due, currency)}"
+            text += f"; {adjustments.num_rows} adjustments, {amounts(sums_of(adjustments, 'amount_delta'))}"
         if losses := losses_noted(lake, day):
             text += f"; without what Kafka lost ({losses})"
         click.echo(text)

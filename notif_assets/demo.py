@@ -18,24 +18,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from notif_assets import queries
 from notif_assets.billing.prices import price_list, prices_in_force
 from notif_assets.cli import open_runs
+from notif_assets.core.amounts import by_currency
 from notif_assets.ingest.pump import committed_ends
 from notif_assets.kafka.broker import LOOPBACK, BrokerNotStarted, EmbeddedBroker
 from notif_assets.kafka.client import KafkaError
 from notif_assets.kafka.traffic import ACME, Tally, produce
 from notif_assets.lake import Lake
 from notif_assets.panel.tokens import Keys
+from notif_assets.reports.text import amounts
 from notif_assets.settings import Settings
 from notif_assets.signals import Signals
 
@@ -362,12 +364,9 @@ def _reconcile(settings: Settings, tally: Tally, days: list[date]) -> bool:
         reasons = Counter(lake.rows(lake.table("rejected_notifications").scan())["reason"].to_pylist())
         bill = [row for row in lake.rows(lake.table("daily_billing").scan()).to_pylist() if row["billing_date"] in days]
         version, _ = prices_in_force(lake)
-        prices = {row["channel"]: row["unit_price"] for row in price_list(lake, version).to_pylist()}
+        prices = {row["channel"]: row for row in price_list(lake, version).to_pylist()}
     duplicates = sum(reasons.pop(reason, 0) for reason in ("duplicate", "duplicate_conflict"))
-    due = sum(
-        ((row["notifications"] * prices[row["channel"]]).quantize(Decimal("0.01"), ROUND_HALF_UP) for row in bill),
-        Decimal(0),
-    )
+    due = by_currency((prices[row["channel"]]["currency"], _amount(row, prices)) for row in bill)
     rows: list[tuple[str, object, object]] = [
         ("produced = in the tables", tally.produced, sum(accepted.values()) + duplicates + reasons.total()),
         ("accepted", tally.accepted, sum(accepted.values())),
@@ -383,12 +382,21 @@ def _reconcile(settings: Settings, tally: Tally, days: list[date]) -> bool:
             sum(tally.by_utc_date[day] for day in days),
             sum(row["notifications"] for row in bill),
         ),
-        ("amount = count × price", f"R$ {due}", f"R$ {sum((row['amount'] for row in bill), Decimal(0))}"),
+        (
+            "amount = count × price",
+            amounts(due),
+            amounts(by_currency((row["currency"], row["amount"]) for row in bill)),
+        ),
     ]
     _say(f"\n{'reconciliation':<36}{'sent':>16}{'in the tables':>16}")
     for name, sent, held in rows:
         _say(f"{name:<36}{sent!s:>16}{held!s:>16}  {'ok' if sent == held else 'DIFFERENT'}")
     return all(sent == held for _, sent, held in rows)
+
+
+def _amount(line: Mapping[str, Any], prices: Mapping[str, Mapping[str, Any]]) -> Decimal:
+    amount: Decimal = line["notifications"] * prices[line["channel"]]["unit_price"]
+    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 if __name__ == "__main__":

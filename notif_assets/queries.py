@@ -4,7 +4,7 @@ Belongs here: which rows a report holds for a customer, a channel, a period. Doe
 files (cli.py), pages (panel/).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing import bill
+from notif_assets.billing.prices import with_currency
 from notif_assets.core.days import day_bounds, day_of, days_between
 from notif_assets.ingest.ledger import Batch, read_batch
 from notif_assets.ingest.truth import closed_days
@@ -273,6 +274,7 @@ def bills(
         )
         for name in ("daily_billing", "billing_adjustments")
     )
+    adjustments = with_currency(lake, adjustments)
     lines = [written]
     aggregates = lake.table("minute_aggregates")
     for day in days:
@@ -288,22 +290,27 @@ def bills(
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
         there = {day for table in lines for day in table["billing_date"].to_pylist()}
-        nothing = {
-            "customer_id": customer_id,
-            "customer_name": known[customer_id],
-            "notifications": 0,
-            "amount": Decimal(0),
-            "currency": "BRL",
-        }
-        lines += [
-            pa.Table.from_pylist(
-                [{**nothing, "billing_date": day, "status": "final" if day in closed else "provisional"}],
-                schema=written.schema,
-            )
-            for day in days
-            if day not in there
-        ]
+        empty = [day for day in days if day not in there]
+        lines.append(_lines_of_nothing(lake, customer_id, known[customer_id], empty, closed))
     return pa.concat_tables(lines), adjustments
+
+
+def _lines_of_nothing(
+    lake: Lake, customer_id: int, name: str, days: Sequence[date], closed: Collection[date]
+) -> pa.Table:
+    """A line without a channel for each day, in the currency of the price list in force for the day."""
+    currencies = bill.currencies_of_days(lake, days)
+    nothing = {"customer_id": customer_id, "customer_name": name, "notifications": 0, "amount": Decimal(0)}
+    rows = [
+        {
+            **nothing,
+            "billing_date": day,
+            "currency": currencies[day],
+            "status": "final" if day in closed else "provisional",
+        }
+        for day in days
+    ]
+    return pa.Table.from_pylist(rows, schema=_nullable("daily_billing"))
 
 
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:

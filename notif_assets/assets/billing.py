@@ -28,6 +28,7 @@ from notif_assets.kafka.client import KafkaClient, KafkaError, OpenClient
 from notif_assets.lake import Lake
 from notif_assets.partitions import billing_days as billing_days_of
 from notif_assets.partitions import key_ranges
+from notif_assets.reports.text import amounts
 from notif_assets.settings import Settings
 
 POOL = "billing"
@@ -171,29 +172,27 @@ def _bill(
         "daily_billing": {
             "dagster/partition_row_count": billed.lines,
             "notifications": billed.notifications,
-            "amount": float(billed.amount),  # for the plot; the table has the decimal
+            f"amount_{billed.currency}": float(billed.amount),  # for the plot; the table has the decimal
             "status": billed.status,
             "reports": [str(path) for path in reports],
         },
         "billing_days": {"dagster/partition_row_count": int(billed.status == "final")}
         | ({"accepted_losses": billed.accepted_losses} if billed.accepted_losses else {})
         | ({"rejected": billed.rejected} if billed.rejected else {}),
-        "billing_adjustments": {
-            "adjustments_written": billed.adjustments,
-            "adjusted_amount": float(billed.adjusted_amount),
-        },
+        "billing_adjustments": {"adjustments_written": billed.adjustments}
+        | {f"adjusted_amount_{currency}": float(amount) for currency, amount in billed.adjusted.items()},
     }
     for name, metadata in numbers.items():
         context.add_asset_metadata(metadata, asset_key=name, partition_key=str(day))
     context.log.info(
-        "%s: %s, %d lines, %d notifications, %s; %d adjustments, %s",
+        "%s: %s, %d lines, %d notifications, %s; %d adjustments%s",
         day,
         billed.status,
         billed.lines,
         billed.notifications,
-        billed.amount,
+        amounts({billed.currency: billed.amount}),
         billed.adjustments,
-        billed.adjusted_amount,
+        f", {amounts(billed.adjusted)}" if billed.adjusted else "",
     )
     if billed.rejected:
         context.log.warning("%s: %s", day, billed.rejected)

@@ -5,7 +5,7 @@ of commits that a killed run can't spoil. Doesn't: the arithmetic (sql/), where 
 """
 
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -14,7 +14,15 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.billing.prices import ensure_prices, packaged_prices, price_list, prices_in_force
+from notif_assets.billing.prices import (
+    currencies,
+    ensure_prices,
+    packaged_prices,
+    price_list,
+    prices_in_force,
+    with_currency,
+)
+from notif_assets.core.amounts import sums_of
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.core.price_list import price_list_cell
 from notif_assets.core.texts import shown
@@ -65,8 +73,11 @@ class Billed:
     lines: int
     notifications: int
     amount: Decimal
+    currency: str
+    """Of `amount`: a day's lines are priced by one list, which has one currency."""
     adjustments: int
-    adjusted_amount: Decimal
+    adjusted: Mapping[str, Decimal]
+    """What the adjustments come to in each currency."""
     closed_now: bool
     accepted_losses: str | None
     held: tuple[str, ...] = ()
@@ -121,7 +132,7 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
                 f"{day} is open: open days take the current prices anyway, `close-day {day}` when it ends"
             )
         newest = _newest(rows)
-        billed = _billed_so_far(lake, day, lake.rows(_day_scan(lake.table("billing_adjustments"), day)))
+        billed = _billed_so_far(lake, day, adjustments_of(lake, day))
         _refuse_unpriced(lake, day, billed.filter(_not_nothing(billed)), version, price_list(lake, version))
         if newest["price_version"] == version:
             return
@@ -131,6 +142,11 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
 
     until_committed(attempt)
     return close_day(lake, settings, client, day, run_id)
+
+
+def adjustments_of(lake: Lake, day: date) -> pa.Table:
+    """The day's adjustments, each with its currency."""
+    return with_currency(lake, lake.rows(_day_scan(lake.table("billing_adjustments"), day)))
 
 
 def losses_noted(lake: Lake, day: date) -> str | None:
@@ -204,7 +220,7 @@ def published_bill_differs(lake: Lake) -> list[str]:
     prices = lake.select("unit_prices", {"pairs": counts, "prices": packaged_prices()}, day=day)
     lines = _lines(lake, counts, prices, day, "published", "final", 0, "published")
     written = io.BytesIO()
-    write_billing(lines, SCHEMAS["billing_adjustments"].arrow.empty_table(), written, "text")
+    write_billing(lines, with_currency(lake, SCHEMAS["billing_adjustments"].arrow.empty_table()), written, "text")
     return (
         [] if written.getvalue().decode() == PUBLISHED_BILL else ["the document's bill of 25000 notifications differs"]
     )
@@ -314,7 +330,8 @@ def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> tuple[pa.
 
 
 def _billed_so_far(lake: Lake, day: date, adjustments: pa.Table) -> pa.Table:
-    """What each customer and channel was billed for the day, by its lines and these adjustments."""
+    """What each customer and channel was billed for the day in each currency, by its lines and these adjustments, as
+    adjustments_of has them."""
     lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
     return lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
 
@@ -331,7 +348,7 @@ def _due(
     closed = _rows_of(lake, lake.table("billing_days"), day)
     version = _newest(closed)["price_version"]
     counts, through = _recount(lake, settings, day)
-    before = lake.rows(_day_scan(adjustments, day))
+    before = with_currency(lake, lake.rows(_day_scan(adjustments, day)))
     billed = _billed_so_far(lake, day, before)
     pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
     prices, unpriced = _priced(lake, day, pairs, price_list(lake, version))
@@ -362,12 +379,18 @@ def _differing(unpriced: list[dict[str, Any]], counts: pa.Table, billed: pa.Tabl
     """Those whose count is not what was billed; the others owe nothing, whatever their price."""
     if not unpriced:
         return []
-    sent, paid = (
-        {(row["customer_id"], row["channel"]): row["notifications"] for row in table.to_pylist()}
-        for table in (counts, billed)
-    )
+    sent, paid = (_notifications_of(table) for table in (counts, billed))
     keys = [(row["customer_id"], row["channel"]) for row in unpriced]
     return [row for row, key in zip(unpriced, keys, strict=True) if sent.get(key, 0) != paid.get(key, 0)]
+
+
+def _notifications_of(rows: pa.Table) -> dict[tuple[int, str], int]:
+    """The notifications of each customer and channel; of what was billed, those of all currencies."""
+    found: dict[tuple[int, str], int] = {}
+    for row in rows.select(["customer_id", "channel", "notifications"]).to_pylist():
+        key = row["customer_id"], row["channel"]
+        found[key] = found.get(key, 0) + row["notifications"]
+    return found
 
 
 def late_messages_without_a_price(
@@ -514,13 +537,23 @@ def _billed(
         lines=lines.num_rows,
         notifications=sum(lines["notifications"].to_pylist()),
         amount=sum(lines["amount"].to_pylist(), Decimal(0)),
+        currency=lines["currency"][0].as_py() if lines.num_rows else currencies_of_days(lake, [day])[day],
         adjustments=written.num_rows,
-        adjusted_amount=sum(written["amount_delta"].to_pylist(), Decimal(0)),
+        adjusted=sums_of(with_currency(lake, written), "amount_delta"),
         closed_now=closed_now,
         accepted_losses=losses_noted(lake, day),
         held=held,
         rejected=rejected,
     )
+
+
+def currencies_of_days(lake: Lake, days: Collection[date]) -> dict[date, str]:
+    """The currency of the price list in force for each day: of a closed day its newest list, else the current one."""
+    closed = {day: rows for day, rows in closed_rows(lake).items() if day in days}
+    versions = {day: _newest(rows)["price_version"] for day, rows in closed.items()}
+    known = currencies(lake)
+    current = prices_in_force(lake)[1]["currency"][0].as_py()
+    return {day: known[versions[day]] if day in versions else current for day in days}
 
 
 def closed_days_that_differ(
@@ -536,28 +569,37 @@ def closed_days_that_differ(
     for day, rows in sorted(closed_rows(lake).items()):
         if days is not None and day not in days:
             continue
-        lines, adjustments = (
-            lake.rows(_day_scan(lake.table(name), day)) for name in ("daily_billing", "billing_adjustments")
-        )
+        adjustments = adjustments_of(lake, day)
         through = max([row["through_batch"] for row in rows] + adjustments["through_batch"].to_pylist())
         start, end = day_bounds(day, settings.zone)
         messages = lake.table("notifications").scan(event_datetime=(start, end), batch=(None, through + 1))
         counts = lake.select("message_counts", {"notifications": messages})
-        billed = lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
+        billed = _billed_so_far(lake, day, adjustments)
         pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
         version = _newest(rows)["price_version"]
-        prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day).to_pylist()
-        sent = {(row["customer_id"], row["channel"]): row["notifications"] for row in counts.to_pylist()}
-        paid = {(row["customer_id"], row["channel"]): row for row in billed.to_pylist()}
-        for row in prices:
-            key = (row["customer_id"], row["channel"])
-            n, entry = sent.get(key, 0), paid.get(key, {"notifications": 0, "amount": Decimal(0)})
-            if row["prices_found"] != 1 and entry["notifications"] != n:
-                continue  # held, and told by the check on what has no price
-            due = (n * row["unit_price"]).quantize(_CENT, ROUND_HALF_UP) if row["prices_found"] == 1 else None
-            if entry["notifications"] != n or entry["amount"] != due:
-                found.setdefault(day, []).append(
-                    f"{day}, customer {key[0]}, {key[1]}: billed {entry['notifications']} for {entry['amount']}, "
-                    f"sent {n} for {due}"
-                )
+        prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day)
+        if sentences := _wrongly_billed(counts, billed, prices):
+            found[day] = [f"{day}, {sentence}" for sentence in sentences]
+    return found
+
+
+def _wrongly_billed(counts: pa.Table, billed: pa.Table, prices: pa.Table) -> list[str]:
+    """The customers and channels that were not billed their count times the price, in the price's currency and in no
+    other; a sentence for each. What is held, because it has no price, is left to the check on that."""
+    sent, paid = _notifications_of(counts), _notifications_of(billed)
+    amounts: dict[tuple[int, str], dict[str, tuple[int, Decimal]]] = {}
+    for row in billed.filter(_not_nothing(billed)).to_pylist():
+        of_pair = amounts.setdefault((row["customer_id"], row["channel"]), {})
+        of_pair[row["currency"]] = row["notifications"], row["amount"]
+    found = []
+    for row in prices.to_pylist():
+        key = (row["customer_id"], row["channel"])
+        n, is_priced = sent.get(key, 0), row["prices_found"] == 1
+        if not is_priced and paid.get(key, 0) != n:
+            continue
+        due = (n * row["unit_price"]).quantize(_CENT, ROUND_HALF_UP) if is_priced else None
+        if amounts.get(key, {}) != ({row["currency"]: (n, due)} if n else {}):
+            got = ", ".join(f"{amount} {currency}" for currency, (_, amount) in sorted(amounts.get(key, {}).items()))
+            owed = f"{due} {row['currency']}" if is_priced else "which there is no price"
+            found.append(f"customer {key[0]}, {key[1]}: billed {paid.get(key, 0)} for {got or 0}, sent {n} for {owed}")
     return found

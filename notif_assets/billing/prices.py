@@ -61,3 +61,17 @@ def price_list(lake: Lake, version: str) -> pa.Table:
     if not rows.num_rows:
         raise KeyError(version)
     return rows.select(SCHEMAS["prices"].arrow.names)
+
+
+def with_currency(lake: Lake, adjustments: pa.Table) -> pa.Table:
+    """Adjustments with a column `currency`: that of the price list that each was computed with. Raises KeyError for a
+    list that was never loaded."""
+    known = currencies(lake) if adjustments.num_rows else {}
+    found = [known[version] for version in adjustments["price_version"].to_pylist()]
+    return adjustments.append_column("currency", pa.array(found, pa.string()))
+
+
+def currencies(lake: Lake) -> dict[str, str]:
+    """The currency of each list that was ever loaded."""
+    lists = lake.select("price_currencies", {"prices": lake.table("prices").scan()})
+    return dict(zip(lists["price_version"].to_pylist(), lists["currency"].to_pylist(), strict=True))

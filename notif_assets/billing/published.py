@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from notif_assets.billing.bill import adjustments_of
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.files.dropped import publish
 from notif_assets.lake import Lake
@@ -16,11 +17,8 @@ from notif_assets.reports import write_billing
 
 
 def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:
-    """The day's lines and adjustments as they are in the lake."""
-    lines, adjustments = (
-        lake.rows(lake.table(name).scan(partitions={(day,)})) for name in ("daily_billing", "billing_adjustments")
-    )
-    return lines, adjustments
+    """The day's lines as they are in the lake, and its adjustments, each with its currency."""
+    return lake.rows(lake.table("daily_billing").scan(partitions={(day,)})), adjustments_of(lake, day)
 
 
 def publish_bill(lake: Lake, day: date, reports: Path) -> list[Path]:

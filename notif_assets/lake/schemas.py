@@ -317,7 +317,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         Schema(
             "billing_adjustments",
-            "Corrections of closed days: lines + adjustments = the recount, always.",
+            "Corrections of closed days: lines + adjustments = the recount, always, each currency for itself.",
             "book",
             (
                 Column("adjustment_id", TEXT, "hash of what the adjustment brings up to date"),
@@ -327,8 +327,8 @@ SCHEMAS: dict[str, Schema] = {
                 Column("channel", TEXT, "the channel"),
                 Column("notifications_delta", LONG, "messages more (or fewer) than billed so far"),
                 Column("unit_price", UNIT_PRICE, "price of one notification"),
-                Column("amount_delta", AMOUNT, "money more (or less) than billed so far"),
-                Column("price_version", TEXT, "the price list used"),
+                Column("amount_delta", AMOUNT, "money more (or less) than billed so far, in the list's currency"),
+                Column("price_version", TEXT, "the price list used, which has one currency"),
                 Column("reason", TEXT, "late, duplicate, readmitted or repriced"),
                 Column("through_batch", LONG, "the newest batch counted"),
                 _RUN_ID,

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from notif_assets import queries
+from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import days_between
 from notif_assets.core.formats import Format
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
@@ -101,6 +102,7 @@ class Adjustment(BaseModel):
     channel: str
     notifications_delta: int
     amount_delta: Decimal
+    currency: str
     reason: str
     created_at: datetime
 
@@ -110,7 +112,8 @@ class BillsAnswer(BaseModel):
 
     lines: list[Line]
     adjustments: list[Adjustment]
-    total: Decimal
+    totals: dict[str, Decimal] = Field(description="Of lines and adjustments, in each currency.")
+    total: Decimal | None = Field(description="The same if all is in one currency; null if not.")
 
 
 class MessageItem(BaseModel):
@@ -278,10 +281,11 @@ def bills_of(panel: Panel, customer: Customer, days: list[date], at_hand: querie
     try:
         lines, adjustments = queries.bills(panel.lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
     except queries.Unknown:
-        return BillsAnswer(lines=[], adjustments=[], total=Decimal("0.00"))
+        return BillsAnswer(lines=[], adjustments=[], totals={}, total=Decimal("0.00"))
     of_day = sorted(lines.to_pylist(), key=lambda row: (row["billing_date"], row["channel"] or ""))
     of_adjustment = sorted(adjustments.to_pylist(), key=lambda row: (row["billing_date"], row["created_at"]))
-    total = sum((row["amount"] for row in of_day), Decimal("0.00"))
+    billed = [(row["currency"], row["amount"]) for row in of_day]
+    totals = by_currency(billed + [(row["currency"], row["amount_delta"]) for row in of_adjustment])
     return BillsAnswer(
         lines=[
             Line(date=row["billing_date"], **{k: row[k] for k in Line.model_fields if k != "date"}) for row in of_day
@@ -290,7 +294,8 @@ def bills_of(panel: Panel, customer: Customer, days: list[date], at_hand: querie
             Adjustment(date=row["billing_date"], **{k: row[k] for k in Adjustment.model_fields if k != "date"})
             for row in of_adjustment
         ],
-        total=sum((row["amount_delta"] for row in of_adjustment), total),
+        totals=totals,
+        total=sum(totals.values(), Decimal("0.00")) if len(totals) < 2 else None,
     )
 
 

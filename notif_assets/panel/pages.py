@@ -23,6 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
+from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
 from notif_assets.core.formats import Format
 from notif_assets.ingest.truth import closed_days
@@ -35,7 +36,7 @@ from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
 from notif_assets.panel.texts import Language, ago, clock, language_of, translations
 from notif_assets.panel.tokens import Keys, TokenRefused
-from notif_assets.reports.text import money, unit_price, visible
+from notif_assets.reports.text import amounts, money, unit_price, visible
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _BILLS = 31
@@ -55,7 +56,7 @@ def _templates(language: Language) -> Environment:
         lstrip_blocks=True,
     )
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"visible": visible, "iso": _iso, "money": money, "price": unit_price}
+    environment.filters |= {"visible": visible, "iso": _iso, "money": money, "amounts": amounts, "price": unit_price}
     environment.globals |= {"language": language}
     return environment
 
@@ -126,7 +127,7 @@ class Today:
 
 @dataclass(frozen=True)
 class DayBill:
-    """A day's bill: its lines, its adjustments, and both together."""
+    """A day's bill: its lines and its adjustments."""
 
     day: date
     status: str
@@ -139,19 +140,10 @@ class DayBill:
         return sum(line.notifications for line in self.lines)
 
     @property
-    def currency(self) -> str:
-        """That of the lines."""
-        return self.lines[0].currency if self.lines else "BRL"
-
-    @property
-    def amount(self) -> Decimal:
-        """Of the lines."""
-        return sum((line.amount for line in self.lines), Decimal(0))
-
-    @property
-    def adjusted(self) -> Decimal:
-        """Of the adjustments."""
-        return sum((one.amount_delta for one in self.adjustments), Decimal(0))
+    def amounts(self) -> list[tuple[str, Decimal]]:
+        """Of all lines and adjustments, each with its currency."""
+        lines = [(line.currency, line.amount) for line in self.lines]
+        return lines + [(one.currency, one.amount_delta) for one in self.adjustments]
 
 
 @router.get("/clientes/{customer_id}")
@@ -206,7 +198,7 @@ def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, A
         "bills": bills[:_BILLS],
         "unpriced": unpriced,
         "month": month,
-        "month_total": sum((bill.amount + bill.adjusted for bill in month), Decimal(0)),
+        "month_totals": by_currency(amount for bill in month for amount in bill.amounts),
         "month_notifications": sum(bill.notifications for bill in month),
         "zone": str(zone),
     }

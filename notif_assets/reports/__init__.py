@@ -89,35 +89,29 @@ def write_detailed(
         _write_plain(DETAILED_SCHEMA, rows, out, format)
 
 
-def write_billing(lines: pa.Table, adjustments: pa.Table, out: BinaryIO, format: Format, currency: str = "BRL") -> None:
-    """Rows of daily_billing and of billing_adjustments. A customer without messages has one line: channel null, 0, 0.
+def write_billing(lines: pa.Table, adjustments: pa.Table, out: BinaryIO, format: Format) -> None:
+    """Rows of daily_billing, and of billing_adjustments with a currency each. A customer without messages has one line:
+    channel null, 0, 0.
 
-    Formats for programs have both kinds as rows (see `billing_entries`), so that the sum of `amount` is what is billed.
+    Formats for programs have both kinds as rows (see `billing_entries`), so that the sum of `amount`
+    of a currency is what is billed.
     """
-    entries = billing_entries(lines, adjustments, currency)
+    entries = billing_entries(lines, adjustments)
     if format == "text":
         _write_text(text.billing(entries.to_pylist()), out)
     else:
         _write_plain(entries.schema, entries.to_batches(), out, format)
 
 
-def billing_entries(lines: pa.Table, adjustments: pa.Table, currency: str = "BRL") -> pa.Table:
+def billing_entries(lines: pa.Table, adjustments: pa.Table) -> pa.Table:
     """The lines and the adjustments as rows of BILLING_SCHEMA, by day, customer, currency and channel, lines first.
 
-    An adjustment has the status `adjustment`, its deltas as notifications and amount, created_at as computed_at, and
-    the currency of the same customer's lines of that day, or `currency` if there are none.
+    An adjustment has the status `adjustment`, its deltas as notifications and amount, and created_at as computed_at.
     """
-    days = zip(*(lines[name].to_pylist() for name in ("billing_date", "customer_id", "currency")), strict=True)
-    of_lines = {(day, customer): code for day, customer, code in days}
     adjustments = _sorted(adjustments, "created_at", "adjustment_id")
-    adjusted = zip(*(adjustments[name].to_pylist() for name in ("billing_date", "customer_id")), strict=True)
-    as_lines = (
-        adjustments.rename_columns(
-            {"notifications_delta": "notifications", "amount_delta": "amount", "created_at": "computed_at"}
-        )
-        .append_column("currency", pa.array([of_lines.get(day, currency) for day in adjusted], pa.string()))
-        .append_column("status", pa.array(["adjustment"] * adjustments.num_rows, pa.string()))
-    )
+    as_lines = adjustments.rename_columns(
+        {"notifications_delta": "notifications", "amount_delta": "amount", "created_at": "computed_at"}
+    ).append_column("status", pa.array(["adjustment"] * adjustments.num_rows, pa.string()))
     entries = pa.concat_tables([_typed(lines, BILLING_SCHEMA), _typed(as_lines, BILLING_SCHEMA)])
     return _sorted(entries, "billing_date", "customer_id", "currency", "channel")
 

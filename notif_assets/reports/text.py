@@ -60,6 +60,15 @@ def money(amount: Decimal, currency: str) -> str:
     return f"{_symbol(currency)} {brazilian(amount).replace('.', '')}"
 
 
+def amounts(sums: Mapping[str, Decimal], between: str = " and ") -> str:
+    """What a sum comes to in each currency, one beside another.
+
+    >>> amounts({"BRL": Decimal("2.50"), "USD": Decimal("-0.50")})
+    'R$ 2,50 and USD -0,50'
+    """
+    return between.join(money(amount, currency) for currency, amount in sums.items())
+
+
 def unit_price(price: Decimal, currency: str) -> str:
     """A price with the decimals that it needs, two at least.
 

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from notif_assets import queries
 from notif_assets.billing import bill, prices
+from notif_assets.billing.published import publish_bill
 from notif_assets.core.price_list import parse_price_list
 from notif_assets.ingest import bronze, pump, rules
 from notif_assets.ingest.ledger import plan_move
 from notif_assets.lake import SCHEMAS, Lake, write_once
+from notif_assets.reports import billing_entries
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import (
     CENT,
@@ -163,13 +165,13 @@ def test_a_line_says_all_it_stands_on(house: House) -> None:
 
 
 def test_a_day_without_messages_closes_without_lines(house: House) -> None:
-    assert house.close() == bill.Billed(MONDAY, "final", 0, 0, Decimal(0), 0, Decimal(0), True, None)
+    assert house.close() == bill.Billed(MONDAY, "final", 0, 0, Decimal(0), "BRL", 0, {}, True, None)
     (day,) = rows_of(house.lake, "billing_days")
     assert (day["lines"], day["notifications"], day["amount"]) == (0, 0, 0)
     assert house.close().closed_now is False
     house.send()
     late = house.close()
-    assert (late.lines, late.adjustments, late.adjusted_amount) == (0, 1, Decimal("0.04"))
+    assert (late.lines, late.adjustments, late.adjusted) == (0, 1, {"BRL": Decimal("0.04")})
 
 
 @pytest.mark.parametrize("seconds", [0, 3599])
@@ -302,7 +304,7 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
     house.send(1, channel="Whatsap", customer_id=9)
     house.send(5, customer_id=2)
     closed = house.close()
-    assert (closed.adjustments, closed.adjusted_amount) == (1, Decimal("0.20"))
+    assert (closed.adjustments, closed.adjusted) == (1, {"BRL": Decimal("0.20")})
     (held,) = closed.held
     assert re.match(
         "channel Whatsap has no price in list [0-9a-f]{16} .customer 9.: this day is closed, so import", held
@@ -318,7 +320,7 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
     house.price(*LIST, ",Whatsap,0.03,BRL,,")
     assert house.close().held  # a new list alone prices no closed day
     repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
-    assert (repriced.held, repriced.adjusted_amount) == ((), Decimal("0.03"))
+    assert (repriced.held, repriced.adjusted) == ((), {"BRL": Decimal("0.03")})
     assert bill.late_messages_without_a_price(house.lake, house.settings)[0] == {}
     assert bill.closed_days_that_differ(house.lake, house.settings) == {}
     assert house.billed() == Decimal("0.27")
@@ -332,7 +334,7 @@ def test_what_a_new_list_cannot_price_either_stays_held_and_the_rest_is_repriced
     assert len(house.close().held) == 2
     house.price(*LIST, ",Push,1,BRL,,")
     repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
-    assert repriced.adjusted_amount == 1
+    assert repriced.adjusted == {"BRL": Decimal(1)}
     assert len(repriced.held) == 1
     assert "channel Pombo has no price" in repriced.held[0]
     assert bill.closed_days_that_differ(house.lake, house.settings) == {}
@@ -487,7 +489,7 @@ def test_late_messages_are_adjusted_once_and_only_where_something_changed(house:
     house.send(2)
     house.send(1, customer_id=3)
     late = house.close()
-    assert (late.adjustments, late.adjusted_amount, late.closed_now) == (2, Decimal("0.12"), False)
+    assert (late.adjustments, late.adjusted, late.closed_now) == (2, {"BRL": Decimal("0.12")}, False)
     expected = [
         (MONDAY, 1, "Whatsapp", "late", 2, Decimal("0.08")),
         (MONDAY, 3, "Whatsapp", "late", 1, Decimal("0.04")),
@@ -542,7 +544,7 @@ def test_reprice_writes_the_difference_and_nothing_else(house: House) -> None:
     # From here on the new price is the day's, for late messages too; a third list isn't.
     house.price(",Whatsapp,7,BRL,,", ",SMS,7,BRL,,")
     house.send(1)
-    assert house.close().adjusted_amount == Decimal("0.05")
+    assert house.close().adjusted == {"BRL": Decimal("0.05")}
     assert bill.closed_days_that_differ(house.lake, house.settings) == {}
 
 
@@ -554,6 +556,107 @@ def test_reprice_to_a_list_that_lacks_a_channel_is_refused(house: House) -> None
         bill.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     assert len(rows_of(house.lake, "billing_days")) == 1
     assert house.close().adjustments == 0
+
+
+# --- currencies -----------------------------------------------------------------------------------------------------
+
+DOLLARS = ",Whatsapp,0.10,USD,,", ",SMS,0.10,USD,,"
+REAIS = ",Whatsapp,0.25,BRL,,", ",SMS,0.25,BRL,,"
+
+
+def reported(house: House, customer_id: int | None = None) -> set[tuple[int, str, str, Decimal]]:
+    """What the report of the day says: customer, status, currency and amount of each entry."""
+    found = queries.bills(house.lake, house.settings, [MONDAY], customer_id)
+    rows = billing_entries(*found).to_pylist()
+    return {(row["customer_id"], row["status"], row["currency"], row["amount"]) for row in rows}
+
+
+def test_an_adjustment_has_the_currency_of_its_own_price(house: House) -> None:
+    """Also of a customer who has no line on the day: nothing is near it to take a currency from."""
+    house.price(*DOLLARS)
+    house.send(5)
+    house.close()
+    house.send(5, customer_id=2)
+    late = house.close()
+    assert (late.currency, late.adjusted) == ("USD", {"USD": Decimal("0.50")})
+    assert reported(house) == {(1, "final", "USD", Decimal("0.50")), (2, "adjustment", "USD", Decimal("0.50"))}
+    assert reported(house, 2) == {
+        (2, "final", "USD", Decimal(0)),
+        (2, "adjustment", "USD", Decimal("0.50")),
+    }
+    (published,) = [path for path in publish_bill(house.lake, MONDAY, house.lake.root / "out") if path.suffix == ".txt"]
+    assert "R$" not in published.read_text()
+
+
+def test_nothing_is_nothing_in_the_currency_of_the_day_s_list(house: House) -> None:
+    house.price(*DOLLARS)
+    house.close()
+    house.price(*REAIS)
+    house.send(customer_id=9, event=NOON + DAY)
+    house.ingest()
+    days = [MONDAY, MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)]
+    lines, _ = queries.bills(house.lake, house.settings, days, 9)
+    assert {row["billing_date"]: row["currency"] for row in lines.to_pylist()} == dict(
+        zip(days, ("USD", "BRL", "BRL"), strict=True)
+    )
+
+
+def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_new(house: House) -> None:
+    old = house.price(*DOLLARS)
+    house.send(5)
+    house.close()
+    house.send(5)
+    house.close()
+    new = house.price(*REAIS)
+    done = bill.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    assert (done.amount, done.currency) == (Decimal("0.50"), "USD")
+    assert done.adjusted == {"BRL": Decimal("2.50"), "USD": Decimal("-1.00")}
+    repriced = [row for row in rows_of(house.lake, "billing_adjustments") if row["reason"] == "repriced"]
+    assert {
+        (row["price_version"], row["unit_price"], row["notifications_delta"], row["amount_delta"]) for row in repriced
+    } == {(old, Decimal("0.10"), -10, Decimal("-1.00")), (new, Decimal("0.25"), 10, Decimal("2.50"))}
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert house.close().adjustments == 0
+    house.send()  # from here on the day is billed in reais
+    assert house.close().adjusted == {"BRL": Decimal("0.25")}
+    for lines, adjusted in (
+        (DOLLARS, {"BRL": Decimal("-2.75"), "USD": Decimal("1.10")}),
+        (REAIS, None),
+        (DOLLARS, None),
+    ):
+        house.price(*lines)
+        done = bill.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        assert adjusted in (None, done.adjusted)
+        assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    written_adjustments(house.lake)  # no two have one id
+
+
+def test_amounts_of_two_currencies_that_were_subtracted_are_found_and_put_right(house: House) -> None:
+    """As an earlier version wrote them: BRL 2.50 less USD 0.50."""
+    house.price(*DOLLARS)
+    house.send(5)
+    house.close()
+    house.price(",Whatsapp,0.50,BRL,,", ",SMS,0.25,BRL,,")
+    bill.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+
+    def as_before(rows: list[Row]) -> list[Row]:
+        (row,) = [row for row in rows if row["notifications_delta"] > 0]
+        return [row | {"notifications_delta": 0, "amount_delta": Decimal("2.00")}]
+
+    tampered(house, "billing_adjustments", as_before)
+    (sentence,) = bill.closed_days_that_differ(house.lake, house.settings)[MONDAY]
+    assert sentence.endswith("billed 5 for 2.00 BRL, 0.50 USD, sent 5 for 2.50 BRL")
+    assert house.close().adjusted == {"BRL": Decimal("0.50"), "USD": Decimal("-0.50")}
+    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+
+
+def test_prices_to_and_fro_have_an_adjustment_each(house: House) -> None:
+    house.send(3)
+    house.close()
+    for cents in (5, 4, 5, 4):
+        house.price(f",Whatsapp,0.0{cents},BRL,,", ",SMS,1,BRL,,")
+        bill.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+    assert len(written_adjustments(house.lake)) == 4  # no two have one id
 
 
 # --- gates, crashes and races ---------------------------------------------------------------------------------------

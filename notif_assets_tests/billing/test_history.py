@@ -54,7 +54,9 @@ LISTS: tuple[PriceList, ...] = (
     {(None, "Whatsapp"): Decimal("0.04"), (None, "SMS"): Decimal("0.005"), (2, "SMS"): Decimal("0.0333")},
     {(None, "Whatsapp"): Decimal("0.05"), (None, "SMS"): Decimal("0.005")},
     {(None, "Whatsapp"): Decimal("0.045"), (None, "SMS"): Decimal("0.004999"), (1, "Whatsapp"): Decimal(0)},
+    {(None, "Whatsapp"): Decimal("0.0075"), (None, "SMS"): Decimal("0.001")},
 )
+CURRENCIES = ("BRL", "BRL", "BRL", "USD")
 
 
 def priced(listed: PriceList, pair: Pair) -> Decimal:
@@ -105,6 +107,7 @@ class History(RuleBasedStateMachine):
         self.world = Survivor(Path(self.folder.name), Clock(self.patch, MIDNIGHT + HOUR), zone)
         self.lists: dict[str, PriceList] = {prices.current_version(self.world.lake) or "": LISTS[0]}
         self.current = next(iter(self.lists))
+        self.currencies = {self.current: CURRENCIES[0]}
         self.price_of: dict[date, str] = {}
         self.books: dict[str, list[Row]] = {name: [] for name in BOOKS}
         self.sent: list[tuple[dict[str, Any], datetime]] = []
@@ -184,10 +187,11 @@ class History(RuleBasedStateMachine):
     @rule(which=st.integers(0, len(LISTS) - 1))
     def prices_change(self, which: int) -> None:
         header = "customer_id,channel,unit_price,currency,valid_from,valid_to"
-        lines = [f"{customer or ''},{channel},{price},BRL,," for (customer, channel), price in LISTS[which].items()]
+        of_list = LISTS[which].items()
+        lines = [f"{customer or ''},{channel},{price},{CURRENCIES[which]},," for (customer, channel), price in of_list]
         parsed = parse_price_list("\n".join((header, *lines)).encode(), "prices.csv")
         self.current = prices.load_prices(self.world.lake, parsed)
-        self.lists[self.current] = LISTS[which]
+        self.lists[self.current], self.currencies[self.current] = LISTS[which], CURRENCIES[which]
 
     @precondition(lambda self: self.closed())
     @rule(which=st.integers(0), crash=crashes)
@@ -254,7 +258,11 @@ class History(RuleBasedStateMachine):
                 elif name == "billing_days":
                     assert self.price_of.setdefault(day, self.current) == row["price_version"]
                 else:
-                    assert row["price_version"] == self.price_of[day]
+                    if self.currencies[row["price_version"]] != self.currencies[self.price_of[day]]:
+                        assert row["reason"] == "repriced"  # reversed as it was billed
+                        self.seen["reversed"] += 1
+                    else:
+                        assert row["price_version"] == self.price_of[day]
                     assert row["notifications_delta"] or row["amount_delta"]
         assert len({row["adjustment_id"] for row in self.books["billing_adjustments"]}) == len(
             self.books["billing_adjustments"]
@@ -264,19 +272,25 @@ class History(RuleBasedStateMachine):
         """Lines + adjustments = the recount × the price in force for the day, to the cent, and the lines hold alone."""
         self.observe()
         listed = self.lists[self.price_of[day]]
-        billed: dict[Pair, tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal(0)))
+        billed: dict[tuple[str, Pair], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal(0)))
         for row in self.books["daily_billing"]:
             if row["billing_date"] == day:
                 due = row["notifications"] * row["unit_price"]
                 assert row["amount"] == due.quantize(CENT, ROUND_HALF_UP)
-                billed[row["customer_id"], row["channel"]] = row["notifications"], row["amount"]
+                assert row["currency"] == self.currencies[row["price_version"]]
+                pair = row["customer_id"], row["channel"]
+                billed[row["currency"], pair] = row["notifications"], row["amount"]
         for row in self.books["billing_adjustments"]:
             if row["billing_date"] == day:
-                n, amount = billed[row["customer_id"], row["channel"]]
-                delta = row["notifications_delta"], row["amount_delta"]
-                billed[row["customer_id"], row["channel"]] = n + delta[0], amount + delta[1]
+                key = self.currencies[row["price_version"]], (row["customer_id"], row["channel"])
+                n, amount = billed[key]
+                billed[key] = n + row["notifications_delta"], amount + row["amount_delta"]
         counted = self.world.oracle.replay(self.world.lake).counts(day)
-        recount = {pair: (n, (n * priced(listed, pair)).quantize(CENT, ROUND_HALF_UP)) for pair, n in counted.items()}
+        currency = self.currencies[self.price_of[day]]
+        recount = {
+            (currency, pair): (n, (n * priced(listed, pair)).quantize(CENT, ROUND_HALF_UP))
+            for pair, n in counted.items()
+        }
         assert {pair: total for pair, total in billed.items() if any(total)} == recount
         self.seen["sums proved"] += 1
 

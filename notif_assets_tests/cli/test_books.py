@@ -3,10 +3,13 @@
 Belongs here: commands that correct what was closed, rejected or lost. Doesn't: reports in all their formats.
 """
 
+import csv
+import io
 import os
 import re
 import shlex
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 from notif_assets.kafka.client import open_client
 from notif_assets.kafka.traffic import Message
@@ -63,6 +66,39 @@ def test_late_messages_and_new_prices_become_adjustments(deploy: Deploy) -> None
         ("late", 5, "0.20"),
         ("repriced", 0, "1.05"),
     ]
+    ok(deployment.call("check"))
+
+
+def test_amounts_of_two_currencies_are_never_one(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    dollars = _prices(deployment, "dollars.csv", ",Whatsapp,0.10,USD,,")
+    deployment.send(notification(NOON, f"{n}") for n in range(5))
+    ok(deployment.call("ingest", "--until-caught-up"))
+    ok(deployment.call("import-prices", dollars))
+    said = ok(deployment.call("close-day", "2020-02-03", "--to", "2020-02-04")).text
+    assert said == (
+        "2020-02-03 closed: 1 lines, 5 notifications, USD 0,50\n2020-02-04 closed: 0 lines, 0 notifications, USD 0,00\n"
+    )
+    deployment.send(notification(NOON, f"late-{n}", customer_id=2, customer_name="Beta") for n in range(5))
+    ok(deployment.call("ingest", "--until-caught-up"))
+    ok(deployment.call("close-day", "2020-02-03"))
+    bill = ok(deployment.call("report", "billing", "--date", "2020-02-03")).text
+    assert "R$" not in bill
+    assert "Cliente: Beta\nNotificações Whatsapp: 0\nValor: USD 0,00\nAjustes: USD 0,50\n" in bill
+    ok(deployment.call("import-prices", _prices(deployment, "reais.csv", ",Whatsapp,0.25,BRL,,")))
+    reprice = ("reprice", "--from", "2020-02-03", "--to", "2020-02-03", "--reason", "contract")
+    assert ok(deployment.call(*reprice)).text == (
+        "2020-02-03 closed: 1 lines, 5 notifications, USD 0,50; 5 adjustments, R$ 2,50 and USD -0,50\n"
+    )
+    printed = ok(deployment.call("report", "billing", "--date", "2020-02-03", "--format", "csv")).text
+    sums: dict[tuple[str, str], Decimal] = {}
+    for row in csv.DictReader(io.StringIO(printed)):
+        key = row["customer_id"], row["currency"]
+        sums[key] = sums.get(key, Decimal(0)) + Decimal(row["amount"])
+    assert {key: amount for key, amount in sums.items() if amount} == {
+        (str(ACME), "BRL"): Decimal("1.25"),
+        ("2", "BRL"): Decimal("1.25"),
+    }
     ok(deployment.call("check"))
 
 

@@ -73,6 +73,7 @@ ADJUSTMENTS = pa.schema(
         ("unit_price", pa.decimal128(18, 6)),
         ("amount_delta", pa.decimal128(18, 2)),
         ("price_version", pa.string()),
+        ("currency", pa.string()),
         ("reason", pa.string()),
         ("through_batch", pa.int64()),
         ("run_id", pa.string()),
@@ -94,6 +95,7 @@ def adjustment(amount: str, notifications: int, **other: Any) -> dict[str, Any]:
         "customer_id": 7494212,
         "customer_name": "Acme",
         "channel": "Whatsapp",
+        "currency": "BRL",
         "reason": "late",
     }
     delta = {"notifications_delta": notifications, "amount_delta": Decimal(amount), "created_at": NOON}
@@ -253,14 +255,29 @@ def test_bill_of_a_customer_without_messages_and_of_another_currency() -> None:
     assert "Valor: USD 12345,60\n" in text
 
 
-def test_adjustments_take_the_currency_of_their_own_customer() -> None:
+def test_each_currency_has_a_bill_of_its_own() -> None:
     entries = bill(
-        line(currency="USD"),
-        adjustment("0.01", 1, customer_id=9, created_at=NOON),
-        adjustment("0.02", 1, adjustment_id="a0", created_at=NOON - timedelta(days=1)),
+        line("0.50", currency="USD", notifications=5),
+        adjustment("-0.50", -5, currency="USD"),
+        adjustment("2.50", 5, adjustment_id="a2"),
+        adjustment("0.02", 1, customer_id=8000000, currency="EUR"),
     )
-    rows = json.loads(written(write_billing, *entries, "json", currency="EUR"))
-    assert [(row["customer_id"], row["currency"]) for row in rows] == [(9, "EUR"), (7494212, "USD"), (7494212, "USD")]
+    text = text_of(write_billing, *entries, "text")
+    assert [row for row in text.splitlines() if row.startswith(("Valor", "Ajustes"))] == [
+        "Valor: R$ 0,00",
+        "Ajustes: R$ 2,50",
+        "Valor: USD 0,50",
+        "Ajustes: USD -0,50",
+        "Valor: EUR 0,00",
+        "Ajustes: EUR 0,02",
+    ]
+    rows = json.loads(written(write_billing, *entries, "json"))
+    assert [(row["currency"], row["amount"]) for row in rows] == [
+        ("BRL", "2.50"),
+        ("USD", "0.50"),
+        ("USD", "-0.50"),
+        ("EUR", "0.02"),
+    ]
 
 
 def test_nothing_to_report_is_a_title_or_a_header() -> None:

@@ -1,0 +1,26 @@
+"""Amounts of money, each with its currency.
+
+Belongs here: adding them up. Doesn't: how they are rounded and priced (sql/), how people read them (reports/).
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import pyarrow as pa
+
+
+def by_currency(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
+    """The sum of the amounts of each currency, in the order of the codes: no sum has two currencies.
+
+    >>> by_currency([("USD", Decimal("0.50")), ("BRL", Decimal("2.50")), ("USD", Decimal("-0.50"))])
+    {'BRL': Decimal('2.50'), 'USD': Decimal('0.00')}
+    """
+    sums: dict[str, Decimal] = {}
+    for currency, amount in amounts:
+        sums[currency] = sums.get(currency, Decimal(0)) + amount
+    return dict(sorted(sums.items()))
+
+
+def sums_of(rows: pa.Table, amount: str) -> dict[str, Decimal]:
+    """The same of a table: its column `currency`, and the one that `amount` names."""
+    return by_currency(zip(rows["currency"].to_pylist(), rows[amount].to_pylist(), strict=True))
