@@ -7,7 +7,7 @@ jobs that the assets use too. Libraries that a command does not need are not imp
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -260,6 +260,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
         goal = {p: bounds.end for p, bounds in client.offsets().partitions.items()}
     begin = committed_ends(lake) if settings.lake.is_dir() else {}
     is_first = not settings.lake.is_dir() or not lake.table("ingest_batches").watermark
+    watermarks = {name: lake.table(name).watermark if settings.lake.is_dir() else 0 for name in _SILVER}
 
     def missing() -> int:
         ends = committed_ends(lake)
@@ -285,17 +286,29 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
                 )
     if is_first and (dropped := dropped_before(lake)):
         click.echo(dropped_before_text(dropped), err=True)
-    _say_panel_state(lake)
+    _say_panel_state(lake, watermarks)
 
 
-def _say_panel_state(lake: "Lake") -> None:
+_SILVER = ("notifications", "rejected_notifications")
+
+
+def _say_panel_state(lake: "Lake", before: Mapping[str, int]) -> None:
+    """What came since these watermarks, and what there is in all."""
     from notif_assets.ingest.ledger import complete_until
 
     until = complete_until(lake, lake.table("customer_panel").watermark)
-    rejected = lake.table("rejected_notifications").scan().rows_at_most
-    accepted = lake.table("notifications").scan().rows_at_most
+    accepted, rejected = (lake.table(name).scan().rows_at_most for name in _SILVER)
+    new = [_rows_since(lake, name, before[name]) for name in _SILVER]
     state = f"complete up to {until:%Y-%m-%dT%H:%M:%SZ}" if until else "not caught up yet"
-    click.echo(f"{accepted} notifications, {rejected} rejected; {state}")
+    click.echo(
+        f"this run: {new[0]} notifications, {new[1]} rejected; "
+        f"in all: {accepted} notifications, {rejected} rejected; {state}"
+    )
+
+
+def _rows_since(lake: "Lake", table: str, batch: int) -> int:
+    newer = {"counted": lake.table(table).scan(batch=(batch + 1, None))}
+    return int(lake.select("row_count", newer)["row_count"][0].as_py())
 
 
 @main.command("accept-loss")
@@ -555,7 +568,7 @@ def _report_options(*names: str) -> Callable[[Callable[..., None]], Callable[...
     """The options that reports share: --format and --out always, the others by name."""
     options = {
         "customer": click.option("--customer", type=int, help="Only this customer (id)."),
-        "channel": click.option("--channel", help="Only this channel."),
+        "channel": click.option("--channel", help="Only this channel, in any case."),
         "from": click.option("--from", "first", type=HOUR, help="First day or hour, e.g. 2019-12-16T13."),
         "to": click.option("--to", "last", type=HOUR, help="Last day or hour, included."),
         "date": click.option("--date", "day", type=DAY, help="Only this day."),
@@ -600,6 +613,9 @@ def report_panel(
     with _unknown():
         rows = queries.panel(_existing_lake(settings), queries.today(settings), customer, channel)
     _write(out, partial(write_panel, rows, format=format))
+    if channel is not None or not rows.num_rows:
+        known = rows.num_rows and any(moment is not None for moment in rows["last_event"].to_pylist())
+        _say_if_empty(bool(known), _nothing("message", customer, channel, "was ever counted"))
 
 
 @report.command("detailed")
@@ -628,7 +644,17 @@ def report_detailed(
     end = _instant(settings, last, after=True) if last else None
     with _unknown():
         batches, names = queries.detailed(_existing_lake(settings), customer, channel, start, end)
-    _write(out, partial(write_detailed, batches, format=format, names=names))
+    number = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal number
+        for batch in batches:
+            number += batch.num_rows
+            yield batch
+
+    _write(out, partial(write_detailed, counted(), format=format, names=names))
+    asked = " to ".join(dict.fromkeys(_shown_place(place) for place in (first, last) if place))
+    _say_if_empty(bool(number), _nothing("message", customer, channel, f"of {asked} is there" if asked else "is there"))
 
 
 @report.command("billing")
@@ -644,16 +670,19 @@ def report_billing(
     format: Format,
     out: Path | None,
 ) -> None:
-    """The bills of one day or of several; an open day is billed provisionally.
+    """The bills of one day or of several; an open day is billed provisionally. A day without a bill is named on
+    standard error.
 
     What has no price yet is left out and named, and the exit code is 1 then.
 
     \b
     Example: notif-assets report billing --date 2020-02-03
     """
+    import pyarrow.compute as pc
+
     from notif_assets import queries
     from notif_assets.billing.bill import BillRefused, published_bill_differs
-    from notif_assets.core.days import days_between
+    from notif_assets.core.days import days_between, stretches
     from notif_assets.reports import write_billing
 
     first, last = _period(day, first, last)
@@ -667,6 +696,12 @@ def report_billing(
         lines, adjustments = queries.bills(lake, settings, days, customer, channel, unpriced=unpriced)
     if lines.num_rows or not unpriced:
         _write(out, partial(write_billing, lines, adjustments, format=format))
+        there = {*lines["billing_date"].to_pylist(), *adjustments["billing_date"].to_pylist()}
+        if customer is not None and channel is not None:  # then every day has a line, if only of nothing
+            there = {*lines.filter(pc.greater(lines["notifications"], 0))["billing_date"].to_pylist()}
+        missing = {*days} - there - {refused.day for refused in unpriced}
+        asked = stretches(missing, timedelta(days=1), "%Y-%m-%d")
+        _say_if_empty(not missing, f"no bill for {asked}: {_nothing('message', customer, channel, 'is counted then')}")
     if unpriced:
         raise click.ClickException(f"the report lacks what has no price: {'; '.join(map(str, unpriced))}")
 
@@ -716,12 +751,20 @@ def report_chatbot(
     format: Format,
     out: Path | None,
 ) -> None:
-    """The last answers of every session over the hours asked, a table per flow.
+    """The last answers of every session over the hours asked, a table per flow. Hours without answers, or of whole
+    days the days without any, are named on standard error.
 
     \b
     Example: notif-assets report chatbot --from 2019-12-16T13 --to 2019-12-16T14 --flow F1000
     """
-    from notif_assets.files.answers import flow_tables, is_known, published_flows_that_differ
+    from notif_assets.core.days import stretches
+    from notif_assets.files.answers import (
+        days_without_answers,
+        flow_tables,
+        hours_without_answers,
+        is_known,
+        published_flows_that_differ,
+    )
     from notif_assets.reports import write_chatbot
 
     first, last = _period(day, first, last)
@@ -736,6 +779,31 @@ def report_chatbot(
     end = datetime.combine(last[0], time(23 if last[1] is None else last[1]), UTC)
     tables = flow_tables(lake, start, end, customer, flow)
     _write(out, partial(write_chatbot, list(tables.values()), format=format))
+    if first[1] is None and last[1] is None:  # a day may well have hours without a file
+        missing = stretches(days_without_answers(lake, first[0], last[0]), timedelta(days=1), "%Y-%m-%d")
+    else:
+        missing = stretches(hours_without_answers(lake, start, end), timedelta(hours=1), "%Y-%m-%dT%H")
+    _say_if_empty(not missing, f"no answers of {missing}: no file of that time was ever imported, or it has none")
+    _say_if_empty(bool(tables or missing), "no answer of that time is of what was asked")
+
+
+def _nothing(what: str, customer: object, channel: str | None, rest: str) -> str:
+    """A sentence on what there is none of."""
+    from notif_assets.core.texts import shown
+
+    whose = f" of customer {customer}" if customer is not None else ""
+    return f"no {what}{whose}{f' of channel {shown(channel)}' if channel is not None else ''} {rest}"
+
+
+def _say_if_empty(there: bool, sentence: str) -> None:
+    """On standard error, for an empty report looks like one of something."""
+    if not there:
+        click.echo(sentence, err=True)
+
+
+def _shown_place(place: tuple[date, int | None]) -> str:
+    day, hour = place
+    return str(day) if hour is None else f"{day}T{hour:02}"
 
 
 def _period(

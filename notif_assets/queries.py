@@ -4,7 +4,7 @@ Belongs here: which rows a report holds for a customer, a channel, a period. Doe
 files (cli.py), pages (panel/).
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -56,7 +56,8 @@ def today(settings: Settings, now: datetime | None = None) -> date:
 
 
 def panel(lake: Lake, day: date, customer_id: int | None = None, channel: str | None = None) -> pa.Table:
-    """The panel's rows on `day`, today; of one customer and one channel if asked. A known customer has at least one.
+    """The panel's rows on `day`, today; of one customer and one channel, whatever its case, if asked. A known customer
+    has at least one.
 
     Until the day's first commit the table still holds the counts of a day before: then nothing of `day` is counted, and
     updated_at says so.
@@ -94,6 +95,7 @@ def detailed(
     at_once: Callable[[], int] = lambda: _SLICE,
 ) -> tuple[Iterator[pa.RecordBatch], dict[int, str]]:
     """Every message with start <= event < end, streamed by customer, event and message id; and the customers' names.
+    The case of `channel` doesn't count.
 
     Of one customer about `at_once()` messages are held, asked anew before each reading; but hardly ever fewer
     than some hundreds. However large messages are, about as many bytes are held as these many usual ones have, or one
@@ -262,8 +264,9 @@ def bills(
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
 
-    A known customer without messages has a line of nothing for each day. Raises BillRefused for an open day that
-    can't be priced; or puts it into `unpriced`, and gives what has a price.
+    A known customer without messages has a line of nothing for each day, of the channel asked, whose case doesn't
+    count. Raises BillRefused for an open day that can't be priced; or puts it into `unpriced`, and gives what has a
+    price.
     """
     known = {customer_id: at_hand.name} if at_hand else customer_names(lake, customer_id)
     closed = closed_days(lake).intersection(days)
@@ -291,19 +294,21 @@ def bills(
     if customer_id is not None:
         there = {day for table in lines for day in table["billing_date"].to_pylist()}
         empty = [day for day in days if day not in there]
-        lines.append(_lines_of_nothing(lake, customer_id, known[customer_id], empty, closed))
+        nothing = {"customer_id": customer_id, "customer_name": known[customer_id], "channel": channel}
+        lines.append(_lines_of_nothing(lake, nothing, empty, closed))
     return pa.concat_tables(lines), adjustments
 
 
 def _lines_of_nothing(
-    lake: Lake, customer_id: int, name: str, days: Sequence[date], closed: Collection[date]
+    lake: Lake, whose: Mapping[str, object], days: Sequence[date], closed: Collection[date]
 ) -> pa.Table:
-    """A line without a channel for each day, in the currency of the price list in force for the day."""
+    """A line of no notification for each day, in the currency of the price list in force for the day."""
     currencies = bill.currencies_of_days(lake, days)
-    nothing = {"customer_id": customer_id, "customer_name": name, "notifications": 0, "amount": Decimal(0)}
     rows = [
         {
-            **nothing,
+            **whose,
+            "notifications": 0,
+            "amount": Decimal(0),
             "billing_date": day,
             "currency": currencies[day],
             "status": "final" if day in closed else "provisional",
@@ -338,7 +343,7 @@ def _of(rows: pa.Table, customer_id: int | None, channel: str | None) -> pa.Tabl
     if customer_id is not None:
         rows = rows.filter(pc.equal(rows["customer_id"], customer_id))
     if channel is not None:
-        rows = rows.filter(pc.equal(rows["channel"], channel))
+        rows = rows.filter(pc.equal(pc.utf8_lower(rows["channel"]), channel.lower()))
     return rows
 
 

@@ -60,6 +60,22 @@ def together(days: Sequence[date], last: date, most: int) -> list[date]:
     return found
 
 
+def stretches(moments: Iterable[date], step: timedelta, form: str) -> str:
+    """Moments `step` apart in as few words as they take, at most five stretches of them.
+
+    >>> stretches([date(2020, 2, day) for day in (1, 2, 3, 9)], timedelta(days=1), "%Y-%m-%d")
+    '2020-02-01 to 2020-02-03, 2020-02-09'
+    """
+    found: list[list[date]] = []
+    for moment in sorted(moments):
+        if found and moment - found[-1][-1] == step:
+            found[-1][1:] = [moment]
+        else:
+            found.append([moment])
+    more = f" … and {len(found) - 5} more" if len(found) > 5 else ""
+    return ", ".join(" to ".join(f"{edge:{form}}" for edge in one) for one in found[:5]) + more
+
+
 def days_of_hours(hours: Iterable[datetime], zone: ZoneInfo) -> list[date]:
     """Every billing day that shares an instant with one of the UTC hours beginning at `hours`."""
     edges = (instant for hour in hours for instant in (hour, hour + _HOUR - timedelta(microseconds=1)))

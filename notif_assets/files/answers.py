@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.answers import BLANK_CHARACTERS, FIXED_COLUMNS, column_names, hour_of_file_name, parse_answers
+from notif_assets.core.days import days_between
 from notif_assets.core.files import ParsedFile
 from notif_assets.files.dropped import read_file, set_aside
 from notif_assets.lake import Lake, Scan, literal, until_committed
@@ -115,6 +116,20 @@ def flow_tables(
     first, last = ((moment.date(), moment.hour) for moment in (first_hour, last_hour))
     hours = {hour for hour in table.scan().partitions if first <= hour <= last}
     return flow_tables_of(lake, table.scan(partitions=hours), customer, flow)
+
+
+def hours_without_answers(lake: Lake, first_hour: datetime, last_hour: datetime) -> list[datetime]:
+    """The hours from `first_hour` to `last_hour`, both included, of which no answer is in the lake."""
+    there = lake.table("chatbot_answers").scan().partitions
+    number = (last_hour - first_hour) // timedelta(hours=1) + 1
+    hours = (first_hour + n * timedelta(hours=1) for n in range(number))
+    return [hour for hour in hours if (hour.date(), hour.hour) not in there]
+
+
+def days_without_answers(lake: Lake, first: date, last: date) -> list[date]:
+    """The days from `first` to `last`, both included, of which no answer is in the lake."""
+    there = {day for day, _ in lake.table("chatbot_answers").scan().partitions}
+    return [day for day in days_between(first, last) if day not in there]
 
 
 def flow_tables_of(

@@ -143,7 +143,7 @@ router = APIRouter(prefix="/api/v1", responses=_problems(400, 401, 404, 422, 503
 
 Start = Annotated[AwareDatetime | None, Query(alias="from", description="First moment, with an offset.")]
 End = Annotated[AwareDatetime | None, Query(alias="to", description="The moment after the last, with an offset.")]
-OfChannel = Annotated[str | None, Query(max_length=4096, description="Only this channel.")]
+OfChannel = Annotated[str | None, Query(max_length=4096, description="Only this channel, whatever its case.")]
 
 
 @router.get("/customers", responses=_problems(403))

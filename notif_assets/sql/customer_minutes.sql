@@ -2,5 +2,5 @@
 -- Input: minutes (minute_aggregates of the customer and the period asked).
 select minute, channel, notifications
 from minutes
-where $channel is null or channel = $channel
+where $channel is null or lower(channel) = lower($channel)
 order by minute, channel

@@ -7,5 +7,5 @@ select
     event_datetime,
     strlen(payload) as payload_bytes, file, row
 from notifications
-where $channel is null or channel = $channel
+where $channel is null or lower(channel) = lower($channel)
 order by customer_id, event_datetime, message_id

@@ -7,7 +7,7 @@ select
     strlen(payload) as payload_bytes, file, row
 from notifications
 where
-    ($channel is null or channel = $channel)
+    ($channel is null or lower(channel) = lower($channel))
     and (
         cast($after_event as timestamptz) is null
         or event_datetime > cast($after_event as timestamptz)

@@ -77,7 +77,19 @@ def test_who_is_not_known_is_an_error(imported: Deployment) -> None:
     month = ("report", "invoice-averages", "--month", "2020-01")
     assert "customer C9 is not known" in refusal(imported.run(*month, "--customer", "C9"))
     quiet = ("report", "chatbot", "--date", "2019-12-17", "--flow", "F1000")
-    assert ok(imported.call(*quiet)).text == ""  # known, and silent that day
+    answer = imported.call(*quiet)  # known, and silent that day
+    assert (answer.code, answer.text) == (0, "")
+    assert answer.err == "no answers of 2019-12-17: no file of that time was ever imported, or it has none\n"
+
+
+def test_hours_and_days_without_answers_are_named(imported: Deployment) -> None:
+    never = "no file of that time was ever imported, or it has none\n"
+    answer = imported.call("report", "chatbot", "--from", "2019-12-16T12", "--to", "2019-12-16T17", "--flow", "F1000")
+    assert (answer.code, answer.err) == (0, f"no answers of 2019-12-16T12, 2019-12-16T15 to 2019-12-16T17: {never}")
+    assert "maria" in answer.text
+    ok(imported.call("report", "chatbot", "--date", "2019-12-16"))
+    answer = imported.call("report", "chatbot", "--from", "2019-12-14", "--to", "2019-12-17")
+    assert answer.err == f"no answers of 2019-12-14 to 2019-12-15, 2019-12-17: {never}"
 
 
 def _set_aside(answer: Answer, *expected: str) -> None:

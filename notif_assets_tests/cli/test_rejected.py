@@ -44,7 +44,7 @@ def test_all_is_rejected_and_every_command_says_so(deploy: Deploy) -> None:
     deployment = deploy(1)
     good = [notification(YESTERDAY, f"{n}", at=datetime.now(UTC)) for n in range(40)]
     deployment.send(Message(m.customer_id, PREFIX + (m.value or b""), m.timestamp) for m in good)
-    assert ok(deployment.call("ingest")).text.startswith("0 notifications, 40 rejected; ")
+    assert ok(deployment.call("ingest")).text.startswith("this run: 0 notifications, 40 rejected; ")
     answer = deployment.call("check")
     (line,) = [line for line in answer.text.splitlines() if line.startswith("FAIL ")]
     said = (

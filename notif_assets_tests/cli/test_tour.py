@@ -31,7 +31,9 @@ def tour(deploy: Deploy) -> Deployment:
     before = datetime(2020, 2, 2, 12, tzinfo=UTC)
     deployment.send([notification(before, "1", customer_id=PADARIA, customer_name="Padaria"), *day_of_acme()])
     said = ok(deployment.run("ingest", "--until-caught-up")).text
-    assert re.fullmatch(r"25001 notifications, 0 rejected; complete up to \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n", said)
+    counts = "25001 notifications, 0 rejected; "
+    moment = r"complete up to \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n"
+    assert re.fullmatch(f"this run: {counts}in all: {counts}{moment}", said)
     said = ok(deployment.run("close-day", "2020-02-02", "--to", "2020-02-03")).text
     assert said == (
         "2020-02-02 closed: 1 lines, 1 notifications, R$ 0,04\n"
@@ -45,13 +47,19 @@ def test_what_was_produced_is_what_was_accepted_and_rejected(deploy: Deploy) -> 
     said = ok(deployment.call("produce", "--rate", 5000, "--seconds", 1, "--seed", 2)).text
     produced, accepted, duplicates, broken = map(int, re.findall(r"\d+", said))
     said = ok(deployment.run("ingest", "--until-caught-up")).text
-    assert said.startswith(f"{accepted} notifications, {duplicates + broken} rejected; complete up to ")
+    counts = f"{accepted} notifications, {duplicates + broken} rejected; "
+    assert said.startswith(f"this run: {counts}in all: {counts}complete up to ")
     assert produced == accepted + duplicates + broken
     batches = len(deployment.rows("ingest_batches"))
-    assert ok(deployment.call("ingest", "--until-caught-up")).text.startswith(f"{accepted} notifications, ")
+    again = ok(deployment.call("ingest", "--until-caught-up")).text
+    assert again.startswith(f"this run: 0 notifications, 0 rejected; in all: {counts}complete up to ")
+    # The same messages once more: what came now is told apart from what is there.
+    ok(deployment.call("produce", "--rate", 5000, "--seconds", 1, "--seed", 2))
+    again = ok(deployment.call("ingest", "--until-caught-up")).text
+    assert again.startswith(f"this run: 0 notifications, {produced} rejected; in all: {accepted} notifications, ")
     # At most one more batch, an empty one, in each of the 4 partitions.
-    assert len(deployment.rows("ingest_batches")) - batches in (0, 4)
-    assert len(deployment.rows("raw_notifications")) == produced
+    assert len(deployment.rows("ingest_batches")) - batches in (4, 8)
+    assert len(deployment.rows("raw_notifications")) == 2 * produced
     # Today's bill can't be had while a channel has no price, and is provisional then.
     today = ("--date", deployment.rows("customer_panel")[0]["billing_date"], "--customer", ACME)
     assert "has no price" in refusal(deployment.call("report", "billing", *today))
@@ -121,11 +129,51 @@ def test_a_known_customer_without_messages(tour: Deployment) -> None:
     )
     panel = ok(tour.run("report", "panel", "--customer", PADARIA)).text
     assert panel.startswith("Painel de Notificações\nCliente: Padaria\nNotificações Whatsapp: 0\nÚltima atualização: ")
-    assert ok(tour.call("report", "panel", "--customer", PADARIA, "--channel", "SMS")).code == 0
-    detailed = ok(tour.call("report", "detailed", *DAY, "--customer", PADARIA)).text
-    assert detailed == "Relatório Detalhado de Notificações\n"
     never = ok(tour.call("report", "billing", "--date", "2020-02-01", "--customer", PADARIA)).text
     assert "Valor: R$ 0,00\nData: 2020-02-01\n" in never
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (("billing", "--date", "2020-02-01"), "no bill for 2020-02-01: no message is counted then\n"),
+        (
+            ("billing", "--from", "2020-01-31", "--to", "2020-02-05", "--channel", "whatsapp"),
+            "no bill for 2020-01-31 to 2020-02-01, 2020-02-04 to 2020-02-05: "
+            "no message of channel whatsapp is counted then\n",
+        ),
+        (
+            ("billing", *DAY, "--customer", str(ACME), "--channel", "Fax"),
+            f"no bill for 2020-02-03: no message of customer {ACME} of channel Fax is counted then\n",
+        ),
+        (("panel", "--channel", "Fax"), "no message of channel Fax was ever counted\n"),
+        (
+            ("panel", "--customer", str(PADARIA), "--channel", "SMS"),
+            f"no message of customer {PADARIA} of channel SMS was ever counted\n",
+        ),
+        (("detailed", "--channel", "Fax"), "no message of channel Fax is there\n"),
+        (
+            ("detailed", *DAY, "--customer", str(PADARIA)),
+            f"no message of customer {PADARIA} of 2020-02-03 is there\n",
+        ),
+        (
+            ("detailed", "--from", "2020-02-03T15", "--to", "2020-02-04"),
+            "no message of 2020-02-03T15 to 2020-02-04 is there\n",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_empty_report_says_so(tour: Deployment, report: tuple[str, ...], said: str) -> None:
+    for format in FORMATS:
+        answer = tour.call("report", *report, "--format", format)
+        assert (answer.code, answer.err) == (0, said)
+
+
+def test_a_channel_s_case_does_not_count(tour: Deployment) -> None:
+    for report in (("panel",), ("detailed", *HOUR), ("billing", *DAY)):
+        exact = ok(tour.call("report", *report, "--channel", "Whatsapp"))
+        assert ok(tour.call("report", *report, "--channel", "wHATSAPP")).out == exact.out
+        assert ok(tour.call("report", *report, "--channel", "whatsapp", "--customer", ACME)).out != b""
 
 
 @pytest.mark.parametrize("report", [("panel",), ("detailed",), ("billing", *DAY)], ids=lambda report: report[0])

@@ -132,7 +132,9 @@ def test_a_topic_made_anew_is_a_clear_stop(
     if not planned:
         assert deployment.files() == before
     elsewhere = ok(deployment.call("ingest", "--until-caught-up", NOTIF_LAKE=str(deployment.home / "anew")))
-    assert elsewhere.text.startswith("50 notifications, 0 rejected; complete up to ")
+    assert elsewhere.text.startswith(
+        "this run: 50 notifications, 0 rejected; in all: 50 notifications, 0 rejected; complete up to "
+    )
 
 
 def test_retention_overtakes_us(
