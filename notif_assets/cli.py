@@ -6,6 +6,7 @@ jobs that the assets use too. Libraries that a command does not need are not imp
 
 import os
 import re
+import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -220,10 +221,12 @@ def broker(settings: Settings, port: int, topic: str | None, partitions: int) ->
 @click.option("--rate", default=1157, show_default=True, type=click.IntRange(1), help="Messages a second.")
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="How long.")
 @click.option("--customers", default=5000, show_default=True, type=click.IntRange(1), help="How many customers.")
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same messages.")
+@click.option("--seed", type=int, help="The same seed gives the same message ids again.  [default: another each time]")
 @click.pass_obj
-def produce(settings: Settings, rate: int, seconds: float, customers: int, seed: int) -> None:
+def produce(settings: Settings, rate: int, seconds: float, customers: int, seed: int | None) -> None:
     """Send made-up traffic to the topic, with duplicates, late and broken messages, and tell what was sent.
+
+    Every run sends new messages, unless --seed names that of another run.
 
     \b
     Example: notif-assets produce --rate 1157 --seconds 60
@@ -231,7 +234,7 @@ def produce(settings: Settings, rate: int, seconds: float, customers: int, seed:
     from notif_assets.kafka.traffic import produce as send
 
     with _progress(int(rate * seconds), "produced") as advance:
-        tally = send(settings, rate, seconds, customers, seed, advance)
+        tally = send(settings, rate, seconds, customers, secrets.randbits(32) if seed is None else seed, advance)
     click.echo(
         f"produced {tally.produced}: {tally.accepted} to accept, {tally.duplicates} duplicates, "
         f"{tally.broken.total()} broken"

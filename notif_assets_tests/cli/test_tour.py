@@ -65,6 +65,15 @@ def test_what_was_produced_is_what_was_accepted_and_rejected(deploy: Deploy) -> 
     assert "has no price" in refusal(deployment.call("report", "billing", *today))
 
 
+def test_producing_again_brings_new_messages(deploy: Deploy) -> None:
+    deployment = deploy(2)
+    accepted = 0
+    for _ in range(2):
+        said = ok(deployment.call("produce", "--rate", 1000, "--seconds", 1)).text
+        accepted += int(re.findall(r"\d+", said)[1])
+        assert ok(deployment.call("ingest", "--until-caught-up")).text.startswith(f"{accepted} notifications, ")
+
+
 def test_the_bill_is_the_documents(tour: Deployment) -> None:
     bill = golden("billing.txt")
     assert ok(tour.run("report", "billing", *DAY, "--customer", ACME)).text == bill
