@@ -3,12 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
-export DAGSTER_STORE ?= $(CURDIR)/data/dagster
+export DAGSTER_STORE ?= $(abspath $(or $(NOTIF_DATA),data))/dagster
 
 .PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
-install: .venv/installed
+install: .venv/installed .env
+
+# `dagster` and `dg` read .env where they are started, and let it win over the environment: hence the form of the values.
+.PHONY: .env
+.env:
+	@grep -qs '^DAGSTER_STORE=' $@ || printf '%s\n' '# Where Dagster finds dagster.yaml, and where it keeps its runs.' \
+		'DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)}"' 'DAGSTER_STORE="$${DAGSTER_STORE:-$(CURDIR)/data/dagster}"' >> $@
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make install PYTHON=python3.11")'
@@ -40,6 +46,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
+	$(BIN)/dg check defs
 
 # Catching up with Apache Kafka, both clients; PEER=spark: beside a Spark job, fetched by pip and Maven. Needs Java 17.
 bench: install

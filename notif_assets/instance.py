@@ -7,6 +7,8 @@ process has the memory for (panel/).
 import os
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from notif_assets.settings import Settings, local_path
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -24,10 +26,15 @@ def use_our_dagster(settings: Settings) -> None:
     if "DAGSTER_HOME" not in os.environ and (_ROOT / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(_ROOT)
     try:
-        named = local_path(os.environ.get("DAGSTER_STORE") or str(settings.data / "dagster"))
+        named = local_path(os.environ.get("DAGSTER_STORE") or _store_of_env_file() or str(settings.data / "dagster"))
     except ValueError as error:
         raise InstanceRefused(f"DAGSTER_STORE: {error}") from None
     os.environ["DAGSTER_STORE"] = str(named.absolute())
+
+
+def _store_of_env_file() -> str | None:
+    """DAGSTER_STORE of .env, which `dagster` and `dg` take too; but not where NOTIF_DATA names another folder."""
+    return None if "NOTIF_DATA" in os.environ else dotenv_values(".env", verbose=False).get("DAGSTER_STORE")
 
 
 def store() -> Path:
