@@ -564,7 +564,11 @@ def _name_rows_set_aside(lake: "Lake", source_files: list[str]) -> None:
 
 @main.group()
 def report() -> None:
-    """Print a report as text, CSV, JSON or Parquet."""
+    """Print a report as text, CSV (also for Excel in Brazil), an Excel workbook, JSON or Parquet.
+
+    \b
+    Example: notif-assets report billing --date 2020-02-03 --format csv-br
+    """
 
 
 def _report_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

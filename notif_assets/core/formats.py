@@ -5,7 +5,15 @@ Belongs here: their names, and how the names of their files end. Doesn't: what a
 
 from typing import Literal
 
-Format = Literal["text", "csv", "json", "parquet"]
-SUFFIX: dict[Format, str] = {"text": "txt", "csv": "csv", "json": "json", "parquet": "parquet"}
+Format = Literal["text", "csv", "json", "parquet", "csv-br", "xlsx"]
+"""csv-br is CSV as Excel reads it in Brazil: semicolons, decimal commas, a byte order mark."""
+SUFFIX: dict[Format, str] = {
+    "text": "txt",
+    "csv": "csv",
+    "json": "json",
+    "parquet": "parquet",
+    "csv-br": "csv",
+    "xlsx": "xlsx",
+}
 REPORT_FILES: tuple[Format, ...] = ("text", "csv", "parquet")
 """A final report lies under NOTIF_REPORTS as one file of each of these."""

@@ -1,7 +1,7 @@
-"""The five reports, each in four formats: `text`, `csv`, `json`, `parquet`.
+"""The reports, each in every format of core/formats.py.
 
 Belongs here: which columns a report has, in what order its rows stand. Doesn't: how they are written (text.py,
-plain.py), and reading the lake: rows come in as Arrow, bytes go out to a binary stream, which stays open.
+plain.py, workbook.py), and reading the lake: rows come in as Arrow, bytes go out to a binary stream, which stays open.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 import pyarrow as pa
 
 from notif_assets.core.formats import Format
-from notif_assets.reports import plain, text
+from notif_assets.reports import plain, text, workbook
 
 _MOMENT = pa.timestamp("us", "UTC")
 
@@ -169,7 +169,19 @@ def _write_text(pieces: Iterable[str], out: BinaryIO) -> None:
 
 
 def _write_plain(
-    schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO, format: Literal["csv", "json", "parquet"]
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    out: BinaryIO,
+    format: Literal["csv", "csv-br", "xlsx", "json", "parquet"],
 ) -> None:
-    writers = {"csv": plain.write_csv, "json": plain.write_json, "parquet": plain.write_parquet}
-    writers[format](schema, batches, out)
+    match format:
+        case "csv":
+            plain.write_csv(schema, batches, out)
+        case "csv-br":
+            plain.write_csv(schema, batches, out, plain.CSV_BR)
+        case "xlsx":
+            workbook.write_xlsx(schema, batches, out)
+        case "json":
+            plain.write_json(schema, batches, out)
+        case "parquet":
+            plain.write_parquet(schema, batches, out)

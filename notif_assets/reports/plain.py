@@ -1,13 +1,17 @@
 """Plain renderings: CSV, JSON and Parquet of any report's columns, a batch at a time.
 
-Belongs here: how a value is written for programs (DESIGN section 4). Doesn't: Brazilian formats and layouts (text.py),
-which columns a report has and in what order (__init__.py).
+Belongs here: how a value is written for programs (DESIGN section 4), and which cells of CSV a spreadsheet would run.
+Doesn't: Brazilian layouts (text.py), workbooks (workbook.py), which columns a report has and in what order
+(__init__.py).
 
-Values: UTC ISO 8601; decimals with a point, as strings in JSON; null is an empty cell in CSV. Each writer takes
-batches of one schema and holds no more than one batch or row group, so memory stays flat however long the report.
+Values: UTC ISO 8601; decimals with a point (in csv-br with a comma), as strings in JSON; null is an empty cell in CSV.
+Each writer takes batches of one schema and holds no more than one batch or row group, so memory stays flat however long
+the report.
 """
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
 
@@ -69,26 +73,46 @@ def _moments_one_by_one(column: pa.Array, milliseconds: bool, offset: bool) -> p
     return _joined(text, "+00:00") if offset else text
 
 
-def write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
+@dataclass(frozen=True)
+class Dialect:
+    """What stands between two cells and before the cents, and what begins the file."""
+
+    delimiter: str = ","
+    decimal: str = "."
+    beginning: str = ""
+
+
+CSV = Dialect()
+CSV_BR = Dialect(delimiter=";", decimal=",", beginning="\ufeff")
+
+
+def write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO, dialect: Dialect = CSV) -> None:
     """RFC 4180 with LF line ends and always a header line.
 
-    A text cell, or a column's name, that begins with = + - @ TAB or CR gets a leading ': spreadsheets would run it.
-    Null and empty text are both an empty cell.
+    A text cell, or a column's name, that a spreadsheet would run gets a ' before it, see `guarded`. Null and empty text
+    are both an empty cell.
     """
-    out.write((",".join(_csv_texts(pa.array(schema.names, pa.large_string())).to_pylist()) + "\n").encode())
+    names = _csv_texts(pa.array(schema.names, pa.large_string()), dialect.delimiter).to_pylist()
+    out.write((dialect.beginning + dialect.delimiter.join(names) + "\n").encode())
     for batch in small_batches(batches):
-        out.write(_csv_lines(batch))
+        out.write(_csv_lines(batch, dialect))
 
 
-def _csv_lines(batch: pa.RecordBatch) -> bytes:
+def _csv_lines(batch: pa.RecordBatch, dialect: Dialect) -> bytes:
     """The lines of a batch. All it takes to make them is gone when somebody who reads slowly makes a writer wait."""
-    cells = [
-        _csv_texts(_plain(field.name, column)) if _is_text(field.type) else _plain(field.name, column)
-        for field, column in zip(batch.schema, batch.columns, strict=True)
-    ]
-    lines = pc.binary_join_element_wise(*cells, _large(","), null_handling="replace")
+    cells = [_cells(field, column, dialect) for field, column in zip(batch.schema, batch.columns, strict=True)]
+    lines = pc.binary_join_element_wise(*cells, _large(dialect.delimiter), null_handling="replace")
     one_behind_another: bytes = _joined(lines, "\n").buffers()[2].to_pybytes()
     return one_behind_another
+
+
+def _cells(field: pa.Field, column: pa.Array, dialect: Dialect) -> pa.Array:
+    plain = _plain(field.name, column)
+    if is_text(field.type):
+        return _csv_texts(plain, dialect.delimiter)
+    if pa.types.is_decimal(field.type) and dialect.decimal != ".":
+        return pc.replace_substring(plain, ".", dialect.decimal)
+    return plain
 
 
 def write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
@@ -135,7 +159,7 @@ def _joined(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*(_large(part) if isinstance(part, str) else part for part in parts), _large(""))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     types = pa.types
     return not (types.is_integer(kind) or types.is_decimal(kind) or types.is_date(kind) or types.is_timestamp(kind))
 
@@ -147,20 +171,54 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
     return column.cast(pa.large_string())
 
 
-def _csv_texts(column: pa.Array) -> pa.Array:
+# What a cell may hold before a sign and still be a formula: blanks, and characters that nobody sees.
+_INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_UNSEEN = rf"(?:[^\S\r\n]|[\x00-\x08\x0e-\x1f\x7f-\x9f{_INVISIBLE}])*"
+_SIGN = r"[=+\-@＝＋－＠]"
+_NUMBER = r"(?:[+-][0-9]+(?:[.,][0-9]+)*|\+[0-9(][0-9 ().-]*[0-9])(?=[;\r\n]|\Z)"
+_WOULD_RUN = re.compile(rf"(?:\A|(?<=[;\r\n]))(?!{_NUMBER})(?={_UNSEEN}{_SIGN})|\A(?=[\t\r\n])")
+
+
+def guarded(text: str) -> str:
+    """`text` with a ' before what a spreadsheet would run as a formula.
+
+    That is = + - or @, full-width ones too, at the beginning, also behind blanks and unseen characters. It is so behind
+    a ; and a line break too: where ; is the separator, Excel begins a cell there, whatever quotes stand around. A text
+    that begins with TAB, CR or LF is guarded whatever follows. Signed numbers and phone numbers stay as they are.
+
+    >>> [guarded(text) for text in ("=1+1", "a;=1+1", "-42", "+55 (11) 99999-0000", "2-1")]
+    ["'=1+1", "a;'=1+1", '-42', '+55 (11) 99999-0000', '2-1']
+    """
+    return _WOULD_RUN.sub("'", text)
+
+
+def _csv_texts(column: pa.Array, delimiter: str) -> pa.Array:
     """Texts (large_string) as cells of a CSV file."""
+    column = _guarded_column(column)
     edges, letters = _letters(column)
-    begun = edges[:-1] < edges[1:]
-    formula = np.zeros(len(column), bool)
-    formula[begun] = _any_of(b"=+-@\t\r", letters[edges[:-1][begun]])
-    if formula.any():
-        column = pc.if_else(pa.array(formula), _joined("'", column), column)
-        edges, letters = _letters(column)
-    places = np.flatnonzero(_any_of(b'",\r\n', letters))
+    places = np.flatnonzero(_any_of(b'"\r\n' + delimiter.encode(), letters))
     quoted = np.diff(np.searchsorted(places, edges)) > 0
     if quoted.any():
         column = pc.if_else(pa.array(quoted), _joined('"', pc.replace_substring(column, '"', '""'), '"'), column)
     return column
+
+
+def _guarded_column(column: pa.Array) -> pa.Array:
+    """`guarded` of each text; of the few that it may change, for it looks at them one by one."""
+    edges, letters = _letters(column)
+    inside = np.flatnonzero(_any_of(b";\r\n", letters))
+    doubtful = np.diff(np.searchsorted(inside, edges)) > 0
+    begun = edges[:-1] < edges[1:]
+    doubtful[begun] |= _MAY_BEGIN_A_FORMULA[letters[edges[:-1][begun]]]
+    if not doubtful.any():
+        return column
+    mask = pa.array(doubtful)
+    texts = [text and guarded(text) for text in column.filter(mask).to_pylist()]
+    return pc.replace_with_mask(column, mask, pa.array(texts, column.type))
+
+
+# Signs, blanks and control characters, and whatever begins the UTF-8 of unseen and full-width characters.
+_MAY_BEGIN_A_FORMULA = np.isin(np.arange(256), [*range(0x21), *b"=+-@\x7f", 0xC2, 0xD8, 0xE1, 0xE2, 0xE3, 0xEF])
 
 
 def _letters(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:

@@ -10,16 +10,18 @@ import json
 import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import openpyxl
 import pytest
 from deltalake import DeltaTable
 
+from notif_assets.core.formats import Format
 from notif_assets_tests.cli.deployment import Deployment, golden, ok, parquet, refusal
 from notif_assets_tests.cli.messages import ACME, PADARIA, day_of_acme, notification
 from notif_assets_tests.conftest import Deploy
 
-FORMATS = ("text", "csv", "json", "parquet")
+FORMATS = get_args(Format)
 DAY = ("--date", "2020-02-03")
 HOUR = ("--from", "2020-02-03T14", "--to", "2020-02-03T14")
 
@@ -125,6 +127,10 @@ def test_every_format_says_the_same_and_a_file_holds_what_is_printed(
     for plain, typed in zip(as_csv, as_json, strict=True):
         assert plain == {name: "" if value is None else str(value) for name, value in typed.items()}
     assert [row["customer_id"] for row in as_json] == table["customer_id"].to_pylist()
+    of_brazil = list(csv.reader(io.StringIO(printed["csv-br"].decode("utf-8-sig")), delimiter=";"))
+    sheet = openpyxl.load_workbook(io.BytesIO(printed["xlsx"])).active
+    assert of_brazil[0] == [cell.value for cell in next(sheet.iter_rows())] == table.column_names
+    assert len(of_brazil) == sheet.max_row == 1 + table.num_rows
 
 
 def test_a_report_as_a_process_in_parquet(tour: Deployment) -> None:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from fastapi.testclient import TestClient
 
 from notif_assets import queries
+from notif_assets.core.formats import Format
 from notif_assets.panel.app import build_app
 from notif_assets.panel.snapshot import LATE_AFTER, Panel
 from notif_assets.panel.tokens import Keys
@@ -160,7 +161,7 @@ def test_reports_are_the_documents_byte_for_byte(served: Served) -> None:
         assert answer.content.decode() == golden(name)
 
 
-@pytest.mark.parametrize("format", ["text", "csv", "json", "parquet"])
+@pytest.mark.parametrize("format", get_args(Format))
 def test_an_export_is_what_the_command_line_writes(served: Served, format: str) -> None:
     """25,000 messages: more than one slice."""
     mine = served.get(f"/api/v1/customers/{ACME}/messages/export?format={format}")

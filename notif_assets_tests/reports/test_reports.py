@@ -3,25 +3,30 @@
 import csv
 import io
 import json
+import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notif_assets.core.formats import Format
 from notif_assets.reports import (
     BILLING_SCHEMA,
     DETAILED_SCHEMA,
     INVOICE_AVERAGES_SCHEMA,
     PANEL_SCHEMA,
     plain,
+    workbook,
     write_billing,
     write_chatbot,
     write_detailed,
@@ -330,9 +335,11 @@ def test_visible_text_is_one_line(text: str) -> None:
 # Any rows, read back by Python's own csv and json, and by pyarrow's Parquet
 
 moments = st.integers(0, 10**16).map(lambda us: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us))
-texts = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
-    ["=1+1", "+55", "-1", "@x", "\tx", "\rx", 'a"b', "a,b", "a\r\nb", "'", "", "\x00", "=\n,"]
-)
+ODD = ("", "'", "\x00", 'a"b', "a,b", "a;b", "a\r\nb", "=\n,", "é=1", "-", "--1", "+1+1", "+(1", "-1\n", "-1.5;=x")
+NUMBERS = ("+55", "-1", "-1.234,56", "+5511999990000", "+55 (11) 99999-0000")
+FORMULAS = ("=1+1", "@x", "\tx", "\rx", "\nx", "\r\n=1", "＝1", "＋1", "－1", "＠x")
+HIDDEN = ("a;=1", "a; @x", "a\n=1", "a\r\n+x", " =1", "\ufeff=1", "\u00a0-x", "\u200b@x", "\x01=1")
+texts = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from([*ODD, *NUMBERS, *FORMULAS, *HIDDEN])
 message = st.tuples(st.integers(1, 4), texts, texts, texts, texts | st.none(), moments)
 messages = st.lists(message, max_size=12).map(lambda rows: sorted(rows, key=lambda row: (row[0], row[5], row[1])))
 
@@ -341,15 +348,135 @@ def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds" if moment.microsecond % 1000 else "milliseconds")
 
 
-@given(messages)
-def test_csv_reads_back_and_no_cell_is_a_formula(rows: list[tuple[Any, ...]]) -> None:
-    def guarded(cell: str | None) -> str:
-        return "'" + cell if cell and cell[0] in "=+-@\t\r" else cell or ""
+def is_plain_number(text: str) -> bool:
+    """Whether a spreadsheet only reads a number or a phone number there."""
+    digits = text[1:].replace(",", ".").split(".")
+    if text[0] in "+-" and all(part.isascii() and part.isdigit() for part in digits):
+        return True
+    return text[0] == "+" and {*text[1:]} <= {*"0123456789 ().-"} and text[1] in "0123456789(" and text[-1].isdigit()
 
-    data = text_of(write_detailed, [messages_of(rows)], "csv")
-    got = list(csv.reader(io.StringIO(data, newline=""), strict=True))
+
+UNSEEN = "\u00ad\u061c\u180e\ufeff" + "".join(
+    map(chr, (*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)))
+)
+BEFORE = UNSEEN + "".join(c for c in map(chr, range(0x10000)) if c.isspace() or unicodedata.category(c) == "Cc")
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet may run what begins there."""
+    begun = text.lstrip(BEFORE)
+    if not begun or begun[0] not in "=+-@＝＋－＠":
+        return False
+    return not (text[0] in "+-" and len(text) > 1 and is_plain_number(text))
+
+
+def expected_cell(cell: str | None) -> str:
+    """The cell, told without a regular expression: guarded part by part, as a reader that separates by ; sees it."""
+    parts = re.split("([;\r\n])", cell or "")
+    told = "".join("'" + part if part and is_formula(part) else part for part in parts)
+    return "'" + told if cell and cell[0] in "\t\r\n" and not told.startswith("'") else told
+
+
+@pytest.mark.parametrize("format", ["csv", "csv-br"])
+@given(rows=messages)
+def test_csv_reads_back_and_no_cell_is_a_formula(format: str, rows: list[tuple[Any, ...]]) -> None:
+    data = text_of(write_detailed, [messages_of(rows)], format)
+    if format == "csv-br":
+        assert data.startswith("\ufeff")
+        data = data[1:]
+    delimiter = ";" if format == "csv-br" else ","
+    got = list(csv.reader(io.StringIO(data, newline=""), strict=True, delimiter=delimiter))
     assert got[0] == DETAILED_SCHEMA.names
-    assert got[1:] == [[str(row[0]), *map(guarded, row[1:5]), iso(row[5])] for row in rows]
+    assert got[1:] == [[str(row[0]), *map(expected_cell, row[1:5]), iso(row[5])] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        (";=1+1", ";'=1+1"),
+        ("a; @x", "a;' @x"),
+        ("\n=1", "'\n'=1"),
+        ("a\r\n=1", "a\r\n'=1"),
+        (" =1", "' =1"),
+        ("\ufeff=1", "'\ufeff=1"),
+        ("＝1+1", "'＝1+1"),
+        ("+5511999990000", "+5511999990000"),
+        ("+55 (11) 99999-0000;-42", "+55 (11) 99999-0000;-42"),
+        ("-1.234,56", "-1.234,56"),
+        ("-1+1", "'-1+1"),
+        ("-42 + cmd|' /C calc'!A0", "'-42 + cmd|' /C calc'!A0"),
+        ("-", "'-"),
+        ("oi, @maria = 2; três", "oi, @maria = 2; três"),
+    ],
+)
+def test_what_a_spreadsheet_would_run_is_guarded_and_nothing_else(text: str, cell: str) -> None:
+    assert plain.guarded(text) == expected_cell(text) == cell
+
+
+def test_csv_for_brazil_has_semicolons_and_decimal_commas() -> None:
+    entries = bill(line("1234.50", "a;b", unit_price=Decimal("0.04")), adjustment("-1.50", -37))
+    data = written(write_billing, *entries, "csv-br").decode()
+    header, first, second = data.removeprefix("\ufeff").splitlines()
+    assert header.split(";")[:3] == ["billing_date", "customer_id", "customer_name"]
+    assert first.startswith('2020-02-03;7494212;Acme;"a;b";25000;0,040000;1234,50;BRL;') or second.startswith(
+        '2020-02-03;7494212;Acme;"a;b";25000;0,040000;1234,50;BRL;'
+    )
+    assert ";-37;;-1,50;BRL;" in data
+
+
+# Workbooks, read back by another library
+
+
+def sheets_of(data: bytes) -> list[list[tuple[Any, ...]]]:
+    book = openpyxl.load_workbook(io.BytesIO(data))
+    assert all(cell.data_type != "f" for sheet in book for row in sheet.iter_rows() for cell in row)
+    return [list(sheet.iter_rows(values_only=True)) for sheet in book]
+
+
+@given(messages)
+def test_workbooks_read_back_and_no_cell_is_a_formula(rows: list[tuple[Any, ...]]) -> None:
+    def seen(cell: Any) -> Any:
+        cell = re.sub("[\ufffe\uffff]", "\ufffd", cell or "")
+        escaped = "".join(f"_x{ord(c):04X}_" if c < " " and c not in "\t\n" else c for c in cell)
+        return escaped or None
+
+    def moment(when: datetime) -> datetime | str:
+        return iso(when) if when.microsecond % 1000 else when.replace(tzinfo=None)
+
+    (sheet,) = sheets_of(written(write_detailed, [messages_of(rows)], "xlsx"))
+    assert sheet[0] == tuple(DETAILED_SCHEMA.names)
+    got = [[cell or None for cell in row] for row in sheet[1:]]
+    assert got == [[row[0], *map(seen, row[1:5]), moment(row[5])] for row in rows]
+
+
+def test_a_workbook_holds_a_value_exactly_or_as_text() -> None:
+    rows = pa.table(
+        {
+            "id": [999_999_999_999_999, 2**63 - 1, None],
+            "amount": pa.array([Decimal("-1234.50"), Decimal("9999999999999999.99"), None], pa.decimal128(18, 2)),
+            "day": pa.array([date(2020, 2, 3), date(1850, 1, 1), None]),
+            "text": ["x" * 40_000, "\ufffe=1", ""],
+        }
+    )
+    out = io.BytesIO()
+    workbook.write_xlsx(rows.schema, rows.to_batches(), out)
+    (header, first, second, third) = sheets_of(out.getvalue())[0]
+    assert header == ("id", "amount", "day", "text")
+    assert first[:3] == (999_999_999_999_999, -1234.5, datetime(2020, 2, 3))  # noqa: DTZ001 - as Excel has it
+    assert len(first[3]) == 32_767
+    assert first[3].endswith("x… (cut)")
+    assert second == (str(2**63 - 1), "9999999999999999.99", "1850-01-01", "\ufffd=1")
+    assert third[:3] == (None, None, None)
+
+
+def test_rows_beyond_a_sheet_go_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook, "_SHEET_ROWS", 4)
+    rows = messages_of([(1, f"M{n}", "Acme", "Whatsapp", "x", at(n)) for n in range(8)])
+    sheets = sheets_of(written(write_detailed, [rows], "xlsx"))
+    assert [len(sheet) for sheet in sheets] == [4, 4, 3]
+    assert {sheet[0] for sheet in sheets} == {tuple(DETAILED_SCHEMA.names)}
+    assert [row[1] for sheet in sheets for row in sheet[1:]] == [f"M{n}" for n in range(8)]
 
 
 to_microseconds = st.datetimes()
@@ -375,7 +502,7 @@ def test_a_moment_is_what_isoformat_says(column: list[datetime | None], millisec
 def test_csv_guards_column_names_but_never_numbers() -> None:
     data = text_of(write_chatbot, [chat({**F2000, "=cmd,x": "-1"})], "csv")
     header, row = csv.reader(io.StringIO(data))
-    assert (header[-1], row[-1]) == ("'=cmd,x", "'-1")
+    assert (header[-1], row[-1]) == ("'=cmd,x", "-1")
     assert ",-1.50," in text_of(write_billing, *bill(adjustment("-1.50", -37)), "csv")
 
 
@@ -394,7 +521,7 @@ def test_parquet_reads_back(rows: list[tuple[Any, ...]]) -> None:
         assert file.metadata.row_group(0).column(0).compression == "ZSTD"
 
 
-@given(messages, st.lists(st.integers(0, 12)), st.sampled_from(["text", "csv", "json", "parquet"]))
+@given(messages, st.lists(st.integers(0, 12)), st.sampled_from(get_args(Format)))
 def test_batches_do_not_show(rows: list[tuple[Any, ...]], cuts: list[int], format: str) -> None:
     whole = messages_of(rows)
     edges = sorted([0, *(min(cut, len(rows)) for cut in cuts), len(rows)])
