@@ -915,6 +915,25 @@ def _panel_keys() -> Iterator[None]:
 
 
 @main.command()
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Tell on one screen how the whole stands, and which command comes next. Nothing is written.
+
+    Lake, topic, lag now, newest counted minute, open days and why, missing prices, whether Dagster can be reached.
+
+    \b
+    Example: notif-assets status
+    """
+    from notif_assets.instance import use_our_dagster
+    from notif_assets.status import status as ask
+    from notif_assets.status import told
+
+    use_our_dagster(settings)
+    for name, sentence in told(ask(settings), settings):
+        click.echo(f"{name:<11}{sentence}")
+
+
+@main.command()
 @click.option("--all/--lately", "everything", default=True, help="Everything there is (the default), or what is new.")
 @click.pass_obj
 def check(settings: Settings, everything: bool) -> None:

@@ -45,8 +45,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(clone: Path, *command: str) -> str:
-    environment = _nothing_set() | {"PYTHONPATH": str(clone)}
+def _run(clone: Path, *command: str, **settings: str) -> str:
+    environment = _nothing_set() | {"PYTHONPATH": str(clone)} | settings
     done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -94,6 +94,10 @@ def test_dev_serves_the_assets_and_shows_earlier_runs(clone: Path, run_id: str, 
         assert {"runId": run_id, "status": "SUCCESS"} in told["runsOrError"]["results"]
         assert told["repositoriesOrError"]["__typename"] == "RepositoryConnection"
         assert not list(clone.glob(".tmp_dagster_home_*"))
+        status = (sys.executable, "-m", "notif_assets.cli", "status")
+        ui = {"NOTIF_DAGSTER_URL": f"http://127.0.0.1:{port}", "NOTIF_KAFKA_TIMEOUT": "1"}
+        until(lambda: "; the daemon lives (" in _run(clone, *status, **ui), "the daemon gives a sign of life", 60)
+        assert f"the UI answers at http://127.0.0.1:{port}; " in _run(clone, *status, **ui)
 
 
 @contextmanager

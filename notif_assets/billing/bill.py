@@ -56,12 +56,13 @@ class NotClosable(Exception):  # noqa: N818 - an answer: not yet
 
 
 class BillRefused(Exception):  # noqa: N818 - a gate's answer
-    """The bill would be wrong, so nothing of it was written. `findings` has a plain sentence for each reason."""
+    """The bill would be wrong, so nothing of it was written. `findings` has a plain sentence for each reason;
+    `channels` are those without exactly one price."""
 
-    def __init__(self, day: date, gate: Gate, findings: list[str]) -> None:
+    def __init__(self, day: date, gate: Gate, findings: list[str], channels: Sequence[str] = ()) -> None:
         more = f" … and {len(findings) - 5} more" if len(findings) > 5 else ""
         super().__init__(f"{day} can't be billed: {'; '.join(findings[:5])}{more}")
-        self.day, self.gate, self.findings = day, gate, findings
+        self.day, self.gate, self.findings, self.channels = day, gate, findings, channels
 
 
 @dataclass(frozen=True)
@@ -475,7 +476,9 @@ def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, liste
     prices, unpriced = _priced(lake, day, pairs, listed)
     if unpriced:
         remedy = "import a list that has exactly one (`notif-assets import-prices FILE`)"
-        raise BillRefused(day, "every_channel_has_one_price", _unpriced_channels(unpriced, version, remedy))
+        channels = sorted({row["channel"] for row in unpriced})
+        sentences = _unpriced_channels(unpriced, version, remedy)
+        raise BillRefused(day, "every_channel_has_one_price", sentences, channels)
     return prices
 
 
