@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from notif_assets import queries
 from notif_assets.panel.snapshot import Panel
 
 REQUESTS = Counter("notif_panel_requests", "Requests.", ("method", "route", "status"), registry=None)
@@ -36,6 +37,13 @@ class _State(Collector):
                 "notif_counted_until_timestamp_seconds",
                 "All messages up to here are counted.",
                 overview.updated_at.timestamp(),
+            )
+        if batch := queries.newest_batch(self._panel.lake):
+            yield GaugeMetricFamily(
+                "notif_kafka_lag", "Offsets that the newest batch left in Kafka, when it was planned.", batch.lag
+            )
+            yield GaugeMetricFamily(
+                "notif_kafka_lag_timestamp_seconds", "When the newest batch was planned.", batch.planned_at.timestamp()
             )
         yield GaugeMetricFamily("notif_customers", "Known customers.", len(overview.customers))
         today = sum(overview.customers.per_channel().values())

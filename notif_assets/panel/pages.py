@@ -323,6 +323,7 @@ def operator_page(
     since = now.replace(minute=0, second=0, microsecond=0) - (CHART_HOURS - 1) * _HOUR
     hourly = panel.hours.totals()
     rejected = panel.rejected
+    batch = queries.newest_batch(panel.lake)
     return render(
         request,
         "operator.html",
@@ -338,7 +339,8 @@ def operator_page(
         hours=_bars(
             since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(CHART_HOURS)], panel.settings.zone
         ),
-        batch=queries.newest_batch(panel.lake),
+        batch=batch,
+        batch_read=clock(batch.planned_at, panel.settings.zone, now) if batch else "",
         rejected=rejected.by_reason if rejected else None,
         **_of_dagster(request, panel, dagster),
         late=overview.is_late(now),

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from notif_assets import queries
 from notif_assets.core.days import day_start
+from notif_assets.core.texts import searched
 from notif_assets.ingest.truth import closed_days
 from notif_assets.lake import LakeError
 from notif_assets.panel import memory
@@ -102,9 +103,10 @@ class Customers(Mapping[int, Customer]):
         return dict(zip(totals["channel"].to_pylist(), totals["notifications_sum"].to_pylist(), strict=True))
 
     def search(self, text: str, sort: Sort) -> list[int]:
-        """The ids of the customers whose name holds `text`, whatever its case, or whose id begins with it; sorted."""
-        names = [name.casefold() for name in self._rows["customer_name"].take(self._starts).to_pylist()]
-        wanted = text.strip().casefold()
+        """The ids of the customers whose name holds `text`, whatever its case and accents, or whose id begins with it;
+        sorted."""
+        names = [searched(name) for name in self._rows["customer_name"].take(self._starts).to_pylist()]
+        wanted = searched(text)
         found = [
             (customer_id, place)
             for customer_id, place in self._places.items()

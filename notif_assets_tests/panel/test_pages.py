@@ -145,7 +145,10 @@ def test_an_operator_s_visit(visit: Visitors, served: Served) -> None:
     runs = page.locator("a[href^='http://127.0.0.1:3000/runs/']")
     expect(runs.first).to_be_visible()  # the page did not wait for them
     picture(page, "panel-operator.png")
-    page.get_by_label("Nome ou código").fill("padaria")
+    assert page.locator("h2").first.inner_text() == "Verificações que falham"
+    read_at = page.locator("#fila + small").inner_text()
+    assert re.fullmatch(r"às (\d\d/\d\d )?\d\d:\d\d", read_at)
+    page.get_by_label("Nome ou código").fill("padaria sao joao")
     page.get_by_role("button", name="Buscar").click()
     expect(page.get_by_text("1 clientes", exact=True)).to_be_visible()
     page.get_by_role("link", name="Padaria São João").click()
@@ -196,6 +199,30 @@ def test_no_barrier_and_nothing_beyond_the_edge(visit: Visitors, whom: int | Non
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if whom == ACME and options:
         picture(page, f"panel-{'dark' if 'color_scheme' in options else 'phone'}.png")
+
+
+_CUT = """() => [...document.querySelectorAll(".n, dd, #whatsapp, #valor-do-mes")].filter((each) => {
+    const box = each.getBoundingClientRect();
+    if (!box.width || each.closest("details:not([open])")) return false;
+    const frames = [document.documentElement, each.closest(".scroll"), each.closest("section, dl")].filter(Boolean);
+    return each.scrollWidth > each.clientWidth + 1 || frames.some((frame) => {
+        const around = frame.getBoundingClientRect();
+        return box.left < around.left - 1 || box.right > around.right + 1;
+    });
+}).map((each) => each.textContent)"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("whom", [ACME, PADARIA, HOSTILE, None])
+def test_no_number_is_cut_on_a_phone(visit: Visitors, whom: int | None, width: int) -> None:
+    page = visit(whom, viewport={"width": width, "height": 844})
+    assert page.evaluate(_CUT) == []
+    amounts = page.locator("table.bills .n:last-child")
+    if whom is not None:
+        amounts.last.evaluate("cell => { cell.textContent = 'R$ 1234567890123456,78' }")
+        assert page.evaluate(_CUT) == []
+        expect(amounts.last).to_be_visible()
+    picture(page, f"panel-{whom}-{width}.png")
 
 
 def test_all_of_it_by_keyboard(visit: Visitors) -> None:
