@@ -78,7 +78,9 @@ class Billing(dg.Config):
     reprice: bool = Field(default=False, description="From here on the current price list prices these closed days.")
     note: str = Field(default="", description="Why the days are priced anew.")
     days: list[str] = Field(
-        default=[], description="Of the closed days only these (YYYY-MM-DD); none: every day of the run's partitions."
+        default=[],
+        description="Of the closed days only these (YYYY-MM-DD), and of them only the customers of whom the bill may "
+        "lack something; none: every day of the run's partitions, counted whole.",
     )
 
 
@@ -166,7 +168,7 @@ def _bill(
     elif config.must_close:
         billed = bill.close_day(lake, settings, client, day, context.run.run_id)
     else:
-        billed = bill.bill_day(lake, settings, client, day, context.run.run_id)
+        billed = bill.bill_day(lake, settings, client, day, context.run.run_id, whole=not config.days)
     reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
     numbers: dict[str, dict[str, Any]] = {
         "daily_billing": {

@@ -22,6 +22,7 @@ from notif_assets.billing.prices import (
     prices_in_force,
     with_currency,
 )
+from notif_assets.billing.recount import count_day, customers_to_recount
 from notif_assets.core.amounts import sums_of
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.core.price_list import price_list_cell
@@ -86,22 +87,27 @@ class Billed:
     rejected: str | None = None
 
 
-def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
+def bill_day(
+    lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str, *, whole: bool = True
+) -> Billed:
     """Brings the day's bill up to date: closes it if it may close, else writes provisional lines; a closed day gets
-    the adjustments that are due and can be priced. Raises BillRefused before anything is written."""
+    the adjustments that are due and can be priced, see close_day. Raises BillRefused before anything is written."""
     if not is_closed(lake, day):
         try:
             return close_day(lake, settings, client, day, run_id)
         except NotClosable:
             return _write_provisional(lake, settings, day, run_id)
-    return close_day(lake, settings, client, day, run_id)
+    return close_day(lake, settings, client, day, run_id, whole=whole)
 
 
-def close_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> Billed:
+def close_day(
+    lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str, *, whole: bool = True
+) -> Billed:
     """Closes the day, or writes the adjustments that are due if it is closed. Raises NotClosable, BillRefused.
 
     On a closed day a channel without a price holds up no other: the outcome says what is held. Kafka is only asked if
-    a batch was planned that nobody has executed yet.
+    a batch was planned that nobody has executed yet. A closed day is counted whole, or only of the customers of whom
+    its bill may lack something (recount.py): that is the same unless somebody repaired the day's minutes.
     """
     closed_now = False
     if not is_closed(lake, day):
@@ -112,7 +118,7 @@ def close_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, ru
             plan_move(lake, run_id, "dedup", dedup_through=day)
         execute_planned(lake, client, settings)
         closed_now = until_committed(lambda: _close(lake, settings, day, run_id))
-    written, held = until_committed(lambda: _adjust(lake, settings, day, run_id))
+    written, held = until_committed(lambda: _adjust(lake, settings, day, run_id, whole))
     rejected = rejections_noted(lake, settings, day) if closed_now else None
     return _billed(lake, day, "final", written, closed_now, held, rejected)
 
@@ -321,19 +327,19 @@ def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -
     return _billed(lake, day, "provisional", SCHEMAS["billing_adjustments"].arrow.empty_table(), False)
 
 
-def _adjust(lake: Lake, settings: Settings, day: date, run_id: str) -> tuple[pa.Table, tuple[str, ...]]:
+def _adjust(lake: Lake, settings: Settings, day: date, run_id: str, whole: bool) -> tuple[pa.Table, tuple[str, ...]]:
     """Writes what is due for a closed day and has a price; gives the rows, and what is held."""
     adjustments = lake.table("billing_adjustments")
-    due, held = _due(lake, settings, day, adjustments, run_id)
+    due, held = _due(lake, settings, day, adjustments, run_id, whole=whole)
     if due.num_rows:
         adjustments.append(due)
     return due, held
 
 
-def _billed_so_far(lake: Lake, day: date, adjustments: pa.Table) -> pa.Table:
-    """What each customer and channel was billed for the day in each currency, by its lines and these adjustments, as
-    adjustments_of has them."""
-    lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
+def _billed_so_far(lake: Lake, day: date, adjustments: pa.Table, lines: pa.Table | None = None) -> pa.Table:
+    """What each customer and channel was billed for the day in each currency, by its lines (read unless given) and
+    these adjustments, as adjustments_of has them."""
+    lines = lake.rows(_day_scan(lake.table("daily_billing"), day)) if lines is None else lines
     return lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
 
 
@@ -342,17 +348,28 @@ def _not_nothing(billed: pa.Table) -> pa.ChunkedArray:
 
 
 def _due(
-    lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str
+    lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str, *, whole: bool = False
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """The adjustments that a closed day lacks: the recount × price less everything billed for it. And what it lacks
-    too, but has no price for: a sentence for each channel."""
+    too, but has no price for: a sentence for each channel. `whole` as in close_day."""
     closed = _rows_of(lake, lake.table("billing_days"), day)
     version = _newest(closed)["price_version"]
-    counts, through = _recount(lake, settings, day)
+    aggregates, listed = lake.table("minute_aggregates"), price_list(lake, version)
+    lines = lake.rows(_day_scan(lake.table("daily_billing"), day))
     before = with_currency(lake, lake.rows(_day_scan(adjustments, day)))
-    billed = _billed_so_far(lake, day, before)
+    billed = _billed_so_far(lake, day, before, lines)
+    customers = None
+    if not whole:
+        books = {"lines": lines, "adjustments": before, "unit_prices": _unit_prices(lake, day, billed, listed)}
+        counted_by_lines = min(row["through_batch"] for row in closed)
+        customers = customers_to_recount(lake, settings, aggregates, day, counted_by_lines, books)
+    if customers is not None:
+        if not customers.num_rows:
+            return adjustments.schema.arrow.empty_table(), ()
+        billed = billed.filter(pc.is_in(billed["customer_id"], value_set=customers["customer_id"]))
+    counts, through = count_day(lake, settings, aggregates, day, customers), aggregates.watermark
     pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
-    prices, unpriced = _priced(lake, day, pairs, price_list(lake, version))
+    prices, unpriced = _priced(lake, day, pairs, listed)
     held = _differing(unpriced, counts, billed)
     counted = max([row["through_batch"] for row in closed] + before["through_batch"].to_pylist())
     due = lake.select(
@@ -437,10 +454,10 @@ def held_sentence(day: date, held: Sequence[str]) -> str:
 def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tuple[list[date], int]:
     """The closed days whose bill lacks an adjustment, among those that batches after `after` changed; nothing is
     written. Also the batch up to which that is the whole answer. What has no price is not due: a check tells of it.
-    Days closed lately are looked at whatever changed: who closed them may have been killed before the adjustments.
+    Days closed or repriced lately are looked at whatever changed: a run that was killed may have left the adjustments.
     """
     aggregates = lake.table("minute_aggregates")
-    closed = {row["billing_date"]: row["closed_at"] for row in lake.rows(lake.table("billing_days").scan()).to_pylist()}
+    closed = {day: _newest(rows)["closed_at"] for day, rows in closed_rows(lake).items()}
     lately = {day for day, moment in closed.items() if moment > datetime.now(UTC) - _LATELY}
     days = _days_changed(lake, settings, aggregates, after) | lately
     adjustments = lake.table("billing_adjustments")
@@ -484,9 +501,14 @@ def _refuse_unpriced(lake: Lake, day: date, pairs: pa.Table, version: str, liste
 
 def _priced(lake: Lake, day: date, pairs: pa.Table, listed: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The unit price of each customer and channel of `pairs` that has exactly one; and the others."""
-    prices = lake.select("unit_prices", {"pairs": pairs, "prices": listed}, day=day)
+    prices = _unit_prices(lake, day, pairs, listed)
     one = pc.equal(prices["prices_found"], 1)
     return prices.filter(one), prices.filter(pc.invert(one)).to_pylist()
+
+
+def _unit_prices(lake: Lake, day: date, pairs: pa.Table, listed: pa.Table) -> pa.Table:
+    """How many prices each customer and channel of `pairs` has on the day, and the price of those that have one."""
+    return lake.select("unit_prices", {"pairs": pairs, "prices": listed}, day=day)
 
 
 def _unpriced_channels(unpriced: Iterable[dict[str, Any]], version: str, remedy: str) -> list[str]:

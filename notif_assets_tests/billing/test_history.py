@@ -99,6 +99,7 @@ class History(RuleBasedStateMachine):
     """One lake, and everything that may happen to it."""
 
     seen: ClassVar[Counter[str]] = Counter()
+    whole = True
 
     @initialize(zone=st.sampled_from(["UTC", "America/Sao_Paulo"]))
     def begin(self, zone: str) -> None:
@@ -165,11 +166,13 @@ class History(RuleBasedStateMachine):
     def a_batch_is_taken(self, batch: int, settled: bool, crash: tuple[int, bool] | None) -> None:
         self.attempt(crash, lambda: self.world.ingest(batch, settled))
 
-    @rule(back=backs, crash=crashes)
-    def a_day_closes(self, back: int, crash: tuple[int, bool] | None) -> None:
+    @rule(back=backs, crash=crashes, whole=st.booleans())
+    def a_day_closes(self, back: int, crash: tuple[int, bool] | None, whole: bool) -> None:
         """Or it is closed again, which is a backfill of a closed day."""
-        day = self.day(back)
+        day, self.whole = self.day(back), whole
         self.world.ingest(50, True)
+        for one in self.closed():
+            assert self.due(one, whole=False) == self.due(one, whole=True)
         if self.attempt(crash, lambda: self.world.surviving(None, lambda: self.bill(day))) and day in self.closed():
             self.assert_sums(day)
 
@@ -237,6 +240,12 @@ class History(RuleBasedStateMachine):
     def no_final_line_ever_changed(self) -> None:
         if hasattr(self, "world"):
             self.observe()
+
+    def due(self, day: date, *, whole: bool) -> tuple[list[Row], tuple[str, ...]]:
+        """The rows that the day's adjustments lack, and what is held."""
+        lake = self.world.lake
+        rows, held = bill._due(lake, self.world.settings(), day, lake.table("billing_adjustments"), "run", whole=whole)
+        return rows.drop_columns(["created_at"]).to_pylist(), held
 
     def observe(self) -> None:
         """Every row of the books that was final stays as it was, to the last column; new ones have today's prices."""
@@ -311,7 +320,7 @@ class History(RuleBasedStateMachine):
         """Closes the day, if it may close."""
         world = self.world
         try:
-            bill.close_day(world.lake, world.settings(), world.log, day, "run")
+            bill.close_day(world.lake, world.settings(), world.log, day, "run", whole=self.whole)
         except bill.NotClosable:
             assert day not in self.closed()
 

@@ -1,0 +1,49 @@
+"""A day's messages counted anew: all of them, or those of the customers of whom a closed day's bill may lack something.
+
+Belongs here: which customers these are, and which files are read to count them. Doesn't: what a bill makes of the
+counts (bill.py), the counting itself (sql/).
+
+A bill says of each customer and channel up to which batch it counts their messages, and a minute says which batch it
+counted last. What comes to a day is newer than what was there. Nothing goes from a day that is closed: it was
+deduplicated before it was counted, and deduplicating a later day takes messages of later days alone.
+"""
+
+from datetime import date
+
+import pyarrow as pa
+
+from notif_assets.core.days import day_bounds, hours_of
+from notif_assets.ingest.ledger import deduplicated_through
+from notif_assets.lake import Lake, Scan, Table
+from notif_assets.settings import Settings
+
+
+def count_day(
+    lake: Lake, settings: Settings, aggregates: Table, day: date, customers: pa.Table | None = None
+) -> pa.Table:
+    """The day's messages per customer and channel, as sql/day_counts.sql gives them; of `customers` (customer_id), if
+    they are given, from files that may hold one of them."""
+    bounds = day_bounds(day, settings.zone)
+    minutes: Scan | pa.Table
+    if customers is None:
+        minutes = aggregates.scan(minute=bounds)
+    else:
+        wanted = dict.fromkeys(hours_of(*bounds), customers["customer_id"].to_numpy())
+        held = aggregates.scan_holding("customer_id", wanted, minute=bounds)
+        minutes = lake.select("minutes_of_customers", {"minutes": held, "customers": customers})
+    return lake.select("day_counts", {"minutes": minutes})
+
+
+def customers_to_recount(
+    lake: Lake, settings: Settings, aggregates: Table, day: date, counted: int, billed: dict[str, pa.Table]
+) -> pa.Table | None:
+    """The customers (customer_id) of whom the closed day's bill may lack something; None if that can't be told.
+
+    `counted` is the batch up to which the day's lines count, `billed` has the inputs of sql/customers_to_recount.sql
+    but for the minutes. Of these, only files with newer batches than `counted` are read.
+    """
+    deduplicated = deduplicated_through(lake, counted + 1)
+    if deduplicated is None or deduplicated < day:
+        return None  # duplicates may have gone from the day since
+    newer = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(counted + 1, None))
+    return lake.select("customers_to_recount", {**billed, "minutes": newer})
