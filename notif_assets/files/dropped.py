@@ -6,13 +6,13 @@ table an import replaces (invoices.py, answers.py).
 
 import os
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -129,15 +129,15 @@ def count_by_reason(rejected: pa.Table) -> dict[str, int]:
 
 
 def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes a file that others read: they see the whole of it or the one before, never a part."""
+    """Writes a file: others, if the umask lets them read it, see the whole of it or the one before, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
-        try:
-            write(draft)  # type: ignore[arg-type]  # the wrapper is a BinaryIO in all but name
-            draft.flush()
-            os.fsync(draft.fileno())
-            Path(draft.name).chmod(0o644)
-            Path(draft.name).rename(path)
-        except BaseException:
-            Path(draft.name).unlink()
-            raise
+    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        with draft.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

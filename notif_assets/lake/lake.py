@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, TypeAlias, TypeVar
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -209,12 +210,16 @@ def write_once(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _draft(folder: Path, content: Mapping[str, Any]) -> Path:
-    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as draft:
-        json.dump(content, draft)
-        draft.flush()
-        os.fsync(draft.fileno())
-    Path(draft.name).chmod(0o644)  # others may read the lake, as they may read its tables
-    return Path(draft.name)
+    path = folder / f"{uuid4().hex}.tmp"
+    try:
+        with path.open("x") as draft:
+            json.dump(content, draft)
+            draft.flush()
+            os.fsync(draft.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def until_committed(attempt: Callable[[], T]) -> T:
