@@ -1,15 +1,20 @@
 """Who somebody is: signed tokens, minted here or by a platform that has the key.
 
-Belongs here: keys, claims, what makes a token good. Doesn't: where a request carries it (access.py).
+Belongs here: keys, claims, what makes a token good. Doesn't: where a request carries it (access.py), which tokens hold
+no longer though they are good (revoked.py).
 
 A token is a JWT (RFC 7519): `aud` notif-assets-panel, `exp`, and `role`: `operator`, or `customer` with an integer
-`customer_id`. A secret signs and verifies (HS256); a public key only verifies what its private half signed elsewhere.
-Two keys may be valid at once, so that one can be replaced without anybody's link breaking.
+`customer_id`. `iat` says since when it is good and `jti` names it; without them it can be revoked all the same. `sub`
+names an operator as a person, whatever tokens it shows. A secret signs and verifies (HS256); a public key only verifies
+what its private half signed elsewhere. Two keys may be valid at once, so that one can be replaced without anybody's
+link breaking.
 """
 
 import hashlib
+import math
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,11 +41,17 @@ class TokenRefused(Exception):  # noqa: N818 - an answer
 
 @dataclass(frozen=True)
 class Viewer:
-    """Who asks: a customer, or (None) an operator. `token` names the token without giving it away."""
+    """Who asks: a customer, or (None) an operator.
+
+    `token` names the token without giving it away: its `jti`, else a hash of what is signed. `issued` is its `iat`, in
+    seconds since 1970; a token without one counts as older than any. `subject` is its `sub`.
+    """
 
     customer_id: int | None
     expires: datetime
     token: str
+    issued: float = -math.inf
+    subject: str = ""
 
     @property
     def is_operator(self) -> bool:
@@ -49,8 +60,8 @@ class Viewer:
 
     @property
     def person(self) -> str:
-        """Whom limits count: a customer, whatever token it shows; of an operator the token is all that is known."""
-        return f"operator {self.token}" if self.customer_id is None else f"customer {self.customer_id}"
+        """Whom limits count: a customer, whatever tokens it shows; an operator by its `sub`, else by its token."""
+        return f"operator {self.subject or self.token}" if self.customer_id is None else f"customer {self.customer_id}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ class Keys:
             raise KeyRefused("NOTIF_PANEL_KEY is a public key, which only verifies: mint where the private one is")
         now = datetime.now(UTC)
         who = {"role": "operator"} if customer_id is None else {"role": "customer", "customer_id": customer_id}
-        claims = {"aud": AUDIENCE, "iat": now, "exp": now + lasts, "jti": secrets.token_hex(8), **who}
+        # With fractions: what is minted right after all older tokens were revoked is not one of them.
+        claims = {"aud": AUDIENCE, "iat": now.timestamp(), "exp": now + lasts, "jti": secrets.token_hex(8), **who}
         return jwt.encode(claims, key.value, "HS256")
 
     def viewer(self, token: str) -> Viewer:
@@ -89,11 +101,28 @@ class Keys:
                 claims = jwt.decode(
                     token, key.value, list(key.algorithms), audience=AUDIENCE, options={"require": ["exp", "aud"]}
                 )
-            except (jwt.PyJWTError, ValueError, UnicodeError):
+                return _viewer_of(claims, token)
+            except _UNREADABLE:
                 continue
-            name = hashlib.sha256(token.encode()).hexdigest()[:16]
-            return Viewer(_customer_of(claims), datetime.fromtimestamp(int(claims["exp"]), UTC), name)
         raise TokenRefused
+
+
+# A number that is no moment, or a text nested too deeply, may be anywhere in what a stranger sends.
+_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, OSError, RecursionError)
+
+
+def _viewer_of(claims: dict[str, Any], token: str) -> Viewer:
+    # The signature's text is not signed: it can be written in several ways.
+    signed = token.rpartition(".")[0]
+    name = str(claims.get("jti") or "") or hashlib.sha256(signed.encode()).hexdigest()[:16]
+    issued = claims.get("iat")
+    return Viewer(
+        _customer_of(claims),
+        datetime.fromtimestamp(int(claims["exp"]), UTC),
+        name,
+        -math.inf if issued is None else float(issued),
+        str(claims.get("sub") or ""),
+    )
 
 
 def _customer_of(claims: dict[str, Any]) -> int | None:
@@ -129,7 +158,8 @@ def _key(text: str) -> _Key:
 
 
 def _kept_secret(path: Path) -> str:
-    """The secret in a file that only its owner reads; made if there is none, by whoever is first."""
+    """The secret in a file that only its owner reads; made if there is none, by whichever process is first. Raises
+    KeyRefused for a file that others may read: they could sign as anybody."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
@@ -141,6 +171,17 @@ def _kept_secret(path: Path) -> str:
             pass
         finally:
             draft.unlink()
-        return path.read_text().strip()
+        with path.open() as kept:
+            rights = stat.S_IMODE(os.fstat(kept.fileno()).st_mode)
+            secret = kept.read().strip()
     except OSError as error:
         raise KeyRefused(f"{path}: {error.strerror}; set NOTIF_PANEL_KEY instead") from None
+    except UnicodeDecodeError:
+        raise KeyRefused(f"{path} is no text; remove it for a new secret, which ends all links") from None
+    if rights & 0o077:
+        raise KeyRefused(f"{path} may be read or written by others ({rights:o}); if none did, `chmod 600 {path}`")
+    if len(secret.encode()) < _SHORTEST_SECRET:
+        raise KeyRefused(
+            f"{path} has no secret of {_SHORTEST_SECRET} bytes; remove it for a new one, which ends all links"
+        )
+    return secret

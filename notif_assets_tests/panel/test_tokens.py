@@ -1,5 +1,8 @@
 """Tokens: only what one of the keys signed, for this panel, unexpired, in one of two roles, is somebody."""
 
+import base64
+import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,18 @@ def claims(**changes: Any) -> dict[str, Any]:
     """Good claims, changed; None takes one away."""
     good = {"aud": AUDIENCE, "exp": datetime.now(UTC) + HOUR, "role": "customer", "customer_id": 7}
     return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+def claims_in_numbers() -> dict[str, Any]:
+    """As claims, in what JSON has."""
+    return claims(exp=(datetime.now(UTC) + HOUR).timestamp())
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @given(st.integers(1, 2**63 - 1))
@@ -58,6 +73,19 @@ def test_an_operator_is_one() -> None:
         {"customer_id": 2**63},
         {"customer_id": [7, 8]},
         {"nbf": datetime.now(UTC) + HOUR},
+        {"exp": 1e15},
+        {"exp": 1e300},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
+        {"exp": [1]},
+        {"exp": {}},
+        {"iat": float("inf")},
+        {"iat": float("nan")},
+        {"iat": "now"},
+        {"iat": []},
+        {"nbf": float("inf")},
+        {"sub": 7},
+        {"jti": 7},
     ],
 )
 def test_other_claims_are_refused(wrong: dict[str, Any]) -> None:
@@ -71,6 +99,31 @@ def test_other_claims_are_refused(wrong: dict[str, Any]) -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(TokenRefused):
         Keys(SECRET).viewer(text)
+
+
+@given(st.dictionaries(st.sampled_from(["exp", "iat", "nbf", "aud", "sub", "jti", "role", "customer_id"]), _JSON))
+def test_claims_of_any_kind_are_a_viewer_or_refused(strange: dict[str, Any]) -> None:
+    """A platform signs what it likes."""
+    token = jwt.api_jws.PyJWS().encode(json.dumps(claims_in_numbers() | strange).encode(), SECRET, "HS256")
+    with suppress(TokenRefused):
+        assert Keys(SECRET).viewer(token).expires > datetime.now(UTC) - HOUR
+
+
+def test_a_text_nested_deeply_is_refused() -> None:
+    deep = b"[" * 100_000
+    for token in (jwt.api_jws.PyJWS().encode(deep, SECRET, "HS256"), f"{_base64(deep)}.{_base64(deep)}.x"):
+        with pytest.raises(TokenRefused):
+            Keys(SECRET).viewer(token)
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def test_another_spelling_of_a_token_is_the_same_person() -> None:
+    keys = Keys(SECRET)
+    for minted in (keys.mint(None, HOUR), jwt.encode(claims(role="operator", customer_id=None), SECRET, "HS256")):
+        assert keys.viewer(minted).person == keys.viewer(f"{minted}=").person
 
 
 def test_another_key_and_no_key_are_refused() -> None:
@@ -134,3 +187,24 @@ def test_without_a_key_one_is_made_once_for_its_owner_alone(tmp_path: Path) -> N
     kept = tmp_path / "data" / "panel.key"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in kept.parent.iterdir()] == ["panel.key"]
+
+
+@pytest.mark.parametrize("rights", [0o640, 0o604, 0o620, 0o666, 0o700 | 0o010])
+def test_a_key_that_others_may_read_or_write_is_refused(tmp_path: Path, rights: int) -> None:
+    settings = Settings(data=tmp_path)
+    token = Keys.of(settings).mint(7, HOUR)
+    kept = tmp_path / "panel.key"
+    kept.chmod(rights)
+    with pytest.raises(KeyRefused, match=f"panel.key may be read or written by others .{rights:o}.; .* `chmod 600 "):
+        Keys.of(settings)
+    kept.chmod(0o400)
+    assert Keys.of(settings).viewer(token).customer_id == 7
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short", b"\xff" * 40])
+def test_a_kept_key_that_is_none_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
+    settings = Settings(data=tmp_path)
+    Keys.of(settings)
+    (tmp_path / "panel.key").write_bytes(content)
+    with pytest.raises(KeyRefused, match=r"panel\.key .*remove it for a new"):
+        Keys.of(settings)
