@@ -151,9 +151,7 @@ class Settings(BaseSettings):
     )
     panel_url: str = Field("http://127.0.0.1:8000", description="Where people reach the panel; links begin with it.")
     panel_memory: str = Field("200MB", description="Memory of the panel's DuckDB; it spills to disk past it.")
-    panel_exports: int = Field(
-        10, ge=1, description="Exports that a customer, or an operator's token, may begin in a minute."
-    )
+    panel_exports: int = Field(10, ge=1, description="Exports that a customer or an operator may begin in a minute.")
     dagster_url: str = Field("http://127.0.0.1:3000", description="The Dagster UI that the operator's page links to.")
 
     @field_validator("panel_url", "dagster_url")

@@ -7,6 +7,7 @@ A customer who asks for another customer gets the answer that an unknown custome
 """
 
 import logging
+import re
 import time
 import traceback
 from collections import Counter
@@ -23,10 +24,15 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notif_assets.panel.metrics import REQUESTS, SECONDS
+from notif_assets.panel.revoked import Revoked
 from notif_assets.panel.snapshot import Customer, Panel
 from notif_assets.panel.tokens import Keys, TokenRefused, Viewer
 
 COOKIE = "notif_panel"
+HEAD = "notif_assets.head"
+"""In the scope of a request: only the beginning of its answer is wanted."""
+
+_LONGEST_PART = re.compile("[^/]{65,}")
 _log = logging.getLogger("notif_assets.panel")
 
 HEADERS = {
@@ -61,17 +67,46 @@ async def panel_of(request: Request) -> Panel:
     return panel
 
 
+def cookie_of(request: Request) -> str:
+    """The name of the cookie that has the token. Behind TLS no other host of the domain can set one of that name."""
+    return f"__Host-{COOKIE}" if request.scope["scheme"] == "https" else COOKIE
+
+
+def who(request: Request, token: str) -> Viewer:
+    """Whom a token is for. Raises Refused (401), and LakeError if it can't be said which tokens are revoked."""
+    keys: Keys = request.app.state.keys
+    revoked: Revoked = request.app.state.revoked
+    try:
+        viewer = keys.viewer(token.strip())
+    except TokenRefused:
+        viewer = None
+    if viewer is None or viewer in revoked:
+        raise Refused(401, "a valid token is needed", **{"WWW-Authenticate": "Bearer"})
+    return viewer
+
+
 async def viewer_of(request: Request) -> Viewer:
     """Who asks, by the header `Authorization: Bearer …`, else by the cookie. Raises Refused (401)."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":
-        token = request.cookies.get(COOKIE, "")
-    keys: Keys = request.app.state.keys
-    try:
-        viewer = request.state.viewer = keys.viewer(token.strip())
-        return viewer
-    except TokenRefused:
-        raise Refused(401, "a valid token is needed", **{"WWW-Authenticate": "Bearer"}) from None
+        token = request.cookies.get(cookie_of(request), "")
+    viewer = request.state.viewer = who(request, token)
+    return viewer
+
+
+def is_from_elsewhere(request: Request) -> bool:
+    """Whether a page of another site made a browser send it. Browsers say so; programs are no browsers."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")  # of browsers before 2023, of posts only
+    return origin is not None and origin != f"{request.scope['scheme']}://{request.headers.get('host')}"
+
+
+async def from_here(request: Request) -> None:
+    """Raises Refused (403) for what a page of another site sends."""
+    if is_from_elsewhere(request):
+        raise Refused(403, "this is not answered to other sites")
 
 
 AnyViewer = Annotated[Viewer, Depends(viewer_of)]
@@ -94,8 +129,11 @@ def customer(
     panel: OfPanel,
 ) -> Customer:
     """The customer of the path, if the viewer may see it and it is known. Raises Refused: 401, 404."""
+    # Before it is looked up: how long the answer takes tells nothing either.
+    if viewer.customer_id not in (None, customer_id):
+        raise Refused(404, "no such customer")
     found = panel.overview.customers.get(customer_id)
-    if viewer.customer_id not in (None, customer_id) or (found is None and viewer.is_operator):
+    if found is None and viewer.is_operator:
         raise Refused(404, "no such customer")
     # A customer whose first message is still to come has a page too: its own.
     return found or Customer(customer_id, "", ())
@@ -105,12 +143,12 @@ OfCustomer = Annotated[Customer, Depends(customer)]
 
 
 class ExportLimit:
-    """How many exports somebody may begin in a minute, and how many of them may go on at once."""
+    """How many exports a person may begin in a minute, and how many may go on at once: of a person, and of all."""
 
-    def __init__(self, per_minute: int, at_once: int = 3) -> None:
+    def __init__(self, per_minute: int, at_once: int = 3, of_all: int = 24) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._limit = RateLimitItemPerMinute(per_minute)
-        self._at_once = at_once
+        self._at_once, self._of_all = at_once, of_all
         self._going_on: Counter[str] = Counter()
 
     def take(self, viewer: Viewer) -> None:
@@ -120,8 +158,10 @@ class ExportLimit:
 
     @contextmanager
     def going_on(self, viewer: Viewer) -> Iterator[None]:
-        """While an export of the viewer goes on; on the event loop's thread only. Raises Refused (429)."""
+        """While an export of the viewer goes on; on the event loop's thread only. Raises Refused: 429, 503."""
         person = viewer.person
+        if self._going_on.total() >= self._of_all:
+            raise Refused(503, "as many exports are written as can be now", **{"Retry-After": "10"})
         if self._going_on[person] >= self._at_once:
             raise Refused(429, f"{self._at_once} exports go on already: wait for one to end", **{"Retry-After": "10"})
         self._going_on[person] += 1
@@ -140,7 +180,7 @@ def take_export(request: Request) -> None:
 
 
 class Answers:
-    """Around the whole application: the headers of every answer, a line in the log, and the metrics.
+    """Around the whole application: the headers of every answer, HEAD, a line in the log, and the metrics.
 
     The log has method, path without the query, status and time; a token is never in it.
     """
@@ -153,32 +193,49 @@ class Answers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, started = time.perf_counter(), 500, False
-
-        async def answer(message: Message) -> None:
-            nonlocal status, started
-            if message["type"] == "http.response.start":
-                status, started = message["status"], True
-                headers = MutableHeaders(scope=message)
-                for name, value in (HEADERS | (_SECURE if scope["scheme"] == "https" else {})).items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", HEAD: True}
+        began = time.perf_counter()
+        answer = _Answer(scope, send)
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, answer.send)
         except Exception as error:
             # Where it happened, but not what it says: that may be anybody's data.
             where = "".join(traceback.format_tb(error.__traceback__))
             _log.error("%s\n%s", type(error).__name__, where)
-            if started:  # the connection must break: a part must not look like the whole
+            if answer.started:  # the connection must break: a part must not look like the whole
                 raise ConnectionAbortedError(type(error).__name__) from None
-            await PlainTextResponse("Internal Server Error\n", 500)(scope, receive, answer)
+            await PlainTextResponse("Internal Server Error\n", 500)(scope, receive, answer.send)
         finally:
-            seconds = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", "unknown")
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
-            REQUESTS.labels(method, route, status).inc()
-            SECONDS.labels(route).observe(seconds)
-            path = scope["path"].encode("unicode_escape").decode()[:200]
-            _log.info("%s %s %s %.0f ms", scope["method"], path, status, seconds * 1000)
+            _note(scope, answer.status, time.perf_counter() - began)
+
+
+class _Answer:
+    """An answer on its way: with the headers of all, and without its body if only its beginning is wanted."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.status, self.started = 500, False
+        self._only_head = HEAD in scope
+        self._headers = HEADERS | (_SECURE if scope["scheme"] == "https" else {})
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.started = message["status"], True
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+        elif self._only_head:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "unknown")
+    method = "HEAD" if HEAD in scope else scope["method"] if scope["method"] in ("GET", "POST") else "other"
+    REQUESTS.labels(method, route, status).inc()
+    SECONDS.labels(route).observe(seconds)
+    # A link whose `?` was lost on the way has its token in the path.
+    path = _LONGEST_PART.sub("...", scope["path"]).encode("unicode_escape").decode()[:200]
+    _log.info("%s %s %s %.0f ms", method if method != "other" else scope["method"], path, status, seconds * 1000)

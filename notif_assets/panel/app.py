@@ -4,7 +4,6 @@ Belongs here: putting the parts together, what an error looks like, health. Does
 """
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
@@ -22,12 +21,13 @@ from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import NO_MEMORY
 from notif_assets.panel import api, export, memory, metrics, pages
 from notif_assets.panel.access import Answers, ExportLimit, OfPanel, Operator, Refused
+from notif_assets.panel.connections import BOUNDS, end_if_stalled
+from notif_assets.panel.revoked import Revoked
 from notif_assets.panel.snapshot import Panel
 from notif_assets.panel.tokens import Keys
 from notif_assets.settings import Settings
 
 _READY_WITHIN_SECONDS = 600.0
-_STALLED_SECONDS = 60.0
 _log = logging.getLogger("notif_assets.panel")
 
 
@@ -51,10 +51,12 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = lambda: dateti
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # their scripts come from other hosts
         redoc_url=None,
+        redirect_slashes=False,  # which would lead to the host that the request names, whichever that is
         lifespan=lifespan,
     )
     app.state.panel = panel
     app.state.keys = Keys.of(settings)
+    app.state.revoked = Revoked(settings.lake)
     app.state.export_limit = ExportLimit(settings.panel_exports)
     app.include_router(api.router)
     app.include_router(pages.router)
@@ -88,20 +90,18 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -
             if self.started:
                 ready()
 
-    # Its own log of requests would have the query, and with it tokens.
-    config = uvicorn.Config(app, host, port, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        access_log=False,  # it would have the query, and with it tokens
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        **BOUNDS,
+    )
     with closing(config.bind_socket()) as listening:
-        end_if_stalled(listening, _STALLED_SECONDS)
+        end_if_stalled(listening)
         Server(config).run(sockets=[listening])
-
-
-def end_if_stalled(listening: socket.socket, seconds: float) -> None:
-    """Lets the system close a connection whose client takes no byte for so long, where it can (Linux).
-
-    Such a client would hold a thread, and what was made ready for it, for ever.
-    """
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # every connection inherits it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 async def _alive() -> Response:
@@ -130,7 +130,9 @@ def _problem(status: int, detail: str, headers: dict[str, str] | None = None) ->
         403: "Forbidden",
         404: "Not Found",
         405: "Method Not Allowed",
+        408: "Request Timeout",
         409: "Conflict",
+        413: "Content Too Large",
     }
     titles |= {422: "Unprocessable Content", 429: "Too Many Requests", 503: "Service Unavailable"}
     content = {"title": titles.get(status, "Error"), "status": status, "detail": detail}
@@ -139,7 +141,7 @@ def _problem(status: int, detail: str, headers: dict[str, str] | None = None) ->
 
 def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """A problem for a program, a page for a person."""
-    if request.url.path.startswith(("/api/", "/metrics", "/healthz", "/readyz")):
+    if request.scope["path"].startswith(("/api/", "/metrics", "/healthz", "/readyz")):
         return _problem(status, detail, headers)
     response = pages.render(request, "problem.html", status, code=status)
     response.headers.update(headers or {})
@@ -169,7 +171,7 @@ async def _unreadable(request: Request, error: LakeError) -> Response:
 
 
 async def _no_memory(request: Request, _error: MemoryError) -> Response:
-    _log.error("%s could not be answered: %s", request.url.path, NO_MEMORY)
+    _log.error("%s could not be answered: %s", request.scope["path"], NO_MEMORY)
     return _answer(request, 503, "there is not enough memory for it now", {"Retry-After": "10"})
 
 

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from notif_assets.core.formats import SUFFIX, Format
 from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import NO_MEMORY
-from notif_assets.panel.access import Refused
+from notif_assets.panel.access import HEAD
 from notif_assets.panel.metrics import EXPORTED, EXPORTS
 from notif_assets.panel.snapshot import Customer
 
@@ -90,15 +90,13 @@ class Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it."""
-        if not scope["app"].state.export_threads.available_tokens:
-            raise Refused(503, "as many exports are written as can be now", **{"Retry-After": "10"})
         with scope["app"].state.export_limit.going_on(scope["state"]["viewer"]):
             await self._send(scope, receive, send)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         limiter = scope["app"].state.export_threads
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if scope["method"] == "HEAD":
+        if HEAD in scope:
             await send({"type": "http.response.body", "body": b""})
             return
         outgoing, incoming = anyio.create_memory_object_stream[bytes](1)

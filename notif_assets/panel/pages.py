@@ -12,14 +12,16 @@ from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
+import anyio
 import numpy as np
 import pyarrow as pa
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import ClientDisconnect
 
 from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
@@ -27,7 +29,18 @@ from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
 from notif_assets.core.formats import Format
 from notif_assets.ingest.truth import closed_days
-from notif_assets.panel.access import COOKIE, AnyViewer, OfCustomer, OfPanel, Operator, Refused, take_export
+from notif_assets.panel.access import (
+    AnyViewer,
+    OfCustomer,
+    OfPanel,
+    Operator,
+    Refused,
+    cookie_of,
+    from_here,
+    is_from_elsewhere,
+    take_export,
+    who,
+)
 from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
 from notif_assets.panel.charts import Chart, chart
 from notif_assets.panel.dagster_state import State
@@ -35,12 +48,12 @@ from notif_assets.panel.hours import Hours
 from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
 from notif_assets.panel.texts import Language, ago, clock, language_of, translations
-from notif_assets.panel.tokens import Keys, TokenRefused
 from notif_assets.reports.text import amounts, money, unit_price, visible
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _BILLS = 31
 _YEAR_SECONDS = 365 * 86_400
+_FORM_BYTES, _FORM_SECONDS = 32 * 2**10, 10.0
 
 router = APIRouter(include_in_schema=False)
 
@@ -63,7 +76,7 @@ def _templates(language: Language) -> Environment:
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page in the reader's language."""
-    values |= {"viewer": getattr(request.state, "viewer", None), "here": request.url.path}
+    values |= {"viewer": getattr(request.state, "viewer", None), "here": request.scope["path"]}
     page = _templates(language_of(request)).get_template(template).render(**values)
     return HTMLResponse(page, status, {"Vary": "Cookie, Accept-Language"})
 
@@ -77,24 +90,53 @@ def _iso(moment: datetime) -> str:
 
 @router.get("/entrar")
 def enter(request: Request, t: str = "") -> Response:
-    """Takes a token once: from here on it is in a cookie, and in no address."""
-    keys: Keys = request.app.state.keys
-    try:
-        viewer = keys.viewer(t)
-    except TokenRefused:
-        raise Refused(401, "a valid token is needed") from None
+    """Takes a token once: from here on it is in a cookie, and in no address.
+
+    A link on a page of another site asks first: it could be somebody else's, to have you enter as them.
+    """
+    viewer = who(request, t)
+    return render(request, "enter.html", token=t, whom=viewer) if is_from_elsewhere(request) else _entered(request, t)
+
+
+@router.post("/entrar", dependencies=[Depends(from_here)])
+async def enter_here(request: Request) -> Response:
+    """As the link does, when the page that asked first is answered."""
+    form = await _form(request)
+    return _entered(request, form.get("t", [""])[0])
+
+
+def _entered(request: Request, token: str) -> Response:
+    left = max(1, int((who(request, token).expires - datetime.now(UTC)).total_seconds()))
     response = RedirectResponse("/", 303)
-    left = max(1, int((viewer.expires - datetime.now(UTC)).total_seconds()))
-    secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, t, max_age=left, httponly=True, samesite="lax", secure=secure)
+    response.set_cookie(cookie_of(request), token, max_age=left, **_cookie(request))
     return response
 
 
-@router.post("/sair")
-def leave() -> Response:
-    """Forgets the token."""
-    response = RedirectResponse("/", 303)
-    response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+def _cookie(request: Request) -> dict[str, Any]:
+    return {"httponly": True, "samesite": "lax", "secure": request.scope["scheme"] == "https"}
+
+
+async def _form(request: Request) -> dict[str, list[str]]:
+    """The fields of a form. Raises Refused: 413 for more than a token takes, 408 for one that does not end, 400."""
+    body = bytearray()
+    try:
+        with anyio.fail_after(_FORM_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > _FORM_BYTES:
+                    raise Refused(413, "too long")
+    except TimeoutError:
+        raise Refused(408, "too slow") from None
+    except ClientDisconnect:
+        raise Refused(400, "not whole") from None
+    return parse_qs(body.decode(errors="replace"))
+
+
+@router.post("/sair", dependencies=[Depends(from_here)])
+def leave(request: Request) -> Response:
+    """Forgets the token, and what the browser kept of the pages."""
+    response = RedirectResponse("/", 303, {"Clear-Site-Data": '"cache"'})
+    response.delete_cookie(cookie_of(request), **_cookie(request))
     return response
 
 

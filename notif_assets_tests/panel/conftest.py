@@ -36,8 +36,14 @@ class Served:
         """A token of a customer, or (None) of an operator."""
         if customer_id not in self._tokens:
             whom = ("--operator",) if customer_id is None else ("--customer", customer_id)
-            self._tokens[customer_id] = ok(self.deployment.call("token", *whom)).text.strip()
+            answer = self.deployment.call("token", *whom)
+            assert answer.code == 0, answer
+            self._tokens[customer_id] = answer.text.strip()
         return self._tokens[customer_id]
+
+    def forget(self, customer_id: int | None) -> None:
+        """Takes a new token the next time: the one before was revoked."""
+        self._tokens.pop(customer_id, None)
 
     def get(self, path: str, customer_id: int | None = ACME, **headers: str) -> httpx.Response:
         """A request as a customer, or (None) as an operator."""

@@ -5,6 +5,7 @@ Belongs here: how a download is made. Doesn't: its rows (test_numbers.py), who m
 
 import socket
 from collections.abc import MutableMapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from notif_assets import queries
 from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import PIECE_BYTES
 from notif_assets.panel.access import ExportLimit, Refused
-from notif_assets.panel.app import end_if_stalled
+from notif_assets.panel.connections import end_if_stalled
 from notif_assets.panel.export import Download, rows_at_once, threads
 from notif_assets.panel.tokens import Viewer
 from notif_assets_tests.cli.deployment import Deployment, ok
@@ -201,12 +202,14 @@ def test_a_customer_has_three_exports_at_once_and_the_others_theirs() -> None:
 
 
 def test_where_no_export_can_be_written_none_is_begun() -> None:
+    """Also while those that may be written have yet to begin."""
+
     async def visit() -> None:
-        limiter = threads()
-        for _ in range(int(limiter.total_tokens)):
-            limiter.acquire_on_behalf_of_nowait(object())
-        with pytest.raises(Refused) as refused:
-            await Download("name", "csv", lambda _: None)(_request(limiter), _never, _never)
+        limiter, limit, held = threads(), ExportLimit(1_000), ExitStack()
+        for customer_id in range(int(limiter.total_tokens)):
+            held.enter_context(limit.going_on(Viewer(customer_id, datetime.now(UTC), "token")))
+        with held, pytest.raises(Refused) as refused:
+            await Download("name", "csv", lambda _: None)(_request(limiter, limit, 99), _never, _never)
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "10"})
 
     anyio.run(visit)
@@ -216,13 +219,15 @@ async def _never(*_: object) -> Any:
     raise AssertionError
 
 
-def test_a_limit_counts_the_customer_and_not_its_tokens() -> None:
+def test_a_limit_counts_the_person_and_not_its_tokens() -> None:
     limit = ExportLimit(2)
-    for token in ("one", "another"):
-        limit.take(Viewer(7, datetime.now(UTC), token))
-    with pytest.raises(Refused):
-        limit.take(Viewer(7, datetime.now(UTC), "a third"))
-    limit.take(Viewer(8, datetime.now(UTC), "one"))
+    for customer_id, subject in ((7, ""), (None, "ana")):
+        for token in ("one", "another"):
+            limit.take(Viewer(customer_id, datetime.now(UTC), token, subject=subject))
+        with pytest.raises(Refused):
+            limit.take(Viewer(customer_id, datetime.now(UTC), "a third", subject=subject))
+    for viewer in (Viewer(8, datetime.now(UTC), "one"), Viewer(None, datetime.now(UTC), "one", subject="rui")):
+        limit.take(viewer)
 
 
 @pytest.mark.parametrize(
