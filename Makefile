@@ -83,7 +83,10 @@ soak: install
 fuzz: install
 	$(BIN)/python -m notif_assets_tests.core.fuzz --inputs $(or $(INPUTS),10000000) $(if $(SEED),--seed $(SEED))
 
+# Whoever reaches the UI may start runs, and a page of any site that a browser on this machine has open reaches it.
 ui: install
+	@echo 'Dagster UI at http://127.0.0.1:3000: it has no login, and starts what anybody on this machine asks it to, and'
+	@echo 'any web page in a browser here; the sensors and schedules run too. For others to see it: docs/nginx.conf.'
 	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
 
 # The lock names no index, and holds for every platform and every Python from 3.11 on.
