@@ -20,6 +20,7 @@ from notif_assets import queries
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import days_between
 from notif_assets.core.formats import Format
+from notif_assets.lake import Lake
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.export import Download, name_of, rows_at_once
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
@@ -276,10 +277,18 @@ def answer_of(overview: Overview, customer: Customer) -> PanelAnswer:
     )
 
 
-def bills_of(panel: Panel, customer: Customer, days: list[date], at_hand: queries.AtHand | None = None) -> BillsAnswer:
-    """The bills of these days, as queries.bills. Raises BillRefused for an open day that can't be priced."""
+def bills_of(
+    panel: Panel,
+    customer: Customer,
+    days: list[date],
+    at_hand: queries.AtHand | None = None,
+    lake: Lake | None = None,
+) -> BillsAnswer:
+    """The bills of these days, as queries.bills; `lake` is that of a view. Raises BillRefused for an open day that
+    can't be priced."""
+    lake = lake or panel.lake
     try:
-        lines, adjustments = queries.bills(panel.lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
+        lines, adjustments = queries.bills(lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
     except queries.Unknown:
         return BillsAnswer(lines=[], adjustments=[], totals={}, total=Decimal("0.00"))
     of_day = sorted(lines.to_pylist(), key=lambda row: (row["billing_date"], row["channel"] or ""))

@@ -70,6 +70,10 @@ class Hours:
             else:
                 self._count(hour, scan.within({hour}))
 
+    def stands_on(self, table: Table) -> bool:
+        """Whether it was counted from this version of minute_aggregates."""
+        return self.table.snapshot is table.snapshot
+
     def _count(self, hour: tuple[date, int], minutes: Input) -> None:
         if _start(hour) >= self.by_minute:
             minutes = self._lake.select("hour_minutes", {"minutes": minutes})

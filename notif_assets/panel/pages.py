@@ -45,7 +45,7 @@ from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of,
 from notif_assets.panel.charts import Chart, chart
 from notif_assets.panel.dagster_state import State
 from notif_assets.panel.hours import Hours
-from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort
+from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort, View
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
 from notif_assets.panel.texts import Language, ago, clock, language_of, translations
 from notif_assets.reports.text import amounts, money, unit_price, visible
@@ -191,18 +191,20 @@ class DayBill:
 @router.get("/clientes/{customer_id}")
 def customer_page(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
     """The customer's page, whole."""
-    return render(request, "customer.html", **_customer(request, panel, customer), today=panel.today)
+    view = panel.view
+    return render(request, "customer.html", **_customer(request, panel, customer, view), today=view.overview.day)
 
 
 @router.get("/clientes/{customer_id}/agora")
 def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
     """The part of the page that changes by itself; 304 while nothing changed."""
-    overview, now = panel.overview, panel.clock()
+    view, now = panel.view, panel.clock()
+    overview = view.overview
     tag = etag(
         customer,
         overview.version,
         overview.is_late(now),
-        panel.hours.table.version,
+        view.hours.table.version,
         [panel.lake.table(name).version for name in ("daily_billing", "billing_adjustments")],
         f"{now:%Y-%m-%dT%H:%M}",
         language_of(request),
@@ -210,14 +212,15 @@ def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Resp
     return unless_known(
         request,
         tag,
-        lambda: bytes(render(request, "_now.html", **_customer(request, panel, customer)).body),
+        lambda: bytes(render(request, "_now.html", **_customer(request, panel, customer, view)).body),
         "text/html; charset=utf-8",
     )
 
 
-def _customer(request: Request, panel: Panel, customer: Customer) -> dict[str, Any]:
-    overview, hours, now, zone = panel.overview, panel.hours, panel.clock(), panel.settings.zone
-    asked_beside = panel.beside.submit(_bills, panel, customer, overview.day, hours)
+def _customer(request: Request, panel: Panel, customer: Customer, view: View) -> dict[str, Any]:
+    overview, hours, now, zone = view.overview, view.hours, panel.clock(), panel.settings.zone
+    customer = overview.customers.get(customer.customer_id, customer)  # it was looked up before the view was taken
+    asked_beside = panel.beside.submit(_bills, panel, customer, view)
     minute = now.replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
     until = min(overview.updated_at or now, now)
@@ -296,20 +299,21 @@ def _compared(customer: Customer, yesterday: dict[str, int]) -> list[Today]:
     return [Today(name, counts.get(name, 0), yesterday.get(name, 0)) for name in names]
 
 
-def _bills(panel: Panel, customer: Customer, today: date, hours: Hours) -> tuple[list[DayBill], bool]:
+def _bills(panel: Panel, customer: Customer, view: View) -> tuple[list[DayBill], bool]:
     """The bills of late, newest first, and whether open days are missing for want of a price.
 
     An open day without messages has none yet, but for today.
     """
-    days = queries.billed_days(panel.lake, today, _BILLS)
+    lake, today = view.lake, view.overview.day
+    days = queries.billed_days(lake, today, _BILLS)
     at_hand = None
-    if customer.customer_id in panel.overview.customers:
-        at_hand = queries.AtHand(customer.name, partial(hours.lines, panel.settings, customer.customer_id))
+    if customer.customer_id in view.overview.customers:
+        at_hand = queries.AtHand(customer.name, partial(view.hours.lines, panel.settings, customer.customer_id))
     try:
-        answer, unpriced = bills_of(panel, customer, days, at_hand), False
+        answer, unpriced = bills_of(panel, customer, days, at_hand, lake), False
     except BillRefused:
-        closed = closed_days(panel.lake)
-        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed], at_hand), True
+        closed = closed_days(lake)
+        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed], at_hand, lake), True
     adjustments: dict[date, list[Adjustment]] = {}
     for one in answer.adjustments:
         adjustments.setdefault(one.date, []).append(one)
@@ -353,7 +357,8 @@ def operator_page(
     pagina: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """All customers, and how the system is."""
-    overview, now = panel.overview, panel.clock()
+    view, now = panel.view, panel.clock()
+    overview = view.overview
     dagster = panel.dagster.recent()
     found = overview.customers.search(q, ordem)
     pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
@@ -363,8 +368,8 @@ def operator_page(
         return "/operador?" + urlencode({"q": q, "ordem": ordem, "pagina": page} | changes)
 
     since = now.replace(minute=0, second=0, microsecond=0) - (CHART_HOURS - 1) * _HOUR
-    hourly = panel.hours.totals()
-    rejected = panel.rejected
+    hourly = view.hours.totals()
+    rejected = view.rejected
     batch = queries.newest_batch(panel.lake)
     return render(
         request,

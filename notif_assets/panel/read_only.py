@@ -1,18 +1,18 @@
 """The lake as the panel reads it. Nothing is ever written.
 
-Belongs here: which answers are kept between requests. Doesn't: questions (queries.py).
+Belongs here: which answers are kept between requests, and a lake at a moment. Doesn't: questions (queries.py).
 """
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 
 import pyarrow as pa
 
-from notif_assets.lake import Lake, Scan
+from notif_assets.lake import Lake, Scan, Table
 from notif_assets.lake.lake import Input
 from notif_assets.settings import Settings
 
@@ -64,6 +64,35 @@ class ReadOnlyLake(Lake):
                 while len(self._answers) > _ANSWERS:
                     self._answers.popitem(last=False)
         return answer
+
+
+class Moment(Lake):
+    """A lake at a moment: some of its tables as they were then, all others as they are."""
+
+    def __init__(self, lake: Lake, tables: Mapping[str, Table]) -> None:
+        self.root = lake.root
+        self._lake, self._tables = lake, tables
+
+    def close(self) -> None:
+        """Nothing: the lake goes on."""
+
+    def table(self, name: str) -> Table:
+        """As in any lake."""
+        return self._tables[name] if name in self._tables else self._lake.table(name)
+
+    def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
+        """As in any lake."""
+        return self._lake.select(name, inputs, **parameters)
+
+    def stream(
+        self, name: str, inputs: Mapping[str, Input], rows: int = 20_000, **parameters: object
+    ) -> Iterator[pa.RecordBatch]:
+        """As in any lake."""
+        return self._lake.stream(name, inputs, rows, **parameters)
+
+    def rows(self, scan: Scan) -> pa.Table:
+        """As in any lake."""
+        return self._lake.rows(scan)
 
 
 def copied(answer: pa.Table) -> pa.Table:

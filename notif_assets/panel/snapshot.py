@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,17 +22,19 @@ from notif_assets import queries
 from notif_assets.core.days import day_start
 from notif_assets.core.texts import searched
 from notif_assets.ingest.truth import closed_days
-from notif_assets.lake import LakeError
+from notif_assets.lake import Lake, LakeError
 from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
-from notif_assets.panel.read_only import ReadOnlyLake
+from notif_assets.panel.read_only import Moment, ReadOnlyLake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.settings import Settings
 
 _log = logging.getLogger("notif_assets.panel")
 _POLL_SECONDS = 0.5
 _GIVE_BACK_SECONDS = 5.0
+_REJECTED = "rejected_notifications"
+T = TypeVar("T")
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
 CHART_HOURS = 48
 LATE_AFTER = timedelta(minutes=3)
@@ -145,8 +146,32 @@ class Overview:
         return self.updated_at is None or now - self.updated_at > LATE_AFTER
 
 
+@dataclass(frozen=True)
+class View:
+    """What a page shows, all of it counted from the same batches: `lake` has the tables as they were then.
+
+    `kept_hours` and `rejected` are None if they could never be read, which the log tells: the customers' numbers go on.
+    """
+
+    lake: Moment
+    overview: Overview
+    kept_hours: Hours | None
+    rejected: Rejected | None
+    """The messages rejected since the beginning of yesterday, of UTC."""
+
+    @property
+    def hours(self) -> Hours:
+        """The counts of the last 48 hours, and of today and yesterday, by minute of the newest two.
+
+        Raises LakeError if they could never be read.
+        """
+        if self.kept_hours is None:
+            raise LakeError("the hours of the last two days can't be read; the panel's log says why")
+        return self.kept_hours
+
+
 class Panel:
-    """The panel's view of a lake. Between `start` and `stop` a thread keeps the overview new."""
+    """The panel's view of a lake. Between `start` and `stop` a thread keeps it new."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.settings = settings
@@ -155,10 +180,8 @@ class Panel:
         self.problem = ""
         """Why the customers' numbers can't be read, for /readyz; of hours and rejected messages the log tells."""
         self._beside: dict[str, str] = {}
-        self._overview: Overview | None = None
-        self._hours: Hours | None = None
-        self._rejected: Rejected | None = None
-        self._refreshing, self._summing, self._rejecting = Lock(), Lock(), Lock()
+        self._view: View | None = None
+        self._refreshing = Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_new, name="overview", daemon=True)
         self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
@@ -178,75 +201,102 @@ class Panel:
         self.lake.close()
 
     @property
+    def view(self) -> View:
+        """The newest view; a page asks once. Raises LakeError if customer_panel can't be read."""
+        known = self._view
+        return known if known is not None and known.overview.day == self.today else self.refresh()
+
+    @property
     def overview(self) -> Overview:
-        """The newest overview. Raises LakeError if the table can't be read."""
-        known = self._overview
-        return known if known is not None and known.day == self.today else self.refresh()
+        """That of the newest view."""
+        return self.view.overview
+
+    @property
+    def hours(self) -> Hours:
+        """Those of the newest view."""
+        return self.view.hours
+
+    @property
+    def rejected(self) -> Rejected | None:
+        """Those of the newest view."""
+        return self.view.rejected
 
     @property
     def today(self) -> date:
         """The billing day it is."""
         return queries.today(self.settings, self.clock())
 
-    def refresh(self) -> Overview:
-        """Reads customer_panel again if it has a newer version, or if a new day has begun."""
+    def refresh(self) -> View:
+        """Reads again what changed, if all of it has come to the same batch, and what a new hour or day needs."""
         with self._refreshing:
-            table, day, known = self.lake.table("customer_panel"), self.today, self._overview
-            if known is None or (known.version, known.day) != (table.version, day):
-                rows = queries.panel(self.lake, day)
-                updated_at = pc.min(rows["updated_at"]).as_py()
-                self._overview = known = Overview(table.version, day, updated_at, Customers(rows))
-            return known
+            known = self._view
+            lake = self._moment(known)
+            self._view = View(
+                lake,
+                self._overview_at(lake, known),
+                self._read_beside("hours", lambda: self._hours_at(lake, known), known.kept_hours if known else None),
+                self._read_beside(
+                    "rejected", lambda: self._rejected_at(lake, known), known.rejected if known else None
+                ),
+            )
+            return self._view
 
-    @property
-    def hours(self) -> Hours:
-        """The counts of the last 48 hours, and of today and yesterday, by minute of the newest two; as of the newest
-        refreshing."""
-        return self._hours or self._refresh_hours()
+    def _moment(self, known: View | None) -> Moment:
+        """The newest tables; while a batch is on its way through them, those of before it.
 
-    def _refresh_hours(self) -> Hours:
-        now = self.clock()
-        hour = now.replace(minute=0, second=0, microsecond=0)
+        customer_panel is opened first, for it is written last: what is opened after it is as new, or newer.
+        """
+        tables = {name: self.lake.table(name) for name in ("customer_panel", "minute_aggregates", _REJECTED)}
+        shown = tables["customer_panel"].watermark
+        if known is None:
+            return Moment(self.lake, tables)
+        if tables["minute_aggregates"].watermark > shown:
+            return known.lake
+        if tables[_REJECTED].watermark > shown:
+            tables[_REJECTED] = known.lake.table(_REJECTED)
+        return Moment(self.lake, tables)
+
+    def _overview_at(self, lake: Moment, known: View | None) -> Overview:
+        day = self.today
+        if known and known.overview.day == day and _is_same("customer_panel", lake, known.lake):
+            return known.overview
+        rows = queries.panel(lake, day)
+        updated_at = pc.min(rows["updated_at"]).as_py()
+        return Overview(lake.table("customer_panel").version, day, updated_at, Customers(rows))
+
+    def _hours_at(self, lake: Moment, known: View | None) -> Hours:
+        hour = self.clock().replace(minute=0, second=0, microsecond=0)
         days = [self.today - timedelta(days=1), self.today]
         start = day_start(days[0], self.settings.zone).replace(minute=0)
-        since = min(start, hour - (CHART_HOURS - 1) * timedelta(hours=1))
-        with self._summing:
-            known = self._hours
-            wanted = since, hour - timedelta(hours=1)
-            if known is None or known.table.superseded or (known.since, known.by_minute) != wanted:
-                known = Hours(self.lake, *wanted, known)
-                for day in set(days) - closed_days(self.lake):
-                    known.bill(self.settings, day)  # now, or a page would wait for it
-                self._hours = known
-            return known
+        wanted = min(start, hour - (CHART_HOURS - 1) * timedelta(hours=1)), hour - timedelta(hours=1)
+        before = known.kept_hours if known else None
+        if before and (before.since, before.by_minute) == wanted and before.stands_on(lake.table("minute_aggregates")):
+            return before
+        hours = Hours(lake, *wanted, before)
+        for day in set(days) - closed_days(lake):
+            hours.bill(self.settings, day)  # now, or a page would wait for it
+        return hours
 
-    @property
-    def rejected(self) -> Rejected | None:
-        """The messages rejected since the beginning of yesterday, of UTC; as of the newest refreshing.
-
-        None if they could never be read, which the log tells: the customers' numbers go on.
-        """
-        with suppress(LakeError):
-            return self._rejected or self._refresh_rejected()
-        return None
-
-    def _refresh_rejected(self) -> Rejected:
+    def _rejected_at(self, lake: Moment, known: View | None) -> Rejected:
         since = self.clock().date() - timedelta(days=1)
-        with self._rejecting:
-            known = self._rejected
-            if known is None or known.table.superseded or known.since != since:
-                self._rejected = known = Rejected(self.lake, since, known)
-            return known
+        before = known.rejected if known else None
+        if known and before and before.since == since and _is_same(_REJECTED, lake, known.lake):
+            return before
+        return Rejected(lake, since, before)
+
+    def _read_beside(self, name: str, read: Callable[[], T], before: T | None) -> T | None:
+        """What `read` gives; what was known before where it can't be read, which the log tells once."""
+        found: list[T] = []
+        problem = self._problem_of(lambda: found.append(read()))
+        if problem and problem != self._beside.get(name):
+            _log.error("the lake can't be read: %s", problem)
+        self._beside[name] = problem
+        return found[0] if found else before
 
     def _keep_new(self) -> None:
         given_back = time.monotonic()
         while not self._ending.wait(_POLL_SECONDS):
             self.problem = self._problem_of(self.refresh)
-            for beside in (self._refresh_hours, self._refresh_rejected):
-                problem = self._problem_of(beside)
-                if problem and problem != self._beside.get(beside.__name__):
-                    _log.error("the lake can't be read: %s", problem)
-                self._beside[beside.__name__] = problem
             if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
                 memory.give_back()
                 given_back = time.monotonic()
@@ -259,3 +309,8 @@ class Panel:
         except Exception as error:  # tried again: a page must not die of a bad moment
             return type(error).__name__  # what it says may be anybody's data
         return ""
+
+
+def _is_same(name: str, lake: Lake, other: Lake) -> bool:
+    """Whether the table stands at the same version in both."""
+    return lake.table(name).snapshot is other.table(name).snapshot

@@ -90,7 +90,7 @@ def test_every_row_is_read_as_it_was_before_anybody_writes(archive: str, tmp_pat
         assert _as_before(rows(lake), before) == before
     panel = Panel(settings)
     try:
-        assert len(panel.refresh().customers) == 2
+        assert len(panel.refresh().overview.customers) == 2
         assert panel.hours
         assert panel.rejected
     finally:
