@@ -1143,15 +1143,23 @@ def erase(settings: Settings, customer: int, yes: bool) -> None:
     """Blank a customer's payloads and names in every table, never counts. The next maintain after the retention of
     7 days removes the files that held them.
 
+    Rejected messages that name the customer in any way are found too; how many name nobody at all is told.
+
     \b
     Example: notif-assets erase --customer 7494212 --yes
     """
     from notif_assets.upkeep.erase import erase as run
+    from notif_assets.upkeep.erase import of_nobody
 
     if not yes:
         click.confirm(f"Blank every payload and name of customer {customer}? This can't be undone", abort=True)
-    for table, rows in run(_existing_lake(settings), settings, customer).items():
+    lake = _existing_lake(settings)
+    for table, rows in run(lake, settings, customer).items():
         click.echo(f"{table}: {rows} rows blanked")
+    click.echo(
+        f"{of_nobody(lake, settings)} rejected messages name no customer, so whose they are can't be told; "
+        "NOTIF_PAYLOAD_DAYS blanks them in time"
+    )
 
 
 @contextmanager

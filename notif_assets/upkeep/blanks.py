@@ -23,6 +23,7 @@ from notif_assets.core.messages import (
     judge,
     oversized,
 )
+from notif_assets.upkeep.whose import says_something
 
 NAME: Final = "apagado"
 """In place of a name: an empty one would make a message invalid."""
@@ -40,21 +41,14 @@ _STAND_INS: Final[dict[str, bytes | None]] = {
     "not_json": b"apagado",
     "not_an_object": b"[]",
 }
-_DECODED_BYTES = 16 * 2**20  # of a longer value the decoder would make some gigabytes
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def is_of(value: bytes | None, customer_id: int) -> bool:
-    """Whether the value of a record is a message of the customer, as far as can be told, whatever else is wrong."""
-    if value is None or str(customer_id).encode() not in value:
-        return False
-    try:
-        if len(value) > _DECODED_BYTES:
-            raise msgspec.DecodeError
-        document = msgspec.json.decode(value)
-    except _UNDECODABLE:
-        return re.search(rb'"customer_id"\s*:\s*"?%d(?!\d)' % customer_id, value) is not None
-    return isinstance(document, dict) and str(document.get("customer_id")) == str(customer_id)
+def is_blank(value: bytes | None) -> bool:
+    """Whether nothing is left in a record that could be somebody's: it holds nothing, or what blanking leaves."""
+    if value in _STAND_INS.values() or not says_something(value):
+        return True
+    return value is not None and value == _blanked(value, len(value), conflicting=False)
 
 
 def blank_records(records: pa.Table, conflicting: pa.ChunkedArray, limits: Limits) -> tuple[pa.Array, pa.Array]:

@@ -1,16 +1,18 @@
 """Much that is rejected is told, by what looks and by what closes a day: a green light means that somebody looked.
 
-Belongs here: the commands and the sensor that tell it. Doesn't: which message is rejected (core/).
+Belongs here: the commands and the sensor that tell it, and an erasure that can't tell whose it is. Doesn't: which
+message is rejected (core/).
 """
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from confluent_kafka import Producer
 
 from notif_assets.ingest.truth import much_rejected, rejections_told
 from notif_assets.kafka.traffic import Message
 from notif_assets_tests.cli.deployment import ok, refusal
-from notif_assets_tests.cli.messages import notification
+from notif_assets_tests.cli.messages import ACME, notification
 from notif_assets_tests.conftest import Deploy, MakeDaemon
 from notif_assets_tests.streams import Record, message, sent
 
@@ -95,3 +97,21 @@ def test_records_are_counted_whatever_files_they_lie_in(make_daemon: MakeDaemon)
     bronze = daemon.lake.table("raw_notifications")
     bronze.replace(daemon.lake.rows(bronze.scan()), None)
     assert much_rejected(daemon.lake, daemon.settings, start, end, "of then") == before
+
+
+def test_erase_says_how_many_rejected_messages_are_nobodys(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    now = datetime.now(UTC)
+    deployment.send([notification(now, "1"), notification(now, "2", customer_id=1)])
+    producer = Producer({"bootstrap.servers": deployment.bootstrap})
+    for value in (
+        b"segredo de ningu\xe9m",
+        b'[{"customer_id": 7494212.0, "payload": "segredo"}]',
+        b'{"x": "de quem?"}',
+    ):
+        producer.produce(deployment.topic, value, None, 0)
+    assert producer.flush(30) == 0
+    ok(deployment.call("ingest", "--until-caught-up"))
+    said = ok(deployment.call("erase", "--customer", ACME, "--yes")).text
+    assert "raw_notifications: 2 rows blanked\nrejected_notifications: 1 rows blanked\n" in said
+    assert said.splitlines()[-1].startswith("2 rejected messages name no customer, so whose they are can't be told; ")
