@@ -20,7 +20,7 @@ import click
 import pydantic
 from pydantic_settings import SettingsError
 
-from notif_assets.core.formats import Format
+from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.core.windows import LONGEST_WINDOW, window_start
 from notif_assets.settings import Settings, unknown_variables
 
@@ -571,7 +571,9 @@ def report() -> None:
     """
 
 
-def _report_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _report_options(
+    *names: str, formats: tuple[str, ...] = get_args(Format)
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options that reports share: --format and --out always, the others by name."""
     options = {
         "customer": click.option("--customer", type=int, help="Only this customer (id)."),
@@ -584,9 +586,10 @@ def _report_options(*names: str) -> Callable[[Callable[..., None]], Callable[...
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         for name in reversed(names):
             function = options[name](function)
-        formats = click.Choice(get_args(Format))
         function = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="To a file.")(function)
-        return click.option("--format", "format", type=formats, default="text", show_default=True)(function)
+        return click.option("--format", "format", type=click.Choice(formats), default="text", show_default=True)(
+            function
+        )
 
     return decorate
 
@@ -711,6 +714,42 @@ def report_billing(
         _say_if_empty(not missing, f"no bill for {asked}: {_nothing('message', customer, channel, 'is counted then')}")
     if unpriced:
         raise click.ClickException(f"the report lacks what has no price: {'; '.join(map(str, unpriced))}")
+
+
+@report.command("statement")
+@_report_options(formats=get_args(StatementFormat))
+@click.option("--customer", required=True, type=int, help="The customer (id).")
+@click.option("--month", required=True, type=MONTH, help="The month, as 2020-02.")
+@click.pass_obj
+def report_statement(settings: Settings, customer: int, month: date, format: StatementFormat, out: Path | None) -> None:
+    """A customer's month: the bill of each day and channel, adjustments, totals, and whether all of it is final.
+
+    An adjustment stands with the day that it corrects. What has no price yet is left out and named, and the exit code
+    is 1 then.
+
+    \b
+    Example: notif-assets report statement --customer 1 --month 2020-02 --format pdf --out 2020-02.pdf
+    """
+    from notif_assets import queries
+    from notif_assets.billing.bill import published_bill_differs
+    from notif_assets.core.days import stretches
+    from notif_assets.reports import write_statement
+
+    lake = _existing_lake(settings)
+    _refuse_unless_published(published_bill_differs(lake))
+    try:
+        with _unknown():
+            found = queries.statement(lake, settings, customer, month, queries.today(settings))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    _write(out, partial(write_statement, found, format=format))
+    nothing = _nothing("message", customer, None, "is counted then")
+    _say_if_empty(bool(found.entries.num_rows), f"no bill in {month:%Y-%m}: {nothing}")
+    if found.unpriced_days:
+        days = stretches(found.unpriced_days, timedelta(days=1), "%Y-%m-%d")
+        raise click.ClickException(
+            f"the statement lacks what has no price on {days}: `notif-assets report billing` for these days names it"
+        )
 
 
 @report.command("invoice-averages")

@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 from notif_assets.billing import bill
 from notif_assets.billing.prices import with_currency
 from notif_assets.core.days import day_bounds, day_of, days_between
-from notif_assets.ingest.ledger import Batch, read_batch
-from notif_assets.ingest.truth import closed_days
+from notif_assets.ingest.ledger import Batch, complete_until, read_batch
+from notif_assets.ingest.truth import closed_days, open_days_that_should_be_closed
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, only
 from notif_assets.lake.pieces import PIECE_BYTES, bytes_of_rows, spans, values_at
+from notif_assets.reports import billing_entries
+from notif_assets.reports.statement import Statement
 from notif_assets.settings import Settings
 
 _SLICE = 10_000  # messages sorted, and held, at once
@@ -316,6 +318,45 @@ def _lines_of_nothing(
         for day in days
     ]
     return pa.Table.from_pylist(rows, schema=_nullable("daily_billing"))
+
+
+def statement(
+    lake: Lake, settings: Settings, customer_id: int, month: date, day: date, at_hand: AtHand | None = None
+) -> Statement:
+    """The customer's month, whose first day is `month`, as it is on `day`. Raises Unknown; ValueError for a month that
+    is still to come.
+
+    What of an open day has no price is left out, and the day named.
+    """
+    if month > day:
+        raise ValueError(f"{month:%Y-%m} has not begun")
+    days = list(days_between(month, (month + 31 * _DAY).replace(day=1) - _DAY))
+    past = [one for one in days if one <= day]
+    unpriced: list[bill.BillRefused] = []
+    lines, adjustments = bills(lake, settings, past, customer_id, None, at_hand, unpriced)
+    entries = billing_entries(lines.filter(pc.is_valid(lines["channel"])), adjustments)
+    names = lines["customer_name"].to_pylist()
+    return Statement(
+        customer_id=customer_id,
+        customer_name=names[-1] or "",
+        month=month,
+        entries=entries,
+        open_days=tuple(days_still_open(lake, settings, days)),
+        unpriced_days=tuple(sorted({refused.day for refused in unpriced})),
+        currency=bill.currencies_of_days(lake, past[-1:])[past[-1]],
+    )
+
+
+def days_still_open(lake: Lake, settings: Settings, days: Sequence[date]) -> list[date]:
+    """Those of the days that are not closed and may still have a bill: all that are not counted past, and of the days
+    before those that should be closed."""
+    until = complete_until(lake, lake.table("minute_aggregates").watermark)
+    not_closed = [day for day in days if day not in closed_days(lake)]
+    if until is None:
+        return not_closed
+    due = set(open_days_that_should_be_closed(lake, settings))
+    counted = until - settings.grace
+    return [day for day in not_closed if day in due or day_bounds(day, settings.zone)[1] > counted]
 
 
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:

@@ -60,8 +60,8 @@ def together(days: Sequence[date], last: date, most: int) -> list[date]:
     return found
 
 
-def stretches(moments: Iterable[date], step: timedelta, form: str) -> str:
-    """Moments `step` apart in as few words as they take, at most five stretches of them.
+def stretches(moments: Iterable[date], step: timedelta, form: str, to: str = " to ", most: int = 5) -> str:
+    """Moments `step` apart in as few words as they take, at most `most` stretches of them.
 
     >>> stretches([date(2020, 2, day) for day in (1, 2, 3, 9)], timedelta(days=1), "%Y-%m-%d")
     '2020-02-01 to 2020-02-03, 2020-02-09'
@@ -72,8 +72,8 @@ def stretches(moments: Iterable[date], step: timedelta, form: str) -> str:
             found[-1][1:] = [moment]
         else:
             found.append([moment])
-    more = f" … and {len(found) - 5} more" if len(found) > 5 else ""
-    return ", ".join(" to ".join(f"{edge:{form}}" for edge in one) for one in found[:5]) + more
+    more = f" … and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(to.join(f"{edge:{form}}" for edge in one) for one in found[:most]) + more
 
 
 def days_of_hours(hours: Iterable[datetime], zone: ZoneInfo) -> list[date]:

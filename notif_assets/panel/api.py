@@ -19,12 +19,12 @@ from pydantic import AwareDatetime, BaseModel, Field
 from notif_assets import queries
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import days_between
-from notif_assets.core.formats import Format
+from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.lake import Lake
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.export import Download, name_of, rows_at_once
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
-from notif_assets.reports import write_detailed
+from notif_assets.reports import write_billing, write_detailed, write_statement
 
 CUSTOMERS_A_PAGE = 50
 _MOST_DAYS = 92
@@ -197,9 +197,25 @@ def bills(
     """The bills of some days, by default of the month so far; days that are open are provisional."""
     last = end or panel.today
     first = start or last.replace(day=1)
-    if not (date(1970, 1, 2) <= first <= last <= panel.today and (last - first).days < _MOST_DAYS):
-        raise Refused(400, f"from must not come after to, to not after today, and {_MOST_DAYS} days are the most")
-    return bills_of(panel, customer, list(days_between(first, last)))
+    return bills_of(panel, customer, days_to_bill(panel, first, last))
+
+
+@router.get(
+    "/customers/{customer_id}/statement",
+    response_class=Response,
+    responses=_problems(429)
+    | {200: {"description": "The statement", "content": {kind: {} for kind in ("application/pdf", "text/csv", "*/*")}}},
+)
+def statement(
+    request: Request,
+    panel: OfPanel,
+    customer: OfCustomer,
+    month: Annotated[str, Query(pattern=r"^\d{4}-\d{2}$", description="The month, as 2020-02.")],
+    format: StatementFormat = "pdf",
+) -> Response:
+    """The statement of a month as a file: days, channels, adjustments, totals, and whether all of it is final."""
+    take_export(request)
+    return statement_of(panel, customer, month, format)
 
 
 @router.get("/customers/{customer_id}/messages")
@@ -306,6 +322,40 @@ def bills_of(
         totals=totals,
         total=sum(totals.values(), Decimal("0.00")) if len(totals) < 2 else None,
     )
+
+
+def statement_of(panel: Panel, customer: Customer, month: str, format: StatementFormat) -> Download:
+    """The statement as a file. Raises Refused for no month, and for one that is still to come."""
+    try:
+        first = date.fromisoformat(f"{month}-01")
+        if first < _EARLIEST.date().replace(day=1):
+            raise ValueError(month)
+        found = queries.statement(panel.lake, panel.settings, customer.customer_id, first, panel.today)
+    except queries.Unknown:
+        raise Refused(404, "no message was counted yet") from None
+    except ValueError:
+        raise Refused(400, "month must be one like 2020-02 that has begun") from None
+    name = f"extrato-{customer.customer_id}-{month}"
+    return Download(name, format, partial(write_statement, found, format=format))
+
+
+def bills_file(panel: Panel, customer: Customer, first: date, last: date, format: Format) -> Download:
+    """The bills of some days as a file. Raises Refused for too many days, BillRefused for one that can't be priced."""
+    days = days_to_bill(panel, first, last)
+    try:
+        found = queries.bills(panel.lake, panel.settings, days, customer.customer_id)
+    except queries.Unknown:
+        raise Refused(404, "no message was counted yet") from None
+    return Download(
+        f"cobrancas-{customer.customer_id}-{first}-{last}", format, partial(write_billing, *found, format=format)
+    )
+
+
+def days_to_bill(panel: Panel, first: date, last: date) -> list[date]:
+    """The days from `first` to `last`, both included. Raises Refused for those that nobody may ask for."""
+    if not (date(1970, 1, 2) <= first <= last <= panel.today and (last - first).days < _MOST_DAYS):
+        raise Refused(400, f"from must not come after to, to not after today, and {_MOST_DAYS} days are the most")
+    return list(days_between(first, last))
 
 
 def etag(customer: Customer, *state: object) -> str:

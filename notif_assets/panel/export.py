@@ -17,7 +17,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from notif_assets.core.formats import SUFFIX, Format
+from notif_assets.core.formats import SUFFIX, StatementFormat
 from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import NO_MEMORY
 from notif_assets.panel.access import HEAD
@@ -27,13 +27,14 @@ from notif_assets.panel.snapshot import Customer
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_TYPE: dict[Format, str] = {
+_TYPE: dict[StatementFormat, str] = {
     "text": "text/plain; charset=utf-8",
     "csv": "text/csv; charset=utf-8",
     "csv-br": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
+    "pdf": "application/pdf",
 }
 _log = logging.getLogger("notif_assets.panel")
 _AT_ONCE = 24
@@ -76,7 +77,7 @@ class Download(Response):
     beginning if as many exports go on as may: of the same viewer (429), or of all (503).
     """
 
-    def __init__(self, name: str, format: Format, write: Callable[[BinaryIO], None]) -> None:
+    def __init__(self, name: str, format: StatementFormat, write: Callable[[BinaryIO], None]) -> None:
         self.status_code = 200
         self.background = None
         self._write = write

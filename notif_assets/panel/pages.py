@@ -27,7 +27,7 @@ from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
-from notif_assets.core.formats import Format
+from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.ingest.truth import closed_days
 from notif_assets.panel.access import (
     AnyViewer,
@@ -41,7 +41,17 @@ from notif_assets.panel.access import (
     take_export,
     who,
 )
-from notif_assets.panel.api import CUSTOMERS_A_PAGE, Adjustment, Line, bills_of, download, etag, unless_known
+from notif_assets.panel.api import (
+    CUSTOMERS_A_PAGE,
+    Adjustment,
+    Line,
+    bills_file,
+    bills_of,
+    download,
+    etag,
+    statement_of,
+    unless_known,
+)
 from notif_assets.panel.charts import Chart, chart
 from notif_assets.panel.dagster_state import State
 from notif_assets.panel.hours import Hours
@@ -192,7 +202,8 @@ class DayBill:
 def customer_page(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
     """The customer's page, whole."""
     view = panel.view
-    return render(request, "customer.html", **_customer(request, panel, customer, view), today=view.overview.day)
+    shown = _customer(request, panel, customer, view)
+    return render(request, "customer.html", **shown, today=view.overview.day, months=_months(panel))
 
 
 @router.get("/clientes/{customer_id}/agora")
@@ -342,6 +353,29 @@ def report(
     take_export(request)
     zone = panel.settings.zone
     return download(request, panel, customer, day_start(de, zone), day_start(ate + _DAY, zone), canal or None, formato)
+
+
+@router.get("/clientes/{customer_id}/extrato")
+def statement(
+    request: Request, panel: OfPanel, customer: OfCustomer, mes: str = "", formato: StatementFormat = "pdf"
+) -> Response:
+    """The statement of a month, for the form of the page."""
+    take_export(request)
+    return statement_of(panel, customer, mes, formato)
+
+
+@router.get("/clientes/{customer_id}/cobrancas")
+def bills(
+    request: Request, panel: OfPanel, customer: OfCustomer, de: date, ate: date, formato: Format = "csv"
+) -> Response:
+    """The bills of some days, for the form of the page."""
+    take_export(request)
+    return bills_file(panel, customer, de, ate, formato)
+
+
+def _months(panel: Panel) -> list[str]:
+    """The months that have a statement, newest first: this one, and those of closed days."""
+    return sorted({f"{day:%Y-%m}" for day in (panel.today, *closed_days(panel.lake))}, reverse=True)
 
 
 # --- the operator's page ----------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The reports, each in every format of core/formats.py.
 
 Belongs here: which columns a report has, in what order its rows stand. Doesn't: how they are written (text.py,
-plain.py, workbook.py), and reading the lake: rows come in as Arrow, bytes go out to a binary stream, which stays open.
+plain.py, workbook.py, pdf.py), what a statement says (statement.py), and reading the lake: rows come in as Arrow, bytes
+go out to a binary stream, which stays open.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +10,10 @@ from typing import BinaryIO, Literal
 
 import pyarrow as pa
 
-from notif_assets.core.formats import Format
-from notif_assets.reports import plain, text, workbook
+from notif_assets.core.formats import Format, StatementFormat
+from notif_assets.reports import pdf, plain, text, workbook
+from notif_assets.reports import statement as statements
+from notif_assets.reports.statement import Statement
 
 _MOMENT = pa.timestamp("us", "UTC")
 
@@ -135,6 +138,17 @@ def write_chatbot(flows: Sequence[pa.Table], out: BinaryIO, format: Format) -> N
         _write_text(("\n" * (number > 0) + "".join(text.aligned(table)) for number, table in enumerate(tables)), out)
     else:
         rows = pa.concat_tables(tables or [_flow_schema(pa.table({})).empty_table()], promote_options="default")
+        _write_plain(rows.schema, rows.to_batches(), out, format)
+
+
+def write_statement(statement: Statement, out: BinaryIO, format: StatementFormat) -> None:
+    """A customer's month: its entries, and a total for each currency."""
+    if format == "text":
+        _write_text(statements.text(statement), out)
+    elif format == "pdf":
+        pdf.write_pdf(statement, out)
+    else:
+        rows = statements.statement_rows(statement)
         _write_plain(rows.schema, rows.to_batches(), out, format)
 
 

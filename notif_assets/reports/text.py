@@ -157,6 +157,11 @@ def aligned(table: pa.Table) -> Iterator[str]:
     """A table for reading: a header, then a line per row; columns two blanks apart, numbers to the right."""
     numbers = [pa.types.is_decimal(field.type) or pa.types.is_integer(field.type) for field in table.schema]
     columns = [[visible(name), *_shown(column)] for name, column in zip(table.column_names, table, strict=True)]
+    return in_columns(columns, numbers)
+
+
+def in_columns(columns: Sequence[Sequence[str]], numbers: Sequence[bool]) -> Iterator[str]:
+    """A line for each place in the columns, which stand two blanks apart; those of numbers to the right."""
     widths = [max(map(_width, column)) for column in columns]
     for cells in zip(*columns, strict=True):
         padded = []

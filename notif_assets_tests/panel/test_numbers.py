@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from fastapi.testclient import TestClient
 
 from notif_assets import queries
-from notif_assets.core.formats import Format
+from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.panel.app import build_app
 from notif_assets.panel.snapshot import LATE_AFTER, Panel
 from notif_assets.panel.tokens import Keys
@@ -176,6 +176,40 @@ def test_an_export_is_what_the_command_line_writes(served: Served, format: str) 
             )
         ).out
     )
+
+
+@pytest.mark.parametrize("format", get_args(StatementFormat))
+def test_a_statement_is_what_the_command_line_writes(served: Served, format: str) -> None:
+    month = str(DAY)[:7]
+    told = served.deployment.call("report", "statement", "--customer", ACME, "--month", month, "--format", format)
+    mine = served.get(f"/api/v1/customers/{ACME}/statement?month={month}&format={format}")
+    assert (mine.status_code, mine.content) == (200, ok(told).out)
+    on_page = served.get(f"/clientes/{ACME}/extrato?mes={month}&formato={format}", None)
+    assert on_page.content == mine.content
+    suffix = {"text": "txt", "csv-br": "csv"}.get(format, format)
+    assert on_page.headers["content-disposition"] == f'attachment; filename="extrato-{ACME}-{month}.{suffix}"'
+
+
+@pytest.mark.parametrize("format", get_args(Format))
+def test_bills_of_older_months_are_what_the_command_line_writes(served: Served, format: str) -> None:
+    told = served.deployment.call("report", "billing", "--date", DAY, "--customer", ACME, "--format", format)
+    mine = served.get(f"/clientes/{ACME}/cobrancas?de={DAY}&ate={DAY}&formato={format}")
+    assert (mine.status_code, mine.content) == (200, ok(told).out)
+
+
+def test_what_a_statement_is_refused_for(served: Served) -> None:
+    address = f"/api/v1/customers/{ACME}/statement"
+    for month in ("2020-13", "9000-01", "1960-01"):
+        assert served.get(f"{address}?month={month}").status_code == 400
+    assert served.get(f"{address}?month=feb").status_code == 422
+    assert served.get(f"{address}?month=2020-02", PADARIA).status_code == 404
+    assert served.bare(f"{address}?month=2020-02").status_code == 401
+    assert served.get(f"/clientes/{ACME}/extrato?mes=nonsense").status_code == 400
+    assert served.get(f"/clientes/{ACME}/cobrancas?de=2020-02-03&ate=2020-02-01").status_code == 400
+    today = f"de={now():%Y-%m-%d}&ate={now():%Y-%m-%d}"
+    assert served.get(f"/clientes/{HOSTILE}/cobrancas?{today}", HOSTILE).status_code == 409
+    text = served.get(f"/clientes/{HOSTILE}/extrato?mes={now():%Y-%m}&formato=text", HOSTILE).text
+    assert "Sem preço ainda, não incluído: " in text
 
 
 def test_pages_of_messages_together_are_the_report(served: Served) -> None:

@@ -3,6 +3,7 @@
 Belongs here: visits in Chromium. Doesn't: who may see what (test_access.py), which numbers (test_numbers.py).
 """
 
+import io
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pypdfium2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect, sync_playwright
@@ -100,6 +103,22 @@ def test_a_customer_s_visit(visit: Visitors, served: Served) -> None:
     expect(page.locator("#valor-do-mes")).to_have_text(f"R$ {month}")
     expect(page.get_by_role("img", name="Última hora, por minuto")).to_be_visible()
     picture(page, "panel-customer.png")
+
+
+def test_statements_and_bills_of_older_months_can_be_downloaded(visit: Visitors) -> None:
+    page = visit(ACME)
+    page.locator("select[name=mes]").select_option("2020-02")
+    with page.expect_download() as paper:
+        page.get_by_role("button", name="Baixar extrato").click()
+    assert paper.value.suggested_filename == f"extrato-{ACME}-2020-02.pdf"
+    assert "R$ 1000,04" in pypdfium2.PdfDocument(paper.value.path())[0].get_textpage().get_text_bounded()
+    for label in ("Primeiro dia", "Último dia"):
+        page.get_by_label(label).fill("2020-02-03")
+    with page.expect_download() as table:
+        page.get_by_role("button", name="Baixar cobranças").click()
+    content = io.BytesIO(Path(table.value.path()).read_bytes())  # its name ends like no workbook's
+    sheet = openpyxl.load_workbook(content).active
+    assert [row[6] for row in sheet.iter_rows(min_row=2, values_only=True)] == [1000, 0.04]
 
 
 def test_it_updates_itself(visit: Visitors, served: Served) -> None:
