@@ -12,13 +12,18 @@ import pyarrow as pa
 def by_currency(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
     """The sum of the amounts of each currency, in the order of the codes: no sum has two currencies.
 
+    A currency that comes to nothing is left out, unless all do: then the last one's nothing is the sum.
+
     >>> by_currency([("USD", Decimal("0.50")), ("BRL", Decimal("2.50")), ("USD", Decimal("-0.50"))])
-    {'BRL': Decimal('2.50'), 'USD': Decimal('0.00')}
+    {'BRL': Decimal('2.50')}
+    >>> by_currency([("USD", Decimal("0.50")), ("USD", Decimal("-0.50"))])
+    {'USD': Decimal('0.00')}
     """
     sums: dict[str, Decimal] = {}
     for currency, amount in amounts:
-        sums[currency] = sums.get(currency, Decimal(0)) + amount
-    return dict(sorted(sums.items()))
+        sums[currency] = sums.pop(currency, Decimal(0)) + amount
+    some = {currency: amount for currency, amount in sorted(sums.items()) if amount}
+    return some or dict([*sums.items()][-1:])
 
 
 def sums_of(rows: pa.Table, amount: str) -> dict[str, Decimal]:

@@ -307,7 +307,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("price_version", TEXT, "the price list that holds for the day from this row on"),
                 Column("lines", LONG, "lines of the bill"),
                 Column("notifications", LONG, "messages billed by the lines"),
-                Column("amount", AMOUNT, "sum of the lines"),
+                Column("amount", AMOUNT, "sum of the lines, in the currency of the list that closed the day"),
                 Column("closed_at", TIMESTAMP, "when the row was written"),
                 _RUN_ID,
                 Column("note", TEXT, "final: losses accepted of what came in that time; repriced: why", nullable=True),

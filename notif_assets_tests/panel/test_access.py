@@ -16,6 +16,12 @@ from notif_assets_tests.panel.conftest import HOSTILE, HOSTILE_NAME, UNKNOWN, Se
 
 OPEN = {"/healthz", "/readyz", "/api/v1/openapi.json", "/entrar", "/sair", "/idioma/{language}", "/static/panel.css"}
 PERIOD = "?de=2020-02-03&ate=2020-02-03"
+QUERIES = {
+    "relatorio": PERIOD,
+    "cobrancas": PERIOD,
+    "extrato": "?mes=2020-02",
+    "statement": "?month=2020-02",
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +43,13 @@ def _paths(routes: object) -> Iterator[str]:
 
 def of(path: str, customer_id: object) -> str:
     """An address of a customer."""
-    return path.replace("{customer_id}", str(customer_id)) + (PERIOD if path.endswith("relatorio") else "")
+    return path.replace("{customer_id}", str(customer_id)) + QUERIES.get(path.rpartition("/")[2], "")
 
 
 def test_the_routes_are_known(routes: list[str]) -> None:
     assert "/api/v1/customers/{customer_id}/messages/export" in routes
     assert "/operador" in routes
-    assert len(routes) == 13, routes
+    assert len(routes) == 16, routes
 
 
 def test_without_a_good_token_nothing_is_shown(served: Served, routes: list[str]) -> None:
@@ -58,7 +64,7 @@ def test_without_a_good_token_nothing_is_shown(served: Served, routes: list[str]
 
 def test_another_customer_is_answered_as_one_that_does_not_exist(served: Served, routes: list[str]) -> None:
     of_customers = [path for path in routes if "{customer_id}" in path]
-    assert len(of_customers) == 8
+    assert len(of_customers) == 11
     for path in of_customers:
         assert served.get(of(path, ACME)).status_code == 200, path
         answers = [served.get(of(path, whom)) for whom in (PADARIA, UNKNOWN, HOSTILE)]

@@ -318,6 +318,45 @@ def test_numbers_that_are_old_say_so(served: Served) -> None:
     assert fresh.overview.is_late(edge + timedelta(seconds=1))
 
 
+def test_amounts_of_two_currencies_are_shown_beside_each_other(deploy: Deploy) -> None:
+    deployment, noon = deploy(1), datetime(2020, 2, 3, 12, tzinfo=UTC)
+    header = "customer_id,channel,unit_price,currency,valid_from,valid_to\n"
+    lists = (("usd.csv", ",Whatsapp,0.10,USD,,"), ("brl.csv", ",Whatsapp,0.25,BRL,,"), ("eur.csv", ",Whatsapp,1,EUR,,"))
+    for name, price in lists:
+        (deployment.home / name).write_text(f"{header}{price}\n")
+    ok(deployment.call("import-prices", "usd.csv"))
+    deployment.send(notification(noon + n * timedelta(days=1), f"{n}") for n in (0, 1))
+    ok(deployment.call("ingest", "--until-caught-up"))
+    ok(deployment.call("close-day", "2020-02-03", "--to", "2020-02-04"))
+    ok(deployment.call("import-prices", "brl.csv"))
+    ok(deployment.call("reprice", "--from", "2020-02-03", "--to", "2020-02-03", "--reason", "contract"))
+    ok(deployment.call("import-prices", "eur.csv"))
+    settings = Settings(data=deployment.home / "data", panel_key="k" * 32)
+    mine = {"Authorization": f"Bearer {Keys.of(settings).mint(ACME, timedelta(hours=1))}"}
+    with TestClient(build_app(settings, clock=lambda: noon + timedelta(days=2))) as client:
+        told = client.get(f"/api/v1/customers/{ACME}/bills", headers=mine).json()
+        page = client.get(f"/clientes/{ACME}", headers=mine).text
+        paper = client.get(f"/clientes/{ACME}/extrato?mes=2020-02&formato=text", headers=mine).text
+    assert {code: Decimal(amount) for code, amount in told["totals"].items()} == {
+        "BRL": Decimal("0.25"),
+        "USD": Decimal("0.10"),
+    }
+    assert told["total"] is None
+    assert sorted((one["currency"], one["amount_delta"]) for one in told["adjustments"]) == [
+        ("BRL", "0.25"),
+        ("USD", "-0.10"),
+    ]
+    assert '<strong id="valor-do-mes">R$ 0,25 · USD 0,10</strong>' in page
+    assert re.findall(r">((?:R\$|USD|EUR) -?[\d,]+)</td></tr>", page) == [
+        "EUR 0,00",
+        "USD 0,10",
+        "USD 0,10",
+        "R$ 0,25",
+        "USD -0,10",
+    ]
+    assert "Cobranças: USD 0,20\nAjustes: R$ 0,25 e USD -0,10\nTotal: R$ 0,25 e USD 0,10\n" in paper
+
+
 def test_where_nothing_was_ever_written_nothing_is_created(tmp_path: Any) -> None:
     settings = Settings(data=tmp_path / "data", panel_key="k" * 32)
     header = {"Authorization": f"Bearer {Keys.of(settings).mint(ACME, timedelta(hours=1))}"}

@@ -26,7 +26,7 @@ _CHECKS: list[CheckFunction] = [
 def test_every_answer_is_promised(served: Served) -> None:
     document = schemathesis.openapi.from_url(f"{served.url}/api/v1/openapi.json")
     operations = [result.ok() for result in document.get_all_operations() if isinstance(result, Ok)]
-    assert len(operations) == 6
+    assert len(operations) == 7
     for operation in operations:
 
         @settings(max_examples=15, suppress_health_check=list(HealthCheck))
