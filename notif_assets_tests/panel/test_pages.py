@@ -241,7 +241,6 @@ def test_no_number_is_cut_on_a_phone(visit: Visitors, whom: int | None, width: i
         amounts.last.evaluate("cell => { cell.textContent = 'R$ 1234567890123456,78' }")
         assert page.evaluate(_CUT) == []
         expect(amounts.last).to_be_visible()
-    picture(page, f"panel-{whom}-{width}.png")
 
 
 def test_all_of_it_by_keyboard(visit: Visitors) -> None:
