@@ -226,7 +226,8 @@ _CUT = """() => [...document.querySelectorAll(".n, dd, #whatsapp, #valor-do-mes"
     const frames = [document.documentElement, each.closest(".scroll"), each.closest("section, dl")].filter(Boolean);
     return each.scrollWidth > each.clientWidth + 1 || frames.some((frame) => {
         const around = frame.getBoundingClientRect();
-        return box.left < around.left - 1 || box.right > around.right + 1;
+        const below = innerWidth < 640 && each.closest(".cards") && box.bottom > around.bottom + 1;
+        return below || box.left < around.left - 1 || box.right > around.right + 1;
     });
 }).map((each) => each.textContent)"""
 
