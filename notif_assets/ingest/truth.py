@@ -125,8 +125,7 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
         hours -= {(event.date(), event.hour) for event in events}
     messages: Counter[tuple[Any, ...]] = Counter(dict.fromkeys(hours, 0))
     if through == notifications.watermark:  # the Delta log knows how many rows each file has
-        for file in notifications.data_files(hours):
-            messages[file.partition] += file.rows
+        messages.update(notifications.rows_of(hours))
     else:
         stored = notifications.scan(partitions=hours, batch=(None, through + 1))
         for row in lake.select("hour_messages", {"notifications": stored}).to_pylist():

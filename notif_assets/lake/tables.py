@@ -663,6 +663,15 @@ class Table:
             for row in files.to_pylist()
         ]
 
+    def rows_of(self, partitions: Collection[tuple[Value, ...]]) -> dict[tuple[Value, ...], int]:
+        """How many rows the snapshot has in each of the partitions that has any, by what the log says of its files."""
+        files = self._of_partitions(self.files(), partitions)
+        if not files.num_rows:
+            return {}
+        names = [f"partition.{column}" for column in self.schema.partition_by]
+        sums = files.group_by(names, use_threads=False).aggregate([("num_records", "sum")])
+        return dict(zip(self._partitions(sums), sums["num_records_sum"].to_pylist(), strict=True))
+
     def partitions_of_several_files(self) -> set[tuple[Value, ...]]:
         """The partitions of the snapshot that have more than one data file."""
         files = self.files()

@@ -17,7 +17,7 @@ from notif_assets.ingest.truth import (
     offsets_taken_once,
     repeated_in_hours,
 )
-from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.lake import SCHEMAS, Lake, Table
 from notif_assets.settings import Settings
 from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import NOON, MemoryLog, Record, sent
@@ -146,3 +146,24 @@ def test_what_left_bronze_is_not_missed(filled: Lake) -> None:
     assert every_offset_once(filled) == []
     DeltaTable(filled.root / "raw_notifications").delete()
     assert every_offset_once(filled) == []
+
+
+def test_minutes_are_held_against_the_log_without_a_look_at_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour has thousands of files of late messages until they are put together."""
+    settings, topic, lake = Settings(data=tmp_path), MemoryLog(), Lake(tmp_path / "lake")
+    assert lake.table("notifications").rows_of([(NOON.date(), 12)]) == {}
+    for number in range(3):
+        topic.produce(*(sent(NOON + timedelta(hours=hour), message_id=f"{number} {hour}") for hour in range(number, 3)))
+        bronze.take_next_batch(lake, topic, settings, "run")
+        pump.settle(lake, settings)
+    rows = lake.table("notifications").rows_of([(NOON.date(), hour) for hour in (12, 14, 20)])
+    assert rows == {(NOON.date(), 12): 1, (NOON.date(), 14): 3}
+    with monkeypatch.context() as patch:
+        patch.delattr(Table, "data_files")
+        assert minutes_that_differ(lake) == []
+    DeltaTable(lake.root / "minute_aggregates").delete("notifications = 1 and event_hour = 12")
+    assert [finding.partition(";")[0] for finding in minutes_that_differ(lake)] == [
+        "2020-02-03 12h: 1 messages, 0 in minute_aggregates"
+    ]
