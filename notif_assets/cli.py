@@ -25,6 +25,8 @@ from notif_assets.core.windows import LONGEST_WINDOW, window_start
 from notif_assets.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
+    from dagster import ExecuteInProcessResult
+
     from notif_assets.ingest.bronze import TakeBatches
     from notif_assets.lake import Lake
     from notif_assets.runs import Runs
@@ -463,34 +465,72 @@ def import_prices(settings: Settings, file: Path) -> None:
 
 
 @main.command("import-invoices")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE…")
+@click.option("--forget", multiple=True, metavar="FILE", help="Take the import of a file of this name back.")
 @click.pass_obj
-def import_invoices(settings: Settings, files: tuple[Path, ...]) -> None:
-    """Import invoice files (CSV: customer,account,month,invoice) and compute the averages that they change.
+def import_invoices(settings: Settings, files: tuple[Path, ...], forget: tuple[str, ...]) -> None:
+    """Import invoice files (customer,account,month,invoice) and compute the averages that they change.
 
-    Bad rows are set aside in rejected_file_rows and named; the exit code is 1 then.
+    CSV in UTF-8, CSV as Excel writes it in Brazil (semicolons, decimal comma, Windows-1252, 01/2020) or .xlsx, each
+    also packed by gzip. A file replaces all earlier rows of every customer, account and month that it has, also those
+    of another file: how many of which file is said. --forget takes the rows of a file out again; what they replaced
+    does not come back, and a file that lies in the inbox has to be taken out there.
+
+    Bad rows are set aside in rejected_file_rows and named; the exit code is 1 then. The month of their account has no
+    average until it is imported whole.
 
     \b
     Example: notif-assets import-invoices invoices.csv
     """
-    from notif_assets.files.invoices import months_of, months_to_refresh, months_without_windows
-    from notif_assets.partitions import invoice_months, key_ranges
+    from notif_assets.files.dropped import names_of
 
-    _refuse_odd_names(files)
+    if files and forget:
+        raise click.UsageError("import files and --forget others in two calls")
+    if not files and not forget:
+        raise click.UsageError("Missing argument 'FILE…', or --forget FILE to take an import back")
+    _refuse_odd_names([*files, *map(Path, forget)])
     lake = _lake(settings)
     with open_runs(settings) as runs:
-        runs.run("invoices_job", {"invoices": {"files": [str(path.absolute()) for path in files]}})
-        invoices = lake.rows(lake.table("invoices").scan())
-        months = [str(month) for month in months_to_refresh(lake, months_of(invoices))]
-        ranges = key_ranges(invoice_months, months)
-        with _progress(len(ranges), "averages") as advance:
-            for done, reference_months in enumerate(ranges, 1):
-                runs.run("invoice_averages_job", partitions=reference_months)
-                advance(done)
-    click.echo(f"{invoices.num_rows} invoices; averages of {len(months)} months are up to date")
+        config = {"files": [str(path.absolute()) for path in files], "forget": list(forget)}
+        told = _metadata_of(runs.run("invoices_job", {"invoices": config}), "invoices")
+        refreshed = _refresh_averages(runs, {*told["imported_months"], *told.get("months_in_part", ())})
+    click.echo(f"{told['dagster/row_count']} invoices; averages of {refreshed} months are up to date")
+    if forget:
+        click.echo(
+            f"{told['forgotten_rows']} rows of {', '.join(forget)} are forgotten; what they replaced is not back"
+        )
+    for line in told.get("replaced_rows", ()):
+        click.echo(line)
+    _tell_invoices_that_count_nowhere(lake)
+    _name_rows_set_aside(lake, list(names_of(files).values()))
+
+
+def _metadata_of(result: "ExecuteInProcessResult", asset: str) -> dict[str, Any]:
+    """What a run told of an asset, as plain values."""
+    events = result.get_asset_materialization_events()
+    (told,) = (e.materialization.metadata for e in events if e.asset_key and e.asset_key.to_user_string() == asset)
+    return {name: value.value for name, value in told.items()}
+
+
+def _refresh_averages(runs: "Runs", imported_months: Iterable[str]) -> int:
+    """Computes the months whose windows hold one of these; gives how many."""
+    from notif_assets.files.invoices import months_affected
+    from notif_assets.partitions import invoice_months, key_ranges
+
+    months = [str(month) for month in months_affected(map(date.fromisoformat, imported_months))]
+    ranges = key_ranges(invoice_months, months)
+    with _progress(len(ranges), "averages") as advance:
+        for done, reference_months in enumerate(ranges, 1):
+            runs.run("invoice_averages_job", partitions=reference_months)
+            advance(done)
+    return len(months)
+
+
+def _tell_invoices_that_count_nowhere(lake: "Lake") -> None:
+    from notif_assets.files.invoices import months_without_windows
+
     if never := ", ".join(str(month) for month in months_without_windows(lake)[:5]):
         click.echo(f"invoices of {never} count in no average: their windows have no date", err=True)
-    _name_rows_set_aside(lake, [path.name for path in files])
 
 
 @main.command("import-answers")
@@ -500,26 +540,26 @@ def import_invoices(settings: Settings, files: tuple[Path, ...]) -> None:
 def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> None:
     """Import the chatbot answers of some hours of a day (files named hour=HH.json) and compute the day's report.
 
-    Bad records and values are set aside in rejected_file_rows and named; the exit code is 1 then.
+    A file may be packed by gzip (hour=HH.json.gz); it replaces all answers of its hour. Bad records and values are set
+    aside in rejected_file_rows and named; the exit code is 1 then. A question whose last answer was set aside has no
+    answer in the report, whatever was answered before.
 
     \b
     Example: notif-assets import-answers --date 2019-12-16 hour=13.json hour=14.json
     """
     from dagster import PartitionKeyRange
 
-    from notif_assets.core.answers import hour_of_file_name, parse_answers
+    from notif_assets.core.answers import parse_answers
     from notif_assets.core.files import FileRefused
-    from notif_assets.files.answers import source_file_of
+    from notif_assets.files.answers import hours_of, source_file_of
     from notif_assets.files.dropped import read_file
     from notif_assets.partitions import answer_days, answer_hours, key_ranges
 
     _refuse_odd_names(files)
     try:
-        hours = {hour_of_file_name(path.name): str(path.absolute()) for path in files}
+        hours = {hour: str(path.absolute()) for hour, path in hours_of(files).items()}
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    if len(hours) < len({path.absolute() for path in files}):
-        raise click.ClickException("two of the files are of one hour: one would replace the other")
     if not answer_days.has_partition_key(str(day)):
         raise click.ClickException(f"{day} has no answers: days go from 2019-01-01 to today")
     keys = {f"{day}-{hour:02}:00": path for hour, path in hours.items()}
@@ -527,7 +567,8 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
     if len(ranges) > 1:  # each is a run of its own: what would be refused must be so before the first of them
         try:
             for hour, path in hours.items():
-                parse_answers(read_file(Path(path)), source_file_of(day, hour), day, hour)
+                data = read_file(Path(path), most=settings.max_file_bytes)
+                parse_answers(data, source_file_of(day, hour), day, hour)
         except FileRefused as refused:
             raise click.ClickException(f"Nothing of {day} was imported. {refused}") from None
     with open_runs(settings) as runs:

@@ -6,7 +6,7 @@ Belongs here: selections. Doesn't: when they run (schedules.py, sensors.py), wha
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from notif_assets.assets import billing, chatbot, invoices, notifications, upkeep
+from notif_assets.assets import billing, chatbot, files, invoices, notifications, upkeep
 
 MICRO_BATCH = dg.AssetSelection.assets(
     "ingest_batches",
@@ -37,12 +37,13 @@ daily_billing_job = dg.define_asset_job(
     description="Closes the days that may close, bills the others provisionally, corrects the closed ones.",
 )
 prices_job = dg.define_asset_job("prices_job", dg.AssetSelection.assets("prices"), tags=_BOUNDED)
-invoices_job = dg.define_asset_job("invoices_job", dg.AssetSelection.assets("invoices"), tags=_BOUNDED)
+_WITH_CHECK = dg.AssetSelection.checks(files.no_rows_are_set_aside)
+invoices_job = dg.define_asset_job("invoices_job", _WITH_CHECK | dg.AssetSelection.assets("invoices"), tags=_BOUNDED)
 invoice_averages_job = dg.define_asset_job(
     "invoice_averages_job", dg.AssetSelection.assets("invoice_window_averages"), tags=_BOUNDED_OF_A_YEAR
 )
 chatbot_answers_job = dg.define_asset_job(
-    "chatbot_answers_job", dg.AssetSelection.assets("chatbot_answers"), tags=_BOUNDED_OF_A_YEAR
+    "chatbot_answers_job", _WITH_CHECK | dg.AssetSelection.assets("chatbot_answers"), tags=_BOUNDED_OF_A_YEAR
 )
 chatbot_reports_job = dg.define_asset_job(
     "chatbot_reports_job", dg.AssetSelection.assets("chatbot_reports"), tags=_BOUNDED_OF_A_YEAR
@@ -50,6 +51,8 @@ chatbot_reports_job = dg.define_asset_job(
 CHECKS = [
     *notifications.CHECKS,
     *billing.CHECKS,
+    files.every_file_is_taken,
+    files.no_rows_are_set_aside,
     invoices.averages_equal_a_plain_calculation,
     chatbot.reports_equal_a_plain_calculation,
 ]

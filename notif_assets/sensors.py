@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,10 +22,11 @@ import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
 from notif_assets.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
+from notif_assets.assets.files import answers_of_inbox, some
 from notif_assets.billing.bill import days_with_adjustments_due
-from notif_assets.core.answers import hour_of_file_name
-from notif_assets.files.dropped import Dropped, not_taken, settled_files
-from notif_assets.files.invoices import months_to_refresh
+from notif_assets.files.inbox import Dropped
+from notif_assets.files.inbox import invoice_files as files_of_invoices
+from notif_assets.files.invoices import months_affected
 from notif_assets.ingest.ledger import QUIET, Backlog, backlog
 from notif_assets.instance import store
 from notif_assets.jobs import (
@@ -196,14 +196,13 @@ def new_messages(
     job=invoices_job,
     minimum_interval_seconds=15,
     default_status=_RUNNING,
-    description="Imports every new or changed invoices/*.csv of the inbox, once.",
+    description="Imports every new or changed file of the inbox's invoices, once.",
 )
 def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     folder = settings.inbox / "invoices"
-    found = settled_files(folder, "*.csv", time.time())
+    found, left = files_of_invoices(folder, time.time(), settings.max_file_bytes)
     known = seen_versions(context.cursor)
     new = [file for file in found if known.get(file.path.name) != file.version]
-    left = not_taken(folder, lambda path: path.parent == folder and path.suffix == ".csv", "*.csv", time.time())
     told = _tell_not_taken(context, left, known)
     if not new:
         return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
@@ -227,39 +226,29 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
 )
 def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     folder = settings.inbox / "chatbot"
+    found, left = answers_of_inbox(settings, time.time())
     days: dict[str, dict[str, Dropped]] = {}
-    for file in settled_files(folder, "date=*/hour=*.json", time.time()):
-        day = file.path.parent.name.removeprefix("date=")
-        key = _hour_key(day, file.path.name)
-        if key is not None:
-            days.setdefault(day, {})[key] = file
+    for key, file in found.items():
+        days.setdefault(key[:10], {})[key] = file
     known = seen_versions(context.cursor)  # by day: a year of hours must stay a small cursor
     versions = {day: _key(files.values()) for day, files in days.items()}
     new = {key: day for day in days if known.get(day) != versions[day] for key in days[day]}
-    left = not_taken(
-        folder, partial(_is_answer_file, folder), "date=YYYY-MM-DD/hour=HH.json of 2019 to now", time.time()
-    )
     told = _tell_not_taken(context, left, known)
     if not new:
         return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
     ranges = key_ranges(answer_hours, new)[:_MOST_RUNS]
-    taken = {key for some in ranges for key in new if some.start <= key <= some.end}
+    taken = {key for keys in ranges for key in new if keys.start <= key <= keys.end}
     done = {day: versions[day] for day in set(new.values()) if taken.issuperset(days[day])}
     return dg.SensorResult(
         [
             dg.RunRequest(
-                run_key=_key(days[new[key]][key] for key in sorted(new) if some.start <= key <= some.end),
-                tags=range_tags(some),
+                run_key=_key(days[new[key]][key] for key in sorted(new) if keys.start <= key <= keys.end),
+                tags=range_tags(keys),
             )
-            for some in ranges
+            for keys in ranges
         ],
         cursor=json.dumps({day: known[day] for day in known if day in days} | done | told),
     )
-
-
-def _is_answer_file(folder: Path, path: Path) -> bool:
-    day = path.parent.name.removeprefix("date=")
-    return path.parent == folder / f"date={day}" and _hour_key(day, path.name) is not None
 
 
 def _tell_not_taken(context: dg.SensorEvaluationContext, left: list[str], known: dict[str, str]) -> dict[str, str]:
@@ -269,27 +258,12 @@ def _tell_not_taken(context: dg.SensorEvaluationContext, left: list[str], known:
         return {}
     digest = blake2b("\n".join(left).encode(), digest_size=12).hexdigest()
     if known.get(_TOLD) != digest:
-        context.log.warning(f"not taken: {_some(left)}")
+        context.log.warning(f"not taken: {some(left)}")
     return {_TOLD: digest}
 
 
 def _nothing_new(folder: Path, left: list[str]) -> str:
-    return f"nothing new in {folder}" + (f"; not taken: {_some(left)}" if left else "")
-
-
-def _some(left: list[str]) -> str:
-    more = f" … and {len(left) - 10} more" if len(left) > 10 else ""
-    return ", ".join(left[:10]) + more
-
-
-def _hour_key(day: str, name: str) -> str | None:
-    """The partition of a file, None for a file or folder of another name or of no partition."""
-    try:
-        key = f"{date.fromisoformat(day)}-{hour_of_file_name(name):02}:00"
-    except ValueError:
-        return None
-    # A day may be written in other ways (20191216), but the run would look for the file under this one.
-    return key if key.startswith(f"{day}-") and answer_hours.has_partition_key(key) else None
+    return f"nothing new in {folder}" + (f"; not taken: {some(left)}" if left else "")
 
 
 def _key(files: Iterable[Dropped]) -> str:
@@ -306,14 +280,14 @@ def _key(files: Iterable[Dropped]) -> str:
     default_status=_RUNNING,
     description="Computes the averages of every month that newly imported invoices change.",
 )
-def imported_invoices(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
+def imported_invoices(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     months: set[date] = set()
     for event in (events := _Events(context, "invoices")):
-        imported = event.metadata.get("imported_months")
-        if isinstance(imported, dg.JsonMetadataValue) and isinstance(imported.value, list):
-            months.update(date.fromisoformat(str(month)) for month in imported.value)
-    changed = months_to_refresh(lake, months) if months else []
-    ranges = key_ranges(invoice_months, map(str, changed))
+        for name in ("imported_months", "months_in_part"):
+            imported = event.metadata.get(name)
+            if isinstance(imported, dg.JsonMetadataValue) and isinstance(imported.value, list):
+                months.update(date.fromisoformat(str(month)) for month in imported.value)
+    ranges = key_ranges(invoice_months, map(str, months_affected(months)))
     return _runs_of(ranges, events.cursor, "no invoice was imported since")
 
 

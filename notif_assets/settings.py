@@ -128,6 +128,10 @@ class Settings(BaseSettings):
         timedelta(hours=24), description="How long after its Kafka timestamp an event may lie."
     )
 
+    max_file_bytes: int = Field(
+        2**30, ge=1, description="A larger file of the inbox or of an import, packed or not, is refused."
+    )
+
     max_rejected: float = Field(
         0.05, ge=0, le=1, description="The share of messages rejected in an hour or a day that is told as a failure."
     )

@@ -4,6 +4,7 @@ Belongs here: ticks of the real sensors on a real instance, and runs of what the
 the lake beyond the rows that show it ran (assets/, billing/, ingest/), what runs by the clock (test_schedules.py).
 """
 
+import gzip
 import json
 import os
 import shutil
@@ -31,11 +32,12 @@ from pydantic import SecretStr
 
 from notif_assets import sensors
 from notif_assets.alerts import NotTold, news, send
+from notif_assets.assets.files import every_file_is_taken
 from notif_assets.billing import bill, prices
 from notif_assets.core.price_list import parse_price_list
 from notif_assets.core.texts import shown
 from notif_assets.definitions import build_definitions
-from notif_assets.files.dropped import SETTLED, settled_files
+from notif_assets.files.inbox import SETTLED, invoice_files
 from notif_assets.ingest import bronze
 from notif_assets.ingest.ledger import Backlog, backlog
 from notif_assets.partitions import answer_days, invoice_months, key_ranges
@@ -371,10 +373,10 @@ def test_a_file_settles_after_two_seconds(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.touch()
     os.utime(path, (1000, 1000))
-    assert settled_files(tmp_path, "*.csv", 1001.9) == []
-    (found,) = settled_files(tmp_path, "*.csv", 1002)
-    assert found.path == path
-    assert settled_files(tmp_path / "missing", "*.csv", 1002) == []
+    assert invoice_files(tmp_path, 1001.9) == ([], [])
+    ((found,), left) = invoice_files(tmp_path, 1002)
+    assert (found.path, left) == (path, [])
+    assert invoice_files(tmp_path / "missing", 1002) == ([], [])
 
 
 def test_an_older_version_that_is_put_back_is_another_change(daemon: Daemon) -> None:
@@ -429,9 +431,8 @@ def test_hours_of_answers_come_in_one_run_as_far_as_they_follow_each_other(daemo
 ODD_NAMES = {
     b"fatura\xe7.csv": '"fatura\\udce7.csv" (its name is not UTF-8)',
     b"two\nlines.csv": '"two\\nlines.csv" (its name holds a control character)',
-    b"jan.CSV": "jan.CSV (want *.csv)",
-    b"mar.csv.gz": "mar.csv.gz (want *.csv)",
-    b"2020/jan.csv": "2020/jan.csv (want *.csv)",
+    b"mar.csv.zip": "mar.csv.zip (want *.csv or *.xlsx, or these with .gz, in no folder)",
+    b"2020/jan.csv": "2020/jan.csv (want *.csv or *.xlsx, or these with .gz, in no folder)",
 }
 
 
@@ -458,7 +459,40 @@ def test_an_invoice_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_othe
     assert not any(line in capfd.readouterr().err for line in told)  # the log has it once
     drop(daemon, "invoices/c.txt", HEADER)
     daemon.skips("invoice_files")
-    assert "c.txt (want *.csv)" in capfd.readouterr().err
+    assert "c.txt (want *.csv or *.xlsx, " in capfd.readouterr().err
+    found = every_file_is_taken(daemon.settings)
+    assert isinstance(found, dg.AssetCheckResult)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "invoices/2020/jan.csv (want " in str(found.description)
+
+
+def test_case_and_packing_of_names_do_not_matter(daemon: Daemon) -> None:
+    drop(daemon, "invoices/jan.CSV", HEADER + "C,A,2019-07-01,100\n")
+    packed = drop(daemon, "invoices/mar.csv.GZ", "")
+    packed.write_bytes(gzip.compress((HEADER + "C,A,2019-08-01,200\n").encode()))
+    os.utime(packed, (1, 1))
+    assert all(daemon.run("invoices_job", request).success for request in daemon.requests("invoice_files"))
+    assert invoiced(daemon) == {"2019-07-01": 100, "2019-08-01": 200}
+
+    drop(daemon, "chatbot/DATE=2019-12-16/hour=9.json", answers("S9"))
+    drop(daemon, "chatbot/date=2019-12-16/HOUR=10.JSON", answers("S10"))
+    packed = drop(daemon, "chatbot/date=2019-12-16/hour=11.json.gz", "")
+    packed.write_bytes(gzip.compress(answers("S11").encode()))
+    os.utime(packed, (1, 1))
+    (request,) = daemon.requests("answer_files")
+    assert daemon.run("chatbot_answers_job", request).success
+    assert {row["session"] for row in rows_of(daemon.lake, "chatbot_answers")} == {"S9", "S10", "S11"}
+    found = every_file_is_taken(daemon.settings)
+    assert isinstance(found, dg.AssetCheckResult)
+    assert found.passed
+
+
+def test_of_two_files_of_one_hour_none_is_taken_and_both_are_told(daemon: Daemon) -> None:
+    drop(daemon, "chatbot/date=2019-12-16/hour=9.json", answers("S"))
+    drop(daemon, "chatbot/date=2019-12-16/hour=09.json", answers("S"))
+    skipped = daemon.skips("answer_files")
+    for name in ("9", "09"):
+        assert f"date=2019-12-16/hour={name}.json (2 files of one hour: keep one)" in skipped
 
 
 def test_a_refused_or_missing_hour_keeps_no_other_hour_of_its_day_out(daemon: Daemon) -> None:
@@ -474,10 +508,10 @@ def test_a_refused_or_missing_hour_keeps_no_other_hour_of_its_day_out(daemon: Da
 
 def test_an_answer_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_other_one_out(daemon: Daemon) -> None:
     names = [
-        b"date=2019-12-16/hour=9.json",
-        b"date=2019-12-16/HOUR=13.JSON",
-        b"date=2019-12-16/hour=13.json.gz",
+        b"date=2019-12-16/hour=9.jsn",
+        b"date=2019-12-16/hour=24.json",
         b"2019-12-16/hour=13.json",
+        b"date=2018-12-16/hour=13.json",
         b"date=2019-12-16/hour=1\xe7.json",
         b"date=\xe7/hour=13.json",
     ]
@@ -495,7 +529,7 @@ def test_names_that_are_no_hour_are_ignored(daemon: Daemon) -> None:
     tomorrow = f"{NOW + timedelta(days=2):%Y-%m-%d}"
     for name in [
         "date=2019-12-16/hour=24.json",
-        "date=2019-12-16/hour=5.json",
+        "date=2019-12-16/hour=005.json",
         "date=2019-12-16/hour=05.json.part",
         "date=2019-13-01/hour=01.json",
         "date=20191216/hour=01.json",
@@ -547,7 +581,9 @@ def test_imported_invoices_bring_the_averages_of_the_months_they_change(daemon: 
 
     drop(daemon, "invoices/b.csv", HEADER + "D,A,2019-06-01,100\n")  # a new account has its row in every month
     assert daemon.run("invoices_job", daemon.requests("invoice_files")[0]).success
-    assert ranges(daemon.requests("imported_invoices")) == [("2019-02-01", "2019-12-01")]
+    assert ranges(daemon.requests("imported_invoices")) == [("2019-07-01", "2019-12-01")]
+    rows = rows_of(daemon.lake, "invoice_window_averages")
+    assert [row["reference_month"].month for row in rows if row["customer"] == "D"] == [2, 3, 4, 5, 6, 7]
 
 
 def test_imported_answers_bring_the_reports_of_their_days(daemon: Daemon) -> None:

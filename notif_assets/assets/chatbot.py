@@ -4,6 +4,7 @@ Belongs here: the assets, the checks that guard them, what the UI shows of them:
 Doesn't: reading files and replacing rows (files/answers.py), which answer is the last (sql/chatbot_reports.sql).
 """
 
+import math
 from collections.abc import Iterator
 from datetime import date, datetime
 from itertools import groupby
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from notif_assets.assets.catalogue import described
-from notif_assets.assets.files import difference_result, inbox, report_set_aside
+from notif_assets.assets.files import answers_of_inbox, difference_result, inbox, report_set_aside
 from notif_assets.core.files import FileRefused
 from notif_assets.files.answers import (
     days_that_differ,
@@ -23,6 +24,7 @@ from notif_assets.files.answers import (
     replace_day,
     source_file_of,
 )
+from notif_assets.files.inbox import Dropped
 from notif_assets.lake import Lake
 from notif_assets.partitions import answer_days, answer_hours
 from notif_assets.settings import Settings
@@ -45,7 +47,7 @@ class AnswerFiles(dg.Config):
     deps=[inbox],
     partitions_def=answer_hours,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    code_version="1",
+    code_version="2",
     pool="chatbot",
 )
 def chatbot_answers(
@@ -55,8 +57,9 @@ def chatbot_answers(
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     hours = {answer_hours.time_window_for_partition_key(key).start: key for key in context.partition_keys}
+    dropped = answers_of_inbox(settings, math.inf)[0] if {*hours.values()} - config.files.keys() else {}
     paths = {
-        hour: Path(config.files.get(key) or settings.inbox / "chatbot" / source_file_of(hour.date(), hour.hour))
+        hour: Path(config.files[key]) if key in config.files else _path(settings, dropped.get(key), hour)
         for hour, key in hours.items()
     }
     missing = [str(path) for path in paths.values() if not path.exists()]
@@ -71,7 +74,7 @@ def chatbot_answers(
         # The other days don't have to wait for one that is refused; nor, of files that came by themselves, other hours.
         pieces = [of_hours] if config.files else [{hour: file} for hour, file in of_hours.items()]
         try:
-            _import_day(context, lake, day, of_hours)
+            _import_day(context, lake, settings, day, of_hours)
             imported += [key for key, _ in of_hours.values()]
         except FileRefused as error:
             if len(pieces) == 1:
@@ -79,7 +82,7 @@ def chatbot_answers(
                 continue
             for piece in pieces:
                 try:
-                    _import_day(context, lake, day, piece)
+                    _import_day(context, lake, settings, day, piece)
                     imported += [key for key, _ in piece.values()]
                 except FileRefused as why:
                     refused.append(f"Of {day}, the hour {min(piece):02} was not imported. {why}")
@@ -90,10 +93,18 @@ def chatbot_answers(
     return dg.MaterializeResult()
 
 
-def _import_day(context: dg.AssetExecutionContext, lake: Lake, day: date, hours: dict[int, tuple[str, Path]]) -> None:
+def _path(settings: Settings, file: Dropped | None, hour: datetime) -> Path:
+    """The hour's file in the inbox, or the name that it should have."""
+    return file.path if file else settings.inbox / "chatbot" / source_file_of(hour.date(), hour.hour)
+
+
+def _import_day(
+    context: dg.AssetExecutionContext, lake: Lake, settings: Settings, day: date, hours: dict[int, tuple[str, Path]]
+) -> None:
     """Imports some hours of a day. Raises FileRefused."""
-    imported = import_hours(lake, day, {hour: path for hour, (_, path) in hours.items()})
-    report_set_aside(context, lake, imported)
+    paths = {hour: path for hour, (_, path) in hours.items()}
+    imported = import_hours(lake, day, paths, settings.inbox / "chatbot", settings.max_file_bytes)
+    report_set_aside(context, lake, imported.rejected)
     for hour, (key, _) in hours.items():
         answers = pc.sum(pc.equal(imported.rows["hour"], hour)).as_py() or 0
         rejected = pc.sum(pc.equal(imported.rejected["source_file"], source_file_of(day, hour))).as_py() or 0
@@ -115,7 +126,7 @@ def published_chatbot_holds(lake: Lake) -> dg.AssetCheckResult:
     deps=[chatbot_answers],
     partitions_def=answer_days,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    code_version="1",
+    code_version="2",
     pool="chatbot",
     check_specs=[
         dg.AssetCheckSpec(

@@ -15,10 +15,12 @@ from pydantic import Field
 from notif_assets.assets.catalogue import described, row_count
 from notif_assets.assets.files import difference_result, inbox, report_set_aside
 from notif_assets.core.files import FileRefused
-from notif_assets.files.dropped import count_by_reason, settled_files
+from notif_assets.files.dropped import count_by_reason
+from notif_assets.files.inbox import invoice_files
 from notif_assets.files.invoices import (
+    complete_accounts,
+    forget_invoices,
     import_invoices,
-    months_of,
     months_that_differ,
     publish_averages,
     published_accounts_that_differ,
@@ -34,43 +36,76 @@ class InvoiceFiles(dg.Config):
 
     files: list[str] = Field(
         default=[],
-        description="Absolute paths, imported in this order; none: every invoices/*.csv of the inbox, oldest first.",
+        description="Absolute paths, imported in this order; none: every file of the inbox's invoices, oldest first.",
+    )
+    forget: list[str] = Field(
+        default=[],
+        description="Names of files whose imports are taken back, as source_file has them; then nothing is imported.",
     )
 
 
-@dg.asset(**described("invoices"), deps=[inbox], code_version="1", pool="invoices")
+@dg.asset(**described("invoices"), deps=[inbox], code_version="2", pool="invoices")
 def invoices(
     context: dg.AssetExecutionContext,
     config: InvoiceFiles,
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
 ) -> Iterator[dg.MaterializeResult[None]]:
+    if config.forget:
+        yield _forget(lake, config.forget)
+        return
     paths = [Path(path) for path in config.files] or _inbox(settings)
     if not paths:
         raise dg.Failure(f"No invoice file in {settings.inbox / 'invoices'}, and none was given.", allow_retries=False)
     refused: list[FileRefused] = []
     try:
         # The files of the inbox came one by one, so that none of them waits for another; a list is taken as a whole.
-        imported = import_invoices(lake, paths, None if config.files else refused)
+        imported = import_invoices(
+            lake, paths, None if config.files else refused, _folder(settings), settings.max_file_bytes
+        )
     except FileRefused as error:
         raise dg.Failure(f"Nothing was imported. {error}", allow_retries=False) from None
-    report_set_aside(context, lake, imported)
+    complete_accounts(lake)
+    report_set_aside(context, lake, imported.rejected)
+    for replaced in imported.replaced:
+        context.log.warning(str(replaced))
     yield dg.MaterializeResult(
         metadata={
             "dagster/row_count": row_count(lake, "invoices"),
-            "imported_rows": imported.rows.num_rows,
-            "imported_months": [str(month) for month in months_of(imported.rows)],
+            "imported_rows": imported.taken,
+            "imported_months": [str(month) for month in imported.months],
+            "months_in_part": [str(month) for month in imported.months_in_part],
             "rejected_rows": imported.rejected.num_rows,
             "rejected_rows_by_reason": count_by_reason(imported.rejected),
-            "preview": dg.MetadataValue.md(imported.rows.slice(0, 5).to_pandas().to_markdown(index=False)),
+            "replaced_rows": [str(replaced) for replaced in imported.replaced],
+            "preview": dg.MetadataValue.md(imported.preview.to_pandas().to_markdown(index=False)),
         }
     )
     if refused:
         raise dg.Failure(f"The other files were imported. {' '.join(map(str, refused))}", allow_retries=False)
 
 
+def _forget(lake: Lake, names: list[str]) -> dg.MaterializeResult[None]:
+    try:
+        forgotten, months = forget_invoices(lake, names)
+    except ValueError as error:
+        raise dg.Failure(f"Nothing was forgotten: {error}", allow_retries=False) from None
+    complete_accounts(lake)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": row_count(lake, "invoices"),
+            "forgotten_rows": forgotten,
+            "imported_months": [str(month) for month in months],
+        }
+    )
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.inbox / "invoices"
+
+
 def _inbox(settings: Settings) -> list[Path]:
-    return [file.path for file in settled_files(settings.inbox / "invoices", "*.csv", math.inf)]
+    return [file.path for file in invoice_files(_folder(settings), math.inf, settings.max_file_bytes)[0]]
 
 
 def published_averages_hold(lake: Lake) -> dg.AssetCheckResult:
@@ -86,7 +121,7 @@ def published_averages_hold(lake: Lake) -> dg.AssetCheckResult:
     deps=[invoices],
     partitions_def=invoice_months,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    code_version="1",
+    code_version="2",
     pool="invoices",
     check_specs=[
         dg.AssetCheckSpec(

@@ -34,6 +34,11 @@ ANSWERS_SCHEMA = pa.schema(
 )
 """value is as received, blank or not. position counts the file's key-value pairs from 1, those set aside too."""
 
+GAPS_SCHEMA = pa.schema([*ANSWERS_SCHEMA, ("set_aside", pa.string())])
+"""Questions whose answer was set aside, with the reason; value is empty. A value that is no text was given at
+`timestamp`; of other reasons the time is not known, and timestamp is the file's hour.
+"""
+
 FIXED_COLUMNS = ("customer", "flow", "session", "first_answer_dt", "last_answer_dt")
 
 BLANK_CHARACTERS = (
@@ -45,7 +50,8 @@ BLANK_CHARACTERS = (
 _LATEST = timedelta(days=1, hours=1)
 """After the beginning of a file's hour. An answer dated later would be its session's last one for ever."""
 
-_TEXTS = ("customer", "flow", "session", "timestamp")
+_SESSION = ("customer", "flow", "session")
+_TEXTS = (*_SESSION, "timestamp")
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -55,12 +61,13 @@ def parse_answers(data: bytes, source_file: str, answer_date: date, hour: int) -
     A record needs customer, flow, session (non-empty texts), timestamp (ISO 8601 with an offset, a day after the file's
     hour at the latest) and content (an object); other fields are ignored, a repeated key's last value holds. A bad
     record is set aside whole; a value that is no text costs only its own pair. source_line is the line where the record
-    begins.
+    begins. The gaps are the answers set aside whose session and question are known: a null answers nothing.
 
     Raises FileRefused when the file is empty, not UTF-8, not JSON, nested too deeply to read, or no array.
     """
     begins = datetime(answer_date.year, answer_date.month, answer_date.day, hour, tzinfo=UTC)
     rows: list[tuple[Any, ...]] = []
+    gaps: list[tuple[Any, ...]] = []
     rejected: list[tuple[int, RowRefused]] = []
     position = 0
     for line, record in _records(data, source_file):
@@ -73,18 +80,39 @@ def parse_answers(data: bytes, source_file: str, answer_date: date, hour: int) -
                 raise RowRefused("too_late", "timestamp: more than a day after the hour of the file")
         except RowRefused as why:
             rejected.append((line, why))
+            gaps += ((answer_date, hour, *gap) for gap in _gaps_of(record, begins, why.reason, source_file, first))
             continue
         for place, (key, value) in enumerate(pairs.items(), start=first):
-            if not isinstance(value, str):
-                rejected.append((line, RowRefused("value_not_text", f"pair {place} of the file: the value is no text")))
-            elif not (_is_unicode(key) and _is_unicode(value)):
-                rejected.append(
-                    (line, RowRefused("value_not_text", f"pair {place} of the file: half a surrogate pair"))
-                )
+            asked = (answer_date, hour, customer, flow, session, timestamp, key)
+            if why_not := _why_no_text(key, value):
+                rejected.append((line, RowRefused("value_not_text", f"pair {place} of the file: {why_not}")))
+                if value is not None and _is_unicode(key):
+                    gaps.append((*asked, "", source_file, place, "value_not_text"))
             else:
-                where = (source_file, place)
-                rows.append((answer_date, hour, customer, flow, session, timestamp, key, value, *where))
-    return ParsedFile(table_of(rows, ANSWERS_SCHEMA), rejected_table(source_file, rejected))
+                rows.append((*asked, value, source_file, place))
+    taken, missing = table_of(rows, ANSWERS_SCHEMA), table_of(gaps, GAPS_SCHEMA)
+    return ParsedFile(taken, rejected_table(source_file, rejected), missing)
+
+
+def _why_no_text(key: str, value: object) -> str | None:
+    if not isinstance(value, str):
+        return "the value is no text"
+    return None if _is_unicode(key) and _is_unicode(value) else "half a surrogate pair"
+
+
+def _gaps_of(
+    record: object, begins: datetime, reason: str, source_file: str, first: int
+) -> Iterator[tuple[str, str, str, datetime, str, str, str, int, str]]:
+    """What a record that is set aside whole would have answered, without its date and hour; `first`: its position."""
+    if not isinstance(record, dict) or not isinstance(record.get("content"), dict):
+        return
+    session = [record.get(name) for name in _SESSION]
+    if any(not isinstance(text, str) or not text or not _is_unicode(text) for text in session):
+        return
+    customer, flow, name = map(str, session)
+    for place, (key, value) in enumerate(record["content"].items(), start=first):
+        if _is_unicode(key) and value is not None and not (isinstance(value, str) and not value.strip()):
+            yield customer, flow, name, begins, key, "", source_file, place, reason
 
 
 def _record(record: object) -> tuple[str, str, str, datetime, dict[str, object]]:
@@ -164,12 +192,14 @@ def _after_space(text: str, at: int) -> int:
 
 
 def hour_of_file_name(name: str) -> int:
-    """The hour, 0 to 23, of a file named `hour=HH.json`. Raises ValueError on another name.
+    """The hour, 0 to 23, of a file named `hour=HH.json` or packed as `hour=HH.json.gz`, in any case.
 
-    >>> hour_of_file_name("hour=07.json")
-    7
+    Raises ValueError on another name.
+
+    >>> hour_of_file_name("hour=07.json"), hour_of_file_name("Hour=7.JSON.gz")
+    (7, 7)
     """
-    match = re.fullmatch(r"hour=([01][0-9]|2[0-3])\.json", name)
+    match = re.fullmatch(r"hour=([0-9]|[01][0-9]|2[0-3])\.json(?:\.gz)?", name, re.IGNORECASE)
     if not match:
         raise ValueError(f"want a file named hour=HH.json with HH from 00 to 23, got {name!r}")
     return int(match[1])

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from notif_assets.core.answers import BLANK_CHARACTERS, FIXED_COLUMNS, column_names, hour_of_file_name, parse_answers
 from notif_assets.core.days import days_between
 from notif_assets.core.files import ParsedFile
-from notif_assets.files.dropped import read_file, set_aside
-from notif_assets.lake import Lake, Scan, literal, until_committed
+from notif_assets.core.texts import shown
+from notif_assets.files.dropped import MOST_BYTES, read_file, set_aside
+from notif_assets.lake import SCHEMAS, Lake, Scan, literal, until_committed
 from notif_assets.lake.tables import Table
 
 # The user's document, question 3: the report on hours 13 and 14 of 16 December 2019, flow by flow.
@@ -47,44 +48,68 @@ def source_file_of(answer_date: date, hour: int) -> str:
 
 
 def import_answers(lake: Lake, answer_date: date, paths: Sequence[Path]) -> ParsedFile:
-    """Imports files named hour=HH.json of one day, as `import_hours`. Two of one hour: the last holds.
-
-    Raises ValueError for a file of another name.
-    """
-    return import_hours(lake, answer_date, {hour_of_file_name(path.name): path for path in paths})
+    """Imports files named hour=HH.json of one day, as `import_hours`. Raises ValueError as `hours_of` does."""
+    return import_hours(lake, answer_date, hours_of(paths))
 
 
-def import_hours(lake: Lake, answer_date: date, paths: Mapping[int, Path]) -> ParsedFile:
+def hours_of(paths: Iterable[Path]) -> dict[int, Path]:
+    """The files by their hours. Raises ValueError for a file of another name, and for two files of one hour."""
+    hours: dict[int, Path] = {}
+    for path in paths:
+        other = hours.setdefault(hour_of_file_name(path.name), path)
+        if other.absolute() != path.absolute():
+            raise ValueError(
+                f"two of the files are of one hour: {shown(other)} and {shown(path)}; one would replace the other"
+            )
+    return hours
+
+
+def import_hours(
+    lake: Lake,
+    answer_date: date,
+    paths: Mapping[int, Path],
+    inside: Path | None = None,
+    most: int = MOST_BYTES,
+) -> ParsedFile:
     """Imports the files of these hours of one day: each replaces its hour's answers.
 
     Gives the answers that were taken and the records and values that were set aside. All answers taken come in one
     commit, after those set aside; importing again leaves the same rows. Raises FileRefused, before anything is
-    written, if a file can't be taken, and ValueError if there is none.
+    written, if a file can't be taken, and ValueError if there is none. `inside` and `most` as for `opened`.
     """
     if not paths:
         raise ValueError("no file of answers to import")
     names = {hour: source_file_of(answer_date, hour) for hour in sorted(paths)}
-    parsed = [parse_answers(read_file(paths[hour]), name, answer_date, hour) for hour, name in names.items()]
-    rows = pa.concat_tables(file.rows for file in parsed)
-    rejected = pa.concat_tables(file.rejected for file in parsed)
+    parsed = [
+        parse_answers(read_file(paths[hour], inside, most), name, answer_date, hour) for hour, name in names.items()
+    ]
+    rows, rejected, gaps = (
+        pa.concat_tables(getattr(file, part) for file in parsed) for part in ("rows", "rejected", "gaps")
+    )
     set_aside(lake, names.values(), rejected)
     where = f"answer_date = {literal(answer_date)} and hour in ({', '.join(map(literal, names))})"
-    until_committed(lambda: lake.table("chatbot_answers").replace(rows, where))
-    return ParsedFile(rows, rejected)
+    told = pa.concat_tables([SCHEMAS["chatbot_answers"].complete(rows), gaps])
+    until_committed(lambda: lake.table("chatbot_answers").replace(told, where))
+    return ParsedFile(rows, rejected, gaps)
 
 
 def sessions(lake: Lake, answers: pa.Table | Scan, customer: str | None = None, flow: str | None = None) -> pa.Table:
     """The one path that consolidates answers, for the table, the report and the check on the published example.
 
-    One row per session of `customer` and `flow` (None: all), with the columns of chatbot_reports.
+    One row per session of `customer` and `flow` (None: all), with the columns of chatbot_reports. A question whose last
+    answer was set aside has the value null, whatever was answered before.
     """
     return lake.select(
         "chatbot_reports",
-        inputs={"answers": answers},
+        inputs={"answers": _complete(answers)},
         blank_characters=BLANK_CHARACTERS,
         customer=customer,
         flow=flow,
     )
+
+
+def _complete(answers: pa.Table | Scan) -> pa.Table | Scan:
+    return answers if isinstance(answers, Scan) else SCHEMAS["chatbot_answers"].complete(answers)
 
 
 def replace_day(lake: Lake, answer_date: date) -> pa.Table:
@@ -139,7 +164,7 @@ def flow_tables_of(
     rows = sessions(lake, answers, customer, flow)
     keys = lake.select(
         "chatbot_flow_keys",
-        inputs={"answers": answers},
+        inputs={"answers": _complete(answers)},
         blank_characters=BLANK_CHARACTERS,
         customer=customer,
         flow=flow,
@@ -213,16 +238,30 @@ def _days_written_last(tables: Iterable[Table], newest: int) -> list[date]:
     return sorted(written, key=lambda day: (written[day], day), reverse=True)[:newest]
 
 
-Consolidated = dict[tuple[str, str, str], tuple[datetime, datetime, list[tuple[str, str]]]]
+Consolidated = dict[tuple[str, str, str], tuple[datetime, datetime, list[tuple[str, str | None]]]]
 
 
 def consolidated(answers: Iterable[dict[str, Any]]) -> Consolidated:
-    """The last non-blank answers of each session, without SQL: first and last moment, and (key, value) in order."""
+    """The last non-blank answers of each session, without SQL: first and last moment, and (key, value) in order.
+
+    The value is None where the last answer was set aside, which comes after all others if its time is not known.
+    """
     told: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in sorted(answers, key=lambda row: (row["timestamp"], row["answer_date"], row["hour"], row["position"])):
-        if row["value"].strip():
+    for row in sorted(answers, key=_in_order):
+        if row["set_aside"] or row["value"].strip():
             told.setdefault((row["customer"], row["flow"], row["session"]), []).append(row)
-    return {
-        session: (rows[0]["timestamp"], rows[-1]["timestamp"], list({row["key"]: row["value"] for row in rows}.items()))
-        for session, rows in told.items()
-    }
+    found: Consolidated = {}
+    for session, rows in told.items():
+        times = [row["timestamp"] for row in rows if not _is_timeless(row)]
+        if times:
+            last = {row["key"]: None if row["set_aside"] else row["value"] for row in rows}
+            found[session] = (times[0], times[-1], list(last.items()))
+    return found
+
+
+def _is_timeless(answer: dict[str, Any]) -> bool:
+    return answer["set_aside"] not in (None, "value_not_text")
+
+
+def _in_order(answer: dict[str, Any]) -> tuple[Any, ...]:
+    return (_is_timeless(answer), *(answer[name] for name in ("timestamp", "answer_date", "hour", "position")))

@@ -1,17 +1,20 @@
 """What every import of dropped files does: read the bytes, set bad rows aside, publish a file.
 
 Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean (core/), which rows of a
-table an import replaces (invoices.py, answers.py).
+table an import replaces (invoices.py, answers.py), which files of the inbox are taken (inbox.py).
 """
 
+import gzip
 import os
 import stat
+import tempfile
+import zlib
 from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import pyarrow as pa
@@ -22,15 +25,80 @@ from notif_assets.core.messages import CONTROL_CHARACTER
 from notif_assets.core.texts import shown
 from notif_assets.lake import Lake, literal, until_committed
 
+MOST_BYTES = 2**30
+"""Of a file, unpacked, unless a caller says otherwise."""
+_MOST_IN_MEMORY = 256 * 2**20
+_GZIP = b"\x1f\x8b"
+_CHUNK = 2**20
 
-def read_file(path: Path) -> bytes:
-    """The file's bytes. Raises FileRefused, naming the file and why, if it can't be read or its name can't be kept."""
+
+@contextmanager
+def opened(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked if they are gzip's.
+
+    `inside`: the inbox's folder; of a path in it no link may lead out. `most`: the most bytes it may have, before and
+    after unpacking. Raises FileRefused, naming the file and why, if it can't be read or its name can't be kept: nothing
+    waits for a pipe or a device.
+    """
     if why := odd_name(path.name):
         raise FileRefused(f"{shown(path)}: {why}; rename it")
+    with ExitStack() as open_files:
+        try:
+            file = _open(open_files, path, inside, most)
+        except OSError as error:
+            raise FileRefused(f"{shown(path)}: can't be read: {error.strerror or error}") from error
+        yield file
+
+
+def _open(open_files: ExitStack, path: Path, inside: Path | None, most: int) -> BinaryIO:
+    file: BinaryIO = open_files.enter_context(os.fdopen(_descriptor(path, inside), "rb"))
+    if why := _why_not_read(os.fstat(file.fileno()), most):
+        raise FileRefused(f"{shown(path)}: {why}")
+    is_packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    if not is_packed:
+        return file
+    unpacked: Any = open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    _unpack(file, unpacked, path, most)
+    return unpacked  # type: ignore[no-any-return]  # a BinaryIO in all but name
+
+
+def _descriptor(path: Path, inside: Path | None) -> int:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    if inside is None or not path.is_relative_to(inside):
+        return os.open(path, flags)
+    if not is_inside(path, inside):
+        raise FileRefused(f"{shown(path)}: is a link out of the inbox")
+    return os.open(path.resolve(), flags | os.O_NOFOLLOW)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether the file that `path` leads to lies in the folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _why_not_read(about: os.stat_result, most: int) -> str | None:
+    if not stat.S_ISREG(about.st_mode):
+        return "is no file"
+    return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes" if about.st_size > most else None
+
+
+def _unpack(packed: BinaryIO, into: BinaryIO, path: Path, most: int) -> None:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FileRefused(f"{shown(path)}: can't be read: {error.strerror}") from error
+        with gzip.GzipFile(fileobj=packed) as unpacking:
+            while chunk := unpacking.read(_CHUNK):
+                into.write(chunk)
+                if into.tell() > most:
+                    raise FileRefused(f"{shown(path)}: unpacked it is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes")
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise FileRefused(f"{shown(path)}: is packed by gzip, and damaged or cut short") from None
+    into.seek(0)
+
+
+def read_file(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> bytes:
+    """As opened, all bytes of a file that is read whole."""
+    with opened(path, inside, min(most, _MOST_IN_MEMORY)) as file:
+        return file.read()
 
 
 def odd_name(name: str) -> str | None:
@@ -42,70 +110,19 @@ def odd_name(name: str) -> str | None:
     return "its name holds a control character" if CONTROL_CHARACTER.search(name) else None
 
 
-SETTLED = 2.0
-"""Seconds that a file must have lain untouched: a younger one may still be being written."""
+def names_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """The files, each once and in order, with a name for each: its own, with the folders that tell it from the others.
 
-
-@dataclass(frozen=True)
-class Dropped:
-    """A file of the inbox, and what changes when its content does."""
-
-    path: Path
-    version: str
-
-
-def settled_files(folder: Path, pattern: str, now: float) -> list[Dropped]:
-    """The files of `folder` that match and have a name to keep, oldest first, but for those written to in the last
-    seconds before `now`."""
-    found = []
-    for path in folder.glob(pattern):
-        try:
-            about = path.stat()
-        except OSError:  # taken away meanwhile
-            continue
-        if (
-            stat.S_ISREG(about.st_mode)
-            and not path.name.startswith(".")
-            and about.st_mtime <= now - SETTLED
-            and odd_name(path.name) is None
-        ):
-            # An older version that is put back brings its time and size with it, but was never changed at that instant.
-            version = f"{about.st_mtime_ns}:{about.st_ctime_ns}:{about.st_size}"
-            found.append((about.st_mtime_ns, Dropped(path, version)))
-    return [file for _, file in sorted(found, key=lambda entry: (entry[0], entry[1].path))]
-
-
-def not_taken(folder: Path, is_wanted: Callable[[Path], bool], wanted: str, now: float) -> list[str]:
-    """What lies in `folder`, at any depth, and is not imported: each with its escaped path below it, and why.
-
-    `is_wanted` says whether a file of that path would be; `wanted` is the pattern in words. Hidden files, and those
-    written to in the last seconds before `now`, are left out: they may still become what is wanted.
+    >>> list(names_of([Path("/a/2019/i.csv"), Path("/a/2020/i.csv"), Path("/a/j.csv")]).values())
+    ['2019/i.csv', '2020/i.csv', 'j.csv']
     """
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in sorted([*folders, *names]):
-            path = Path(parent, name)
-            why = None if name.startswith(".") else _why_not_taken(path, is_wanted, wanted, now)
-            if why is not None:
-                found.append(f"{shown(path.relative_to(folder))} ({why})")
-    return sorted(found)
-
-
-def _why_not_taken(path: Path, is_wanted: Callable[[Path], bool], wanted: str, now: float) -> str | None:
-    try:
-        about = path.stat()
-    except OSError as error:
-        return f"can't be read: {error.strerror}"
-    if stat.S_ISDIR(about.st_mode):
-        return "is a folder" if path.suffix in (".csv", ".json") else None
-    if about.st_mtime > now - SETTLED:
-        return None
-    if why := odd_name(path.name):
-        return why
-    if not stat.S_ISREG(about.st_mode):
-        return "is no file"
-    return None if is_wanted(path) else f"want {wanted}"
+    files = list(dict.fromkeys(path.absolute() for path in paths))
+    names = {path: path.name for path in files}
+    depth = 2
+    while same := {name for name, times in Counter(names.values()).items() if times > 1}:
+        names = {path: "/".join(path.parts[-depth:]) if name in same else name for path, name in names.items()}
+        depth += 1
+    return names
 
 
 def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> None:

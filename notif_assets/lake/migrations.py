@@ -34,7 +34,13 @@ def _marks_of_what_was_taken(lake: "Lake") -> None:
         _change(lake, name, Table.set_properties)
 
 
-STEPS: Mapping[int, Callable[["Lake"], None]] = {2: _marks_of_what_was_taken}
+def _marks_of_what_was_set_aside(lake: "Lake") -> None:
+    """3: invoices and answers know of lines and values that were set aside; of imports before, nothing is known."""
+    _add_columns(lake, "invoices", 3)
+    _add_columns(lake, "chatbot_answers", 3)
+
+
+STEPS: Mapping[int, Callable[["Lake"], None]] = {2: _marks_of_what_was_taken, 3: _marks_of_what_was_set_aside}
 
 
 def _add_columns(lake: "Lake", name: str, since: int) -> None:

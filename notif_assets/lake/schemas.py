@@ -77,6 +77,13 @@ class Schema:
         """The names of the columns that hold values of any length."""
         return frozenset(column.name for column in self.columns if column.large)
 
+    def complete(self, rows: pa.Table) -> pa.Table:
+        """The rows with the columns that came after the first version; null where the rows lack them."""
+        for column in self.since(2):
+            if column.name not in rows.column_names:
+                rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
+        return rows
+
     def since(self, version: int) -> list[Column]:
         """The columns that this version of the catalogue, or a later one, brought."""
         return [column for column in self.columns if column.since >= version]
@@ -113,7 +120,7 @@ _MESSAGE = (
 )
 _RUN_ID = Column("run_id", TEXT, "the run that wrote the row")
 
-VERSION = 2
+VERSION = 3
 """Of the catalogue: what lake.json says of a lake that has all of it. A change of a table that exists is a new version,
 and a step in migrations.py."""
 
@@ -349,6 +356,13 @@ SCHEMAS: dict[str, Schema] = {
                 Column("invoice", AMOUNT, "the amount invoiced"),
                 Column("source_file", TEXT, "the file"),
                 Column("source_line", INT, "its line, 1 is the header"),
+                Column(
+                    "set_aside",
+                    TEXT,
+                    "the file of which a line of this account and month was set aside: no average; null: whole",
+                    True,
+                    since=3,
+                ),
             ),
             statistics=("month",),
             group="invoices",
@@ -397,6 +411,14 @@ SCHEMAS: dict[str, Schema] = {
                 Column("value", TEXT, "the answer as received; personal data", large=True),
                 Column("source_file", TEXT, "the file"),
                 Column("position", LONG, "place of the key–value pair in the file, from 1"),
+                Column(
+                    "set_aside",
+                    TEXT,
+                    "why this answer was set aside, its value is empty then; value_not_text: given at `timestamp`, "
+                    "else its time is not known; null: taken",
+                    True,
+                    since=3,
+                ),
             ),
             partition_by=("answer_date", "hour"),
             statistics=("timestamp",),
@@ -413,7 +435,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("session", TEXT, "the session"),
                 Column("first_answer_dt", TIMESTAMP, "first non-blank answer"),
                 Column("last_answer_dt", TIMESTAMP, "last non-blank answer"),
-                Column("answers", pa.map_(TEXT, TEXT), "key → last non-blank answer; personal data"),
+                Column("answers", pa.map_(TEXT, TEXT), "key → last answer, null: set aside; personal data"),
             ),
             partition_by=("answer_date",),
             statistics=("first_answer_dt",),

@@ -409,7 +409,8 @@ class Table:
     def _write(
         self, rows: pa.Table, batch: int | None, note: Mapping[str, Any] | None, mode: Any, predicate: str | None
     ) -> None:
-        rows = rows.select(self.schema.arrow.names).cast(self.schema.arrow)  # refuses nulls where none may be
+        rows = self.schema.complete(rows).select(self.schema.arrow.names)
+        rows = rows.cast(self.schema.arrow)  # refuses nulls where none may be
         properties = self._commit_properties(batch, note)
         with self._committing() as delta:
             write_deltalake(

@@ -14,7 +14,8 @@ with ranked as (
             order by a.timestamp, a.answer_date, a.hour, a.position
         ) as number
     from answers as a
-    where trim(a.value, $blank_characters) <> ''
+    where a.set_aside is null
+        and trim(a.value, $blank_characters) <> ''
         and ($customer is null or a.customer = $customer)
         and ($flow is null or a.flow = $flow)
 )

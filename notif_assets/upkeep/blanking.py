@@ -250,7 +250,11 @@ def _answer(rows: pa.Table, _: Limits) -> _Columns:
 
 def _answers(rows: pa.Table, _: Limits) -> _Columns:
     kind = pa.map_(pa.string(), pa.string())
-    return {"answers": pa.array([[(key, ANSWER) for key, _ in pairs] for pairs in rows["answers"].to_pylist()], kind)}
+    return {
+        "answers": pa.array(
+            [[(key, value and ANSWER) for key, value in pairs] for pairs in rows["answers"].to_pylist()], kind
+        )
+    }
 
 
 def _all(word: str, rows: pa.Table) -> pa.Array:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from notif_assets.core.days import day_bounds
 from notif_assets.files.answers import replace_day
-from notif_assets.files.invoices import materialized_months, months_of, months_to_refresh, replace_averages
+from notif_assets.files.invoices import materialized_months, months_affected, months_of, replace_averages
 from notif_assets.ingest import gold, silver
 from notif_assets.ingest.rules import last_wide_batch
 from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_committed
@@ -260,7 +260,7 @@ def _link(source: Table, target: Table, files: Collection[DataFile]) -> None:
 
 def _averages(lake: Lake, _: Settings, first: date, last: date, progress: Progress) -> None:
     """The months that are there; all that any invoice touches if none is."""
-    months = materialized_months(lake) or months_to_refresh(lake, months_of(lake.rows(lake.table("invoices").scan())))
+    months = materialized_months(lake) or months_affected(months_of(lake))
     for month in months:
         if _within(month, first.replace(day=1), last):
             progress(f"invoice_window_averages {month:%Y-%m}")

@@ -1,5 +1,6 @@
 """Chatbot answers and their reports: the document's tables, hostile files and any answers against plain Python."""
 
+import gzip
 import json
 import multiprocessing
 import sys
@@ -250,11 +251,60 @@ def test_two_processes_importing_at_once_lose_nothing(lake: Lake, tmp_path: Path
     paths = [hour_file(tmp_path, hour, [answer({f"q{hour}": "yes", "bad": 1})]) for hour in range(12)]
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
         list(processes.map(partial(_import_again_and_again, lake.root), [paths[:6], paths[6:]]))
-    assert sorted(row["hour"] for row in rows_of(lake, "chatbot_answers")) == [*range(12)]
+    answers = rows_of(lake, "chatbot_answers")
+    assert sorted(row["hour"] for row in answers if row["set_aside"] is None) == [*range(12)]
+    assert {(row["key"], row["value"]) for row in answers if row["set_aside"]} == {("bad", "")}
     assert len(rows_of(lake, "rejected_file_rows")) == 12
     (session,) = rows_of(lake, "chatbot_reports")
-    assert [key for key, _ in session["answers"]] == [f"q{hour}" for hour in range(12)]
+    assert dict(session["answers"]) == {**{f"q{hour}": "yes" for hour in range(12)}, "bad": None}
     assert days_that_differ(lake, 31) == []
+
+
+# What was set aside
+
+
+def one_session(lake: Lake) -> dict[str, Any]:
+    replace_day(lake, DAY)
+    assert days_that_differ(lake, 31) == []
+    (row,) = whole_day(lake)["F"].to_pylist()
+    return {name: value for name, value in row.items() if name not in FIXED[:3]}
+
+
+def test_an_answer_that_was_set_aside_hides_the_one_before_it_and_its_moment_counts(lake: Lake, tmp_path: Path) -> None:
+    good, bad = answer({"nota": "2", "nome": "ana"}), answer({"nota": 9}, second=600)
+    import_answers(lake, DAY, [hour_file(tmp_path, 13, [good]), hour_file(tmp_path, 14, [bad])])
+    want = {"first_answer_dt": at(0), "last_answer_dt": at(600), "nota": None, "nome": "ana"}
+    assert one_session(lake) == want
+    import_answers(lake, DAY, [hour_file(tmp_path, 15, [answer({"nota": "3"}, second=601)])])
+    assert one_session(lake) == {**want, "last_answer_dt": at(601), "nota": "3"}  # a later one holds again
+    import_answers(lake, DAY, [hour_file(tmp_path, 15, []), hour_file(tmp_path, 14, [answer({"nota": "9"})])])
+    assert one_session(lake) == {**want, "last_answer_dt": at(0), "nota": "9"}
+
+
+@pytest.mark.parametrize("odd", [{"timestamp": "2019-12-16"}, {"timestamp": 5}, {"timestamp": "2031-01-01T00:00:00Z"}])
+def test_where_the_time_is_not_known_no_answer_to_that_question_is(
+    lake: Lake, tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    records = [answer({"nota": "2"}), answer({"nota": "9"}) | odd, answer({"nota": "3", "nome": "ana"}, second=5)]
+    import_answers(lake, DAY, [hour_file(tmp_path, 13, records)])
+    assert one_session(lake) == {"first_answer_dt": at(0), "last_answer_dt": at(5), "nota": None, "nome": "ana"}
+
+
+@pytest.mark.parametrize("value", [None, "  "])
+def test_what_is_no_answer_hides_none(lake: Lake, tmp_path: Path, value: object) -> None:
+    import_answers(lake, DAY, [hour_file(tmp_path, 13, [answer({"nota": "2"}), answer({"nota": value}, second=5)])])
+    assert one_session(lake) == {"first_answer_dt": at(0), "last_answer_dt": at(0), "nota": "2"}
+
+
+def test_two_files_of_one_hour_are_refused_by_name(lake: Lake, tmp_path: Path) -> None:
+    paths = [hour_file(tmp_path / name, 13, [answer({"a": name})]) for name in ("m1", "m2")]
+    with pytest.raises(ValueError, match=r"m1/hour=13\.json and .*m2/hour=13\.json; one would replace the other"):
+        import_answers(lake, DAY, paths)
+    packed = tmp_path / "m1" / "Hour=13.json.gz"
+    packed.write_bytes(gzip.compress(paths[0].read_bytes()))
+    with pytest.raises(ValueError, match="of one hour"):
+        import_answers(lake, DAY, [paths[0], packed])
+    assert import_answers(lake, DAY, [packed]).rows["value"].to_pylist() == ["m1"]
 
 
 # Reports

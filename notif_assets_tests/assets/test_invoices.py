@@ -1,7 +1,11 @@
 """Invoices and their averages: the document's table, hostile imports and any history against plain Python."""
 
+import gzip
+import math
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,18 +24,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notif_assets.assets.files import rejected_file_rows
+from notif_assets.assets.files import no_rows_are_set_aside, rejected_file_rows
 from notif_assets.assets.invoices import averages_equal_a_plain_calculation, invoice_window_averages, invoices
 from notif_assets.core.files import FileRefused
 from notif_assets.core.invoices import INVOICES_SCHEMA
 from notif_assets.files.dropped import publish, rows_set_aside
+from notif_assets.files.inbox import invoice_files
 from notif_assets.files.invoices import (
     averages,
+    averages_now,
+    complete_accounts,
+    forget_invoices,
     import_invoices,
     materialized_months,
     months_affected,
     months_that_differ,
-    months_to_refresh,
     months_without_windows,
     replace_averages,
 )
@@ -155,7 +162,7 @@ def test_nothing_is_written_when_the_published_example_fails(lake: Lake, tmp_pat
 def test_importing_twice_leaves_the_same_rows(lake: Lake) -> None:
     import_invoices(lake, [SAMPLE])
     first = invoice_rows(lake)
-    assert import_invoices(lake, [SAMPLE, SAMPLE]).rows.num_rows == 15
+    assert import_invoices(lake, [SAMPLE, SAMPLE]).taken == 15
     assert invoice_rows(lake) == first
     assert len(first) == 15
 
@@ -248,17 +255,25 @@ def test_two_processes_importing_at_once_lose_nothing(lake: Lake, tmp_path: Path
 # Averages
 
 
-def test_a_new_account_appears_in_the_months_already_there(lake: Lake, tmp_path: Path) -> None:
+def test_a_new_account_appears_in_the_months_already_there_and_nothing_else_is_computed(
+    lake: Lake, tmp_path: Path
+) -> None:
     import_invoices(lake, [SAMPLE])
-    replace_averages(lake, JANUARY)
-    imported = import_invoices(lake, [csv_file(tmp_path, "new.csv", ["C3000,A3100,2021-05-01,1"])])
-    assert months_that_differ(lake) == [JANUARY]
-    months = months_to_refresh(lake, imported.rows["month"].to_pylist())
-    assert months == [JANUARY, *(date(2021, month, 1) for month in range(6, 12))]
-    for month in months:
+    for month in (JANUARY, date(2020, 2, 1)):
         replace_averages(lake, month)
-    assert materialized_months(lake) == months
+    before = rows_of(lake, "invoice_window_averages")
+    assert run_invoices(lake, tmp_path, [csv_file(tmp_path, "new.csv", ["C3000,A3100,2021-05-01,1"])]).success
+    after = rows_of(lake, "invoice_window_averages")
+    assert [row for row in after if row["customer"] != "C3000"] == before
+    assert [tuple(row.values())[1:] for row in after if row["customer"] == "C3000"] == [
+        ("C3000", "A3100", None, None)
+    ] * 2
+    assert months_that_differ(lake) == complete_accounts(lake) == []
+
+    forget_invoices(lake, ["new.csv"])
+    assert months_that_differ(lake) == complete_accounts(lake) == [JANUARY, date(2020, 2, 1)]
     assert months_that_differ(lake) == []
+    assert rows_of(lake, "invoice_window_averages") == before
 
 
 def test_the_plain_calculation_finds_what_is_wrong(lake: Lake, tmp_path: Path) -> None:
@@ -395,7 +410,7 @@ def test_a_month_at_the_end_of_the_calendar_poisons_no_import(lake: Lake, tmp_pa
     path.write_text(HEADER + "C,A1,2019-12-01,100\nC,A2,9999-07-01,1\n")
     imported = import_invoices(lake, [path])
     assert imported.rejected["reason"].to_pylist() == ["bad_month"]
-    months = months_to_refresh(lake, [date(9999, 12, 1), date(2019, 12, 1)])
+    months = months_affected([date(9999, 12, 1), date(2019, 12, 1)])
     assert months == [date(2020, n, 1) for n in range(1, 7)]
     rebuild(lake, settings_of(tmp_path), "invoice_window_averages")
     assert materialized_months(lake) == months
@@ -419,7 +434,9 @@ def test_files_of_the_same_name_each_keep_what_was_set_aside(lake: Lake, tmp_pat
         path.parent.mkdir()
         path.write_text(f"{HEADER}C,A1,{month},100\n")
     import_invoices(lake, [*paths, *paths])
-    assert len(rows_set_aside(lake, ["invoices.csv"])) == 1
+    (row,) = rows_of(lake, "rejected_file_rows")
+    assert (row["source_file"], row["source_line"]) == ("2019/invoices.csv", 2)
+    assert {row["source_file"] for row in rows_of(lake, "invoices")} == {"2020/invoices.csv"}
 
 
 def test_a_refused_file_of_the_inbox_keeps_no_other_one_out_by_hand_either(lake: Lake, tmp_path: Path) -> None:
@@ -432,3 +449,179 @@ def test_a_refused_file_of_the_inbox_keeps_no_other_one_out_by_hand_either(lake:
     result = run_invoices(lake, tmp_path)
     assert not result.success
     assert len(rows_of(lake, "invoices")) == 1
+
+
+# What replaces what
+
+
+def test_an_import_says_how_many_rows_of_which_file_it_replaces(lake: Lake, tmp_path: Path) -> None:
+    first = csv_file(
+        tmp_path, "a.csv", ["C,A,2019-10-01,100", "C,A,2019-11-01,50", "C,A,2019-11-01,50", "C,B,2019-11-01,1"]
+    )
+    assert import_invoices(lake, [first]).replaced == []
+    assert import_invoices(lake, [first]).replaced == []  # the same rows again are no news
+    notes = csv_file(tmp_path, "notes.csv", ["C,A,2019-11-01,-30"])
+    result = run_invoices(lake, tmp_path, [notes])
+    told = [
+        e.materialization.metadata for e in result.get_asset_materialization_events() if e.asset_key == invoices.key
+    ]
+    assert told[0]["replaced_rows"].value == ["notes.csv replaces 2 rows of a.csv"]
+    csv_file(tmp_path, "a.csv", ["C,A,2019-10-01,200", "C,B,2019-11-01,1"])
+    assert list(map(str, import_invoices(lake, [first]).replaced)) == ["a.csv replaces 1 rows of a.csv"]
+    both = [csv_file(tmp_path, "b.csv", ["D,A,2019-11-01,1"]), csv_file(tmp_path, "c.csv", ["D,A,2019-11-01,1"])]
+    assert list(map(str, import_invoices(lake, both).replaced)) == ["c.csv replaces 1 rows of b.csv"]
+    assert [str(row[3]) for row in invoice_rows(lake) if row[0] == "D"] == ["1.00"]
+
+
+def test_an_import_is_taken_back(lake: Lake, tmp_path: Path) -> None:
+    good = csv_file(tmp_path, "good.csv", ["C,A,2019-10-01,1", "C,A,2019-11-01,2", "C,A,2019-12-01,3"])
+    import_invoices(lake, [good])
+    before = invoice_rows(lake)
+    replace_averages(lake, JANUARY)
+    bad = csv_file(tmp_path, "bad.csv", ["C,A,2019-12-01,x", "C,B,2019-12-01,5", "C,B,2019-12-01,6"])
+    import_invoices(lake, [bad])
+    assert forget_invoices(lake, ["bad.csv"]) == (2, [date(2019, 12, 1)])
+    assert invoice_rows(lake) == before
+    assert rows_of(lake, "rejected_file_rows") == []
+    assert months_that_differ(lake) == []
+    with pytest.raises(ValueError, match=r"nothing of a file named none\.csv is in the lake; files there: good\.csv"):
+        forget_invoices(lake, ["good.csv", "none.csv"])
+    assert invoice_rows(lake) == before
+
+
+# What is known in part
+
+
+def one_average(lake: Lake, account: str = "A") -> Decimal | None:
+    by_account = {row["account"]: row["avg_invoices_last_3_months"] for row in averages_now(lake, JANUARY).to_pylist()}
+    replace_averages(lake, JANUARY)
+    assert months_that_differ(lake) == []
+    value: Decimal | None = by_account[account]
+    return value
+
+
+WHOLE = ["C,A,2019-10-01,100", "C,A,2019-11-01,100", "C,A,2019-12-01,100"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'C,A,2019-12-01,"1.200,00"',
+        "C,A,2019-12-01,1.200,00",
+        " C,A ,2019-12-01,",
+        'C,A,2019-12-01,"1',
+        "C,A,12/2019,x",
+        "C,A,2019-12-01",
+    ],
+)
+@pytest.mark.parametrize("when", ["with the others", "before them", "after them", "alone, after them"])
+def test_a_month_of_which_a_line_was_set_aside_has_no_average(lake: Lake, tmp_path: Path, line: str, when: str) -> None:
+    whole = csv_file(tmp_path, "whole.csv", WHOLE)
+    other = "C,A,2019-12-01,7"
+    part = csv_file(tmp_path, "part.csv", [line] if when.startswith("alone") else [other, line])
+    mixed = csv_file(tmp_path, "mixed.csv", [*WHOLE, line])
+    for path in {"with the others": [mixed], "before them": [part, whole]}.get(when, [whole, part]):
+        import_invoices(lake, [path])
+    assert one_average(lake) == (100 if when == "before them" else None)
+    import_invoices(lake, [part])
+    assert one_average(lake) is None
+    import_invoices(lake, [csv_file(tmp_path, "part.csv", ["C,B,2019-12-01,1"])])
+    assert one_average(lake) is None  # another file of that name says nothing of the month
+    import_invoices(lake, [whole])
+    assert one_average(lake) == 100
+
+
+def test_files_of_one_import_mark_each_other_as_if_they_came_one_by_one(lake: Lake, tmp_path: Path) -> None:
+    whole, part = csv_file(tmp_path, "whole.csv", WHOLE), csv_file(tmp_path, "part.csv", ["C,A,2019-12-01,x"])
+    import_invoices(lake, [whole, part])
+    assert one_average(lake) is None
+    import_invoices(lake, [part, whole])
+    assert one_average(lake) == 100
+
+
+def test_a_check_knows_what_is_set_aside(lake: Lake, tmp_path: Path) -> None:
+    def check() -> dg.AssetCheckResult:
+        result = no_rows_are_set_aside(lake)
+        assert isinstance(result, dg.AssetCheckResult)
+        return result
+
+    assert check().passed
+    import_invoices(lake, [csv_file(tmp_path, "a.csv", [*WHOLE, "C,A,2019-12-01,x", "C,A,never,1"])])
+    found = check()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert found.description == (
+        "2 rows are set aside, of a.csv (2): mend the file and import it again; 1 months of accounts have no average, "
+        "since a line was set aside of a.csv (1): import them whole, or take the file back with "
+        "`import-invoices --forget FILE`"
+    )
+    import_invoices(lake, [csv_file(tmp_path, "a.csv", WHOLE)])
+    assert check().passed
+
+
+# Any size, any door
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A file of eight times as many lines takes hardly more: they are written down piece by piece."""
+
+    def peak(lines: int) -> int:
+        path = tmp_path / f"{lines}.csv"
+        with path.open("w") as file:
+            file.write(HEADER)
+            for n in range(lines):
+                file.write(f"customer-{n % 5000},account-{n % 70000},20{10 + n % 10}-{1 + n % 12:02}-01,{n}.50\n")
+        code = (
+            "import resource, sys; from pathlib import Path; from notif_assets.lake import Lake; "
+            "from notif_assets.files.invoices import import_invoices; "
+            "print(import_invoices(Lake(Path(sys.argv[2]), memory='200MB'), [Path(sys.argv[1])]).taken, "
+            "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, path, tmp_path / f"lake-{lines}"], capture_output=True, text=True, check=True
+        )
+        taken, kilobytes = map(int, done.stdout.split())
+        assert taken == lines
+        return kilobytes // 1024
+
+    little, much = peak(50_000), peak(400_000)
+    assert much < little + 250, (little, much)  # before: 19 bytes of memory for each of the file, 270 MiB more
+
+
+def test_a_packed_file_is_taken(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "jan.csv.gz"
+    path.write_bytes(gzip.compress((HEADER + "C,A,2019-12-01,100\n").encode()))
+    assert import_invoices(lake, [path]).taken == 1
+    assert invoice_rows(lake)[0][4] == "jan.csv.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FileRefused, match="packed by gzip, and damaged or cut short"):
+        import_invoices(lake, [path])
+    path.write_bytes(gzip.compress(b"x" * 20_000))
+    with pytest.raises(FileRefused, match="unpacked it is larger than NOTIF_MAX_FILE_BYTES, 1,000 bytes"):
+        import_invoices(lake, [path], most=1000)
+
+
+def test_nothing_waits_for_a_pipe_or_follows_a_link_out_of_the_inbox(lake: Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox" / "invoices"
+    inbox.mkdir(parents=True)
+    secret = csv_file(tmp_path, "secret.csv", WHOLE)
+    (inbox / "link.csv").symlink_to(secret)
+    os.mkfifo(inbox / "pipe.csv")
+    (inbox / "large.csv").write_text(HEADER + "x" * 5000)
+    good = csv_file(inbox, "good.csv", ["C,A,2019-12-01,1"])
+    (inbox / "same.csv").symlink_to(good)
+    for name, why in {
+        "link.csv": "is a link out of the inbox",
+        "pipe.csv": "is no file",
+        "large.csv": "is larger than NOTIF_MAX_FILE_BYTES, 5,000 bytes",
+    }.items():
+        with pytest.raises(FileRefused, match=why):
+            import_invoices(lake, [inbox / name], inside=inbox, most=5000)
+    assert import_invoices(lake, [inbox / "same.csv"], inside=inbox).taken == 1
+    assert import_invoices(lake, [secret], inside=inbox).taken == 3  # given by hand, it lies elsewhere
+    taken, left = invoice_files(inbox, math.inf, 5000)
+    assert sorted(file.path.name for file in taken) == ["good.csv", "same.csv"]
+    assert left == [
+        "large.csv (is larger than NOTIF_MAX_FILE_BYTES, 5,000 bytes)",
+        "link.csv (is a link out of the inbox)",
+        "pipe.csv (is no file)",
+    ]

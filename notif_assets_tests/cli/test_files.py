@@ -15,6 +15,7 @@ from notif_assets_tests.cli.deployment import Answer, Deployment, golden, ok, pa
 from notif_assets_tests.conftest import Deploy
 
 SAMPLES = Path(str(files("notif_assets") / "samples"))
+HEADER = "customer,account,month,invoice\n"
 HOURS = ("--from", "2019-12-16T13", "--to", "2019-12-16T14")
 
 
@@ -263,15 +264,65 @@ def test_a_name_that_no_table_can_hold_is_refused_in_one_line_that_shows_it(depl
     assert "its name is not UTF-8" in refusal(deployment.run("import-answers", "--date", "2019-12-16", answers))
 
 
-def test_two_files_of_one_hour_are_refused(deploy: Deploy, tmp_path: Path) -> None:
+def test_two_files_of_one_hour_are_refused_by_name(deploy: Deploy, tmp_path: Path) -> None:
     paths = [tmp_path / name / "hour=15.json" for name in ("m1", "m2")]
     for path in paths:
         path.parent.mkdir()
         path.write_text("[]")
     deployment = deploy(1)
     told = refusal(deployment.run("import-answers", "--date", "2019-12-16", *paths))
-    assert "two of the files are of one hour" in told
+    assert f"two of the files are of one hour: {paths[0]} and {paths[1]}" in told
     assert deployment.run("import-answers", "--date", "2019-12-16", paths[0], paths[0]).code == 0
+
+
+def test_two_files_of_one_name_are_both_taken_and_named_apart(deploy: Deploy, tmp_path: Path) -> None:
+    deployment = deploy(1)
+    for year, lines in {
+        "2019": "C1,A1,2019-10-01,10\nC1,A1,2019-11-01,1.234,56\n",
+        "2020": "C1,A2,2019-12-01,30\n",
+    }.items():
+        (tmp_path / year).mkdir()
+        (tmp_path / year / "invoices.csv").write_text(HEADER + lines)
+    paths = [tmp_path / year / "invoices.csv" for year in ("2019", "2020")]
+    _set_aside(deployment.call("import-invoices", *paths), "2019/invoices.csv:3: extra_cell: ")
+    assert {row["source_file"] for row in deployment.rows("invoices")} == {"2019/invoices.csv", "2020/invoices.csv"}
+
+
+def test_what_is_replaced_is_said_and_an_import_is_taken_back(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    months = "".join(f"C1,A1,2019-{month}-01,100\n" for month in (10, 11, 12))
+    (deployment.home / "invoices.csv").write_text(HEADER + months)
+    (deployment.home / "notes.csv").write_text(HEADER + "C1,A1,2019-12-01,-30\n")
+    averages = ("report", "invoice-averages", "--month", "2020-01", "--format", "csv")
+    ok(deployment.call("import-invoices", "invoices.csv"))
+    said = ok(deployment.call("import-invoices", "notes.csv")).text.splitlines()
+    assert said == ["3 invoices; averages of 6 months are up to date", "notes.csv replaces 1 rows of invoices.csv"]
+    assert ok(deployment.call(*averages)).text.splitlines()[1:] == ["C1,A1,56.66,"]
+    said = ok(deployment.run("import-invoices", "--forget", "notes.csv")).text.splitlines()
+    assert said[1] == "1 rows of notes.csv are forgotten; what they replaced is not back"
+    assert ok(deployment.call(*averages)).text.splitlines()[1:] == ["C1,A1,,"]
+    ok(deployment.call("import-invoices", "invoices.csv"))
+    assert ok(deployment.call(*averages)).text.splitlines()[1:] == ["C1,A1,100.00,"]
+    refused = refusal(deployment.call("import-invoices", "--forget", "notes.csv"))
+    assert "nothing of a file named notes.csv is in the lake; files there: invoices.csv" in refused
+    assert "or --forget FILE to take an import back" in deployment.call("import-invoices").err
+    ok(deployment.call("check"))
+
+
+def test_a_month_that_is_known_in_part_has_no_average_and_check_knows(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    months = "".join(f"C1,A1,2019-{month}-01,100\n" for month in (10, 11, 12))
+    (deployment.home / "a.csv").write_text(HEADER + months + 'C1,A1,2019-12-01,"1.200,00"\n')
+    _set_aside(deployment.call("import-invoices", "a.csv"), "a.csv:5: bad_number: ")
+    report = ("report", "invoice-averages", "--month", "2020-01", "--format", "csv")
+    assert ok(deployment.call(*report)).text.splitlines()[1:] == ["C1,A1,,"]
+    said = ok(deployment.call("check")).text
+    assert "warn rejected_file_rows.no_rows_are_set_aside: 1 rows are set aside, of a.csv (1)" in said
+    assert "ok   invoice_window_averages.averages_equal_a_plain_calculation" in said
+    (deployment.home / "a.csv").write_text(HEADER + months + "C1,A1,2019-12-01,1200\n")
+    ok(deployment.call("import-invoices", "a.csv"))
+    assert ok(deployment.call(*report)).text.splitlines()[1:] == ["C1,A1,500.00,"]
+    assert "ok   rejected_file_rows.no_rows_are_set_aside" in ok(deployment.call("check")).text
 
 
 def test_a_month_without_windows_stops_no_later_import(deploy: Deploy, tmp_path: Path) -> None:

@@ -206,10 +206,20 @@ def test_any_file_against_plain_python(records: list[Any], indent: int | None) -
 
 def test_hour_of_file_name() -> None:
     assert [hour_of_file_name(f"hour={hour:02}.json") for hour in range(24)] == list(range(24))
+    assert [hour_of_file_name(f"HOUR={hour}.Json.GZ") for hour in range(24)] == list(range(24))
 
 
 @pytest.mark.parametrize(
-    "name", ["hour=24.json", "hour=7.json", "hour=13.json\n", "hour=13.csv", "x/hour=13.json", "hour=١٣.json"]
+    "name",
+    [
+        "hour=24.json",
+        "hour=007.json",
+        "hour=7.json.zip",
+        "hour=13.json\n",
+        "hour=13.csv",
+        "x/hour=13.json",
+        "hour=١٣.json",
+    ],
 )
 def test_another_file_name_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match=r"hour=HH\.json"):

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from importlib.resources import files
 
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,7 +97,7 @@ def test_zero_and_negative_invoices_are_good(number: str) -> None:
         (b"\xef\xbb\xbf\r\n", "empty"),
         (b"\nC,A,2019-07-01,1\n", "header can't be read: the line is blank"),
         (b"customer,month\n", "missing: account, invoice"),
-        (b"customer;account;month;invoice\n", "comma separated; missing: customer"),
+        (b"customer;account;month\n", "separated by commas or semicolons; missing: invoice"),
         (b"customer,account,month,invoice,month\n", "more than once: month"),
         (b'customer,account,month,"invoice\n', "header can't be read"),
         (HEADER + b"C,A,2019-07-01,\x00\n", "NUL"),
@@ -176,3 +177,166 @@ def test_every_line_is_accounted_for_once_and_judged_alone(lines: list[str]) -> 
     assert sorted(accounted) == list(range(2, len(lines) + 2))
     alone = [parse_invoices(HEADER + f"{line}\n".encode(), "f.csv").rejected["reason"].to_pylist() for line in lines]
     assert [reason for reasons in alone for reason in reasons] == parsed.rejected["reason"].to_pylist()
+
+
+# As Excel writes it in Brazil: semicolons.
+
+SEMICOLONS = b"customer;account;month;invoice\n"
+
+
+def amounts(data: bytes) -> list[Decimal]:
+    parsed = parse_invoices(data, "f.csv")
+    assert parsed.rejected.num_rows == 0, parsed.rejected.to_pylist()
+    return list(parsed.rows["invoice"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("1234,56", "1234.56"),
+        ("1.234,56", "1234.56"),
+        ("-1.234.567,8", "-1234567.8"),
+        ("1.234.567", "1234567"),
+        ("1234", "1234"),
+        ("1234.56", "1234.56"),
+        ("0,5", "0.5"),
+    ],
+)
+def test_a_decimal_comma(cell: str, value: str) -> None:
+    assert amounts(SEMICOLONS + f"C;A;2020-01-01;{cell}\n".encode()) == [Decimal(value)]
+
+
+@pytest.mark.parametrize(
+    "cell", ["1.234", "1,234", "-1.234", "1,234.56", "1.23,45", "12.3456,7", "1234,567", "R$ 5", ",5"]
+)
+def test_a_number_that_can_be_misread_is_set_aside(cell: str) -> None:
+    parsed = parse_invoices(SEMICOLONS + f"C;A;2020-01-01;{cell}\n".encode(), "f.csv")
+    assert parsed.rejected["reason"].to_pylist() == ["bad_number"]
+    assert parsed.gaps.to_pylist() == [{"customer": "C", "account": "A", "month": date(2020, 1, 1)}]
+
+
+@given(amount, st.booleans())
+def test_any_amount_as_brazil_writes_it(value: Decimal, dots: bool) -> None:
+    text = (f"{value:,.2f}" if dots else f"{value:.2f}").translate(str.maketrans(",.", ".,"))
+    assert amounts(SEMICOLONS + f"C;A;2020-01-01;{text}\n".encode()) == [value]
+
+
+def test_a_file_of_excels_in_brazil() -> None:
+    text = (
+        "sep=;\r\nConta antiga;Customer; ACCOUNT ;Month;Invoice\r\n"
+        ";José Açaí;São;01/2020;1.234,56\r\n;C;A;01/12/2019;7\r\n;;;;\r\n"
+    )
+    parsed = parse_invoices(text.encode("cp1252"), "f.csv")
+    assert [tuple(row.values())[:4] for row in parsed.rows.to_pylist()] == [
+        ("José Açaí", "São", date(2020, 1, 1), Decimal("1234.56")),
+        ("C", "A", date(2019, 12, 1), Decimal("7.00")),
+    ]
+    assert parsed.rows["source_line"].to_pylist() == [3, 4]
+    assert parsed.rejected.num_rows == 0
+    for encoding in ("utf-8", "utf-8-sig"):
+        assert parse_invoices(text.encode(encoding), "f.csv").rows == parsed.rows
+
+
+def test_a_code_page_is_not_guessed_at() -> None:
+    line = "São;A;01/2020;1\nC;A;01/2020;2\n"
+    for data in (line.encode("cp850"), line.encode("mac-roman"), "São;Jo".encode() + line.encode("cp1252")):
+        parsed = parse_invoices(SEMICOLONS + data, "f.csv")
+        assert parsed.rejected["reason"].to_pylist() == ["not_utf8"]
+        assert parsed.rows["customer"].to_pylist() == ["C"]
+    parsed = parse_invoices(HEADER + "São,A,01/2020,1\nC,A,01/2020,2\n".encode("cp1252"), "f.csv")  # not Brazil's
+    assert parsed.rows["customer"].to_pylist() == ["C"]
+
+
+def test_only_a_day_that_is_the_first_in_brazil_is_a_month() -> None:
+    for cell in ("12/01/2020", "13/2020", "1/2020", "00/2020", "02/12/2020"):
+        parsed = parse_invoices(SEMICOLONS + f"C;A;{cell};1\n".encode(), "f.csv")
+        assert parsed.rejected["reason"].to_pylist() == ["bad_month"], cell
+    assert one(b"C,A,01/12/2020,1")[0] == "bad_month"  # separated by commas it may be January
+
+
+def test_other_files_are_refused_with_the_cause_and_the_way() -> None:
+    for data, why in (
+        (SEMICOLONS.decode().encode("utf-16"), "Unicode text.*save it as CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0" + bytes(600), "an old Excel workbook .*: save it as .xlsx"),
+        (b"PK\x03\x04" + bytes(600), "no Excel workbook that can be read"),
+        (b"a|b\n", "separated by commas or semicolons; missing: customer"),
+    ):
+        with pytest.raises(FileRefused, match=why):
+            parse_invoices(data, "f.csv")
+
+
+def test_a_line_without_end_costs_itself_only() -> None:
+    assert one(b"C,A," + b"x" * 3_000_000)[0] == "line_too_long"
+
+
+def test_a_file_of_nothing_but_bad_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notif_assets.core.invoices._MOST_REJECTED", 3)
+    with pytest.raises(FileRefused, match="more than 3 lines can't be taken, line 2 for one: bad_number"):
+        parse_invoices(HEADER + b"C,A,2020-01-01,x\n" * 4, "f.csv")
+
+
+# Workbooks
+
+
+def workbook(*rows: list[object], formats: dict[str, str] | None = None, more: list[str] | None = None) -> bytes:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in rows:
+        sheet.append(row)
+    for place, shown_as in (formats or {}).items():
+        sheet[place].number_format = shown_as
+    if more:
+        book.create_sheet("more").append(more)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def day_of_excel(year: int, month: int, day: int) -> datetime:
+    return datetime(year, month, day)  # noqa: DTZ001 - a workbook knows no zones
+
+
+NAMES: list[object] = ["Customer", "account", "MONTH", "invoice", "note"]
+
+
+def test_a_workbook() -> None:
+    data = workbook(
+        NAMES,
+        ["C", "A", day_of_excel(2020, 1, 1), 1234.56],
+        [None],
+        ["C", 42, date(2020, 2, 1), 0.1 + 0.2],
+        ["C", 7, "03/2020", "1.234,56"],
+        ["C", "A", "01/04/2020", -3],
+        ["C", "A", day_of_excel(2020, 1, 2), 1],
+        ["C", "A", day_of_excel(2020, 1, 1), 1.005],
+        ["C", 10**15, day_of_excel(2020, 1, 1), 1],
+        [None, "A", day_of_excel(2020, 1, 1), 1],
+        formats={"B5": "00000"},
+        more=["nothing"],
+    )
+    parsed = parse_invoices(data, "f.xlsx")
+    assert [tuple(row.values()) for row in parsed.rows.to_pylist()] == [
+        ("C", "A", date(2020, 1, 1), Decimal("1234.56"), "f.xlsx", 2),
+        ("C", "42", date(2020, 2, 1), Decimal("0.30"), "f.xlsx", 4),
+        ("C", "00007", date(2020, 3, 1), Decimal("1234.56"), "f.xlsx", 5),
+        ("C", "A", date(2020, 4, 1), Decimal("-3.00"), "f.xlsx", 6),
+    ]
+    assert [(row["source_line"], row["reason"]) for row in parsed.rejected.to_pylist()] == [
+        (7, "bad_month"),
+        (8, "bad_number"),
+        (9, "bad_number"),
+        (10, "empty_field"),
+    ]
+
+
+def test_a_workbook_whose_sheet_is_not_known_is_refused() -> None:
+    with pytest.raises(FileRefused, match="has no sheet whose first line names the columns customer, account"):
+        parse_invoices(workbook(["a", "b"]), "f.xlsx")
+    with pytest.raises(FileRefused, match="has several sheets whose first line"):
+        parse_invoices(workbook(NAMES, more=[str(name) for name in NAMES]), "f.xlsx")
+
+
+@given(st.lists(amount, max_size=20))
+def test_any_amounts_of_a_workbook(values: list[Decimal]) -> None:
+    rows = [["C", "A", day_of_excel(2020, 1, 1), float(value)] for value in values if abs(value) < 10**12]
+    assert amounts(workbook(NAMES, *rows)) == [value for value in values if abs(value) < 10**12]
