@@ -1,7 +1,7 @@
-"""Price lists: CSV bytes in, prices out; and the version that a list's content gives it.
+"""Price lists: bytes of a CSV file or a workbook in, prices out; and the version that a list's content gives it.
 
-Belongs here: what a price is, and when two lists are the same. Doesn't: CSV itself (files.py), which price holds for a
-line of the bill (sql/), when a list is loaded (assets/prices.py).
+Belongs here: what a price is, and when two lists are the same. Doesn't: CSV itself (files.py), workbooks
+(workbooks.py), which price holds for a line of the bill (sql/), when a list is loaded (assets/prices.py).
 """
 
 import hashlib
@@ -12,8 +12,9 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from notif_assets.core.files import FileRefused, RowRefused, csv_lines, date_cell, decimal_cell, table_of
+from notif_assets.core.files import FileRefused, RowRefused, date_cell, decimal_cell, table_of
 from notif_assets.core.texts import json_text
+from notif_assets.core.workbooks import sheet_of
 
 PRICE_COLUMNS = ("customer_id", "channel", "unit_price", "currency", "valid_from", "valid_to")
 PRICE_LIST_SCHEMA = pa.schema(
@@ -45,11 +46,12 @@ def parse_price_list(data: bytes, source_file: str) -> pa.Table:
     """
     rows: list[_Price] = []
     errors: list[str] = []
-    for line, cells in csv_lines(data, source_file, PRICE_COLUMNS):
+    sheet = sheet_of(data, source_file, PRICE_COLUMNS)
+    for line, cells in sheet:
         try:
             if isinstance(cells, RowRefused):
                 raise cells
-            price = _price(cells)
+            price = _price(cells, sheet.brazilian)
             if rows and price[3] != rows[0][3]:
                 raise RowRefused(
                     "bad_currency", "currency: not the same as in the rows before; a list has one currency"
@@ -65,7 +67,7 @@ def parse_price_list(data: bytes, source_file: str) -> pa.Table:
     return table_of(rows, PRICE_LIST_SCHEMA)
 
 
-def _price(cells: list[str]) -> _Price:
+def _price(cells: list[str], brazilian: bool) -> _Price:
     customer, channel, unit_price, currency, valid_from, valid_to = cells
     customer, channel = customer.strip(), channel.strip()
     for column, cell in (("channel", channel), ("unit_price", unit_price), ("currency", currency)):
@@ -74,12 +76,12 @@ def _price(cells: list[str]) -> _Price:
     customer_id = int(customer) if re.fullmatch(r"[0-9]{1,19}", customer) else 0
     if customer and not 1 <= customer_id < 2**63:
         raise RowRefused("bad_number", "customer_id: want an integer from 1 to 2^63-1, or nothing for everyone")
-    price = decimal_cell(unit_price, "unit_price", decimals=6, whole_digits=12)
+    price = decimal_cell(unit_price, "unit_price", 6, 12, brazilian)
     if price < 0:
         raise RowRefused("bad_number", "unit_price: want zero or more")
     if not re.fullmatch(r"[A-Z]{3}", currency):
         raise RowRefused("bad_currency", "currency: want a code of three capitals, like BRL")
-    start, end = date_cell(valid_from), date_cell(valid_to)
+    start, end = date_cell(valid_from, brazilian), date_cell(valid_to, brazilian)
     if (valid_from and not start) or (valid_to and not end):
         raise RowRefused("bad_date", "valid_from and valid_to: want YYYY-MM-DD, or nothing")
     if start and end and start >= end:

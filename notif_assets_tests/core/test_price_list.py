@@ -133,3 +133,12 @@ def test_a_list_can_name_every_channel(channel: str) -> None:
     (row,) = parse_price_list(f"{HEADER.decode()},{price_list_cell(channel)},1,BRL,,\n".encode(), "p.csv").to_pylist()
     assert row["channel"] == channel
     assert shown(channel).isprintable()
+
+
+def test_a_list_as_excel_writes_it_in_brazil_is_the_same_list() -> None:
+    header = "customer_id,channel,unit_price,currency,valid_from,valid_to\n"
+    plain = parse_price_list((header + "7,Ligação,0.04,BRL,2020-01-31,\n,SMS,1234.5,BRL,,\n").encode(), "f.csv")
+    text = header.replace(",", ";") + "7;Ligação;0,04;BRL;31/01/2020;\n;SMS;1.234,5;BRL;;\n"
+    assert parse_price_list(text.encode("cp1252"), "f.csv") == plain
+    with pytest.raises(FileRefused, match=r"f\.csv:2: bad_number: unit_price: can be read in two ways"):
+        parse_price_list((header.replace(",", ";") + ";SMS;1.234;BRL;;\n").encode(), "f.csv")
