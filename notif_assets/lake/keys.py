@@ -8,9 +8,14 @@ all customers, so no bounds help. 8 bytes a row are read in a tenth of the time 
 the file and not to the table: no schema lists it and no reader sees it. It is named after the engine whose hash it is,
 so what another version wrote counts as a file without. Such a file may hold any key. Compaction leaves the column out:
 in an hour that is closed few keys are looked for.
+
+A data file never changes, so its hashes are kept in memory once they were read, as many as an hour has: the check after
+a batch looks into the files that the batch looked into, and in a process that goes on, so does the next batch.
 """
 
+from collections import OrderedDict
 from collections.abc import Collection
+from threading import Lock
 
 import duckdb
 import numpy as np
@@ -25,6 +30,7 @@ COLUMN = f"_key_hash_{duckdb.__version__}"
 
 _BITS_PER_KEY = 64
 _MOST_BITS = 2**23
+_KEPT_BYTES = 32 * 2**20  # of an hour in which 100 million messages a day come
 
 
 def files_without(scan: Scan, hashes: npt.NDArray[np.int64]) -> set[str]:
@@ -37,16 +43,59 @@ def files_without(scan: Scan, hashes: npt.NDArray[np.int64]) -> set[str]:
 
 
 def _may_hold(scan: Scan, path: str, wanted: npt.NDArray[np.int64], marks: npt.NDArray[np.bool_]) -> bool:
+    held = _kept.get(path)
+    if held is None:
+        held = _kept.put(path, _read(scan, path))
+    if held is _UNKNOWN:
+        return True
+    near = held[marks[held & (len(marks) - 1)]]  # of millions a few thousand, which are worth a search
+    places = np.searchsorted(wanted, near)
+    return bool(np.any(wanted[np.minimum(places, len(wanted) - 1)] == near))
+
+
+def _read(scan: Scan, path: str) -> npt.NDArray[np.int64]:
+    """The hashes of a file's keys; _UNKNOWN if it does not have them."""
     with errors_of(scan, path), opened(path) as file:
         if COLUMN not in file.schema.names:
-            return True
-        for group in range(file.num_row_groups):
-            held = file.read_row_group(group, [COLUMN], use_threads=False)[COLUMN].to_numpy()
-            near = held[marks[held & (len(marks) - 1)]]  # of millions a few thousand, which are worth a search
-            places = np.searchsorted(wanted, near)
-            if np.any(wanted[np.minimum(places, len(wanted) - 1)] == near):
-                return True
-    return False
+            return _UNKNOWN
+        hashes: npt.NDArray[np.int64] = file.read([COLUMN], use_threads=False)[COLUMN].to_numpy()
+        return hashes
+
+
+_UNKNOWN = np.empty(0, np.int64)
+
+
+class _Kept:
+    """Hashes of files by path, those that were asked for last."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[str, npt.NDArray[np.int64]] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def get(self, path: str) -> npt.NDArray[np.int64] | None:
+        """The hashes of the file, if they are still there."""
+        with self._lock:
+            if path in self._files:
+                self._files.move_to_end(path)
+            return self._files.get(path)
+
+    def put(self, path: str, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Keeps the hashes of the file, and gives them back."""
+        with self._lock:
+            if path not in self._files:
+                self._files[path] = hashes
+                self._bytes += _size(hashes)
+            while self._bytes > _KEPT_BYTES:
+                self._bytes -= _size(self._files.popitem(last=False)[1])
+        return hashes
+
+
+def _size(hashes: npt.NDArray[np.int64]) -> int:
+    return hashes.nbytes + 1_000  # with its path, and what else a small one takes
+
+
+_kept = _Kept()
 
 
 def with_hashes(rows: pa.Table, hashes: npt.NDArray[np.int64]) -> pa.Table:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from notif_assets.ingest import bronze, pump, truth
 from notif_assets.ingest.silver import key_hashes
-from notif_assets.lake import Lake, LakeError, Scan, keys
+from notif_assets.lake import Lake, LakeError, Scan, keys, pieces
 from notif_assets.lake.keys import COLUMN, files_without
 from notif_assets.settings import Settings
 from notif_assets.upkeep.blanking import blank_rows
@@ -102,6 +102,29 @@ def test_a_batch_looks_into_the_files_that_hold_its_keys(lake: Lake, asked: list
         ("repeated_in_hours", "before"): 0,
     }
     assert_tables(lake, Oracle(log))
+
+
+def test_the_hashes_of_a_file_are_read_once(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By all batches of a process and by the checks after them, of files with hashes and without; the oldest go."""
+    read: list[str] = []
+
+    def opened(path: str) -> pq.ParquetFile:
+        read.append(path)
+        return pieces.opened(path)
+
+    monkeypatch.setattr(keys, "opened", opened)
+    log = MemoryLog(1)
+    for number in range(5):
+        take(lake, log, (1, f"{number}"), (2, f"{number}"))
+        assert truth.repeated_in_hours(lake, number) == []
+    files = lake.table("notifications").scan().files
+    assert sorted(read) == sorted(files[1:])  # the newest, which comes first, was there for no batch yet
+
+    monkeypatch.setattr(keys, "_KEPT_BYTES", 0)
+    for times in (1, 2):
+        del read[:]
+        take(lake, log, (1, f"again {times}"))
+        assert sorted(read) == sorted(files if times == 1 else lake.table("notifications").scan().files[1:])
 
 
 def test_an_open_hour_s_files_are_put_together_with_their_hashes(lake: Lake) -> None:
