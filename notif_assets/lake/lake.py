@@ -210,7 +210,7 @@ def write_once(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _draft(folder: Path, content: Mapping[str, Any]) -> Path:
-    path = folder / f"{uuid4().hex}.tmp"
+    path = folder / f"tmp{uuid4().hex}.tmp"  # by this name maintain knows what a killed process left
     try:
         with path.open("x") as draft:
             json.dump(content, draft)
