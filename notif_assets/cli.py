@@ -14,13 +14,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
 
 import click
 import pydantic
 from pydantic_settings import SettingsError
 
 from notif_assets.core.formats import Format, StatementFormat
+from notif_assets.core.texts import printable
 from notif_assets.core.windows import LONGEST_WINDOW, window_start
 from notif_assets.settings import Settings, unknown_variables
 
@@ -104,21 +105,22 @@ def _one_line() -> Iterator[None]:
         raise
     except click.UsageError as error:  # which would print the usage above it
         command = error.ctx.command_path if error.ctx else "notif-assets"
-        raise click.UsageError(f"{error.format_message()} (see {command} --help)") from None
-    except click.ClickException:
-        raise
+        raise click.UsageError(printable(f"{error.format_message()} (see {command} --help)")) from None
+    except click.ClickException as error:
+        raise click.ClickException(printable(error.message)) from None
     except BrokenPipeError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         kinds = type(error).__mro__
         if any(kind.__name__ in _EXPECTED and kind.__module__.startswith("notif_assets.") for kind in kinds):
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(printable(str(error))) from None
         if any(kind.__name__ == "SQLAlchemyError" for kind in kinds):
             what = str(error).splitlines()[0]
             raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {what}") from None
         if isinstance(error, OSError):
-            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from None
+            place = printable(os.fsdecode(error.filename or "the system"))
+            raise click.ClickException(f"{place}: {error.strerror or error}") from None
         if isinstance(error, MemoryError):
             raise click.ClickException("the machine has no memory left for it: run it where there is more") from None
         raise
@@ -595,7 +597,8 @@ def _name_rows_set_aside(lake: "Lake", source_files: list[str]) -> None:
 
     rows = rows_set_aside(lake, source_files).to_pylist()
     for row in rows[:20]:
-        click.echo(f"{row['source_file']}:{row['source_line']}: {row['reason']}: {row['detail']}", err=True)
+        place = f"{printable(row['source_file'])}:{row['source_line']}"
+        click.echo(f"{place}: {row['reason']}: {printable(row['detail'])}", err=True)
     if rows:
         raise click.ClickException(f"{len(rows)} rows were set aside, see the table rejected_file_rows")
 
@@ -636,12 +639,16 @@ def _report_options(
 
 
 def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
-    """Standard output, or a file that is there whole or not at all."""
+    """Standard output, or a file that is there whole or not at all.
+
+    A terminal obeys control characters, which formats for programs keep: there they are escaped.
+    """
     from notif_assets.files.dropped import publish
+    from notif_assets.reports.terminal import Escaped
 
     if out is None:
         stream = sys.stdout.buffer
-        write(stream)
+        write(cast("BinaryIO", Escaped(stream)) if sys.stdout.isatty() else stream)
         stream.flush()
     else:
         publish(out, write)
@@ -1138,7 +1145,7 @@ def check(settings: Settings, everything: bool) -> None:
     lake = _existing_lake(settings)
     damaged = 0
     for table, finding in damage(lake) if everything else ():
-        click.echo(f"FAIL {table}: {finding}")
+        click.echo(f"FAIL {table}: {printable(finding)}")
         damaged += 1
     if damaged:
         raise click.ClickException(f"{damaged} files of the lake are damaged: repair them, then check again")
@@ -1172,7 +1179,7 @@ def check(settings: Settings, everything: bool) -> None:
     for name, passed, is_error, description in sorted(results):
         verdict = "ok  " if passed else "FAIL" if is_error else "warn"
         failed += not passed and is_error
-        click.echo(f"{verdict} {name}{'' if passed else ': ' + description}")
+        click.echo(f"{verdict} {name}{'' if passed else ': ' + printable(description)}")
     if failed:
         raise click.ClickException(f"{failed} of {len(results)} checks failed")
 

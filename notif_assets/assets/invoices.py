@@ -10,11 +10,13 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 from pydantic import Field
 
 from notif_assets.assets.catalogue import described, row_count
 from notif_assets.assets.files import difference_result, inbox, report_set_aside
 from notif_assets.core.files import FileRefused
+from notif_assets.core.texts import markdown
 from notif_assets.files.dropped import count_by_reason
 from notif_assets.files.inbox import invoice_files
 from notif_assets.files.invoices import (
@@ -78,7 +80,7 @@ def invoices(
             "rejected_rows": imported.rejected.num_rows,
             "rejected_rows_by_reason": count_by_reason(imported.rejected),
             "replaced_rows": [str(replaced) for replaced in imported.replaced],
-            "preview": dg.MetadataValue.md(imported.preview.to_pandas().to_markdown(index=False)),
+            "preview": dg.MetadataValue.md(preview(imported.preview)),
         }
     )
     if refused:
@@ -102,6 +104,16 @@ def _forget(lake: Lake, names: list[str]) -> dg.MaterializeResult[None]:
 
 def _folder(settings: Settings) -> Path:
     return settings.inbox / "invoices"
+
+
+def preview(rows: pa.Table) -> str:
+    """The first rows as a table in Markdown, each text as the file has it: "007", and what looks like markup."""
+    first = rows.slice(0, 5)
+    for at, field in enumerate(first.schema):
+        if pa.types.is_string(field.type):
+            escaped = pa.array([markdown(text) for text in first[field.name].to_pylist()], pa.string())
+            first = first.set_column(at, field, escaped)
+    return str(first.to_pandas().to_markdown(index=False, disable_numparse=True))
 
 
 def _inbox(settings: Settings) -> list[Path]:

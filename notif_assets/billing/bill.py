@@ -246,11 +246,12 @@ def wrong_lines(lake: Lake, settings: Settings, day: date, lines: pa.Table, thro
         key = (line["customer_id"], line["channel"])
         expected = counted.pop(key, 0)
         if line["notifications"] != expected:
-            found.append(f"customer {key[0]}, {key[1]}: billed {line['notifications']}, sent {expected}")
+            found.append(f"customer {key[0]}, {shown(key[1])}: billed {line['notifications']}, sent {expected}")
         amount = (line["notifications"] * line["unit_price"]).quantize(_CENT, ROUND_HALF_UP)
         if line["amount"] != amount:
-            found.append(f"customer {key[0]}, {key[1]}: amount {line['amount']}, should be {amount}")
-    found += [f"customer {customer}, {channel}: sent {n}, not billed" for (customer, channel), n in counted.items()]
+            found.append(f"customer {key[0]}, {shown(key[1])}: amount {line['amount']}, should be {amount}")
+    for (customer, channel), n in counted.items():
+        found.append(f"customer {customer}, {shown(channel)}: sent {n}, not billed")
     return found
 
 

@@ -6,25 +6,50 @@ layouts of reports (reports/), which escape for themselves.
 
 import json
 import os
+import re
 import unicodedata
+
+# What Markdown, and a chat that a webhook tells, would make a picture, a link, a tag or code of.
+_MARKUP = re.compile(r"[\[\]<>`*~|]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 def shown(text: str | os.PathLike[str]) -> str:
-    """`text` as it is if it is plain, else as a JSON string in which every character that can't be seen is escaped.
+    """`text` as it is if it is plain, else as a JSON string in which every odd character is escaped.
 
-    Blanks at its ends, line breaks, control characters, quotes and bytes of a file's name that are not UTF-8 are odd.
+    Blanks at its ends, line breaks, control characters, quotes and bytes of a file's name that are not UTF-8 are odd,
+    and so is what Markdown would make something of: Dagster shows what a check found as Markdown.
 
-    >>> print(shown("Whatsapp"), shown("sms "), shown("What\\nsapp"), shown("fatura\\udce7.csv"))
-    Whatsapp "sms " "What\\nsapp" "fatura\\udce7.csv"
+    >>> print(shown("Whatsapp"), shown("sms "), shown("What\\nsapp"), shown("fatura\\udce7.csv"), shown("[sms]"))
+    Whatsapp "sms " "What\\nsapp" "fatura\\udce7.csv" "\\u005bsms\\u005d"
     """
     whole = os.fspath(text)
     plain = whole and whole.isprintable() and whole == whole.strip() and not {'"', "\\"} & {*whole}
-    return whole if plain else json_text(whole)
+    return whole if plain and not _MARKUP.search(whole) else json_text(whole)
 
 
 def json_text(text: str) -> str:
-    """`text` as a JSON string; what is not printable is escaped, other letters than ASCII stay."""
-    return '"' + "".join(c if c.isprintable() and c not in '"\\' else json.dumps(c)[1:-1] for c in text) + '"'
+    """`text` as a JSON string; what is not printable or is markup is escaped, other letters than ASCII stay."""
+    quoted = "".join(c if c.isprintable() and c not in '"\\' else json.dumps(c)[1:-1] for c in text)
+    return '"' + _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted) + '"'
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal, which obeys control characters: they are escaped, but for line breaks.
+
+    >>> print(printable("red \\x1b[31m"))
+    red \\u001b[31m
+    """
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def markdown(text: str) -> str:
+    """`text` for Markdown, a cell of a table too, where it stands as it is and does nothing.
+
+    >>> print(markdown("![x](http://evil.example)"))
+    \\!\\[x\\]\\(http\\:\\/\\/evil\\.example\\)
+    """
+    return _PUNCTUATION.sub(r"\\\g<0>", printable(text.replace("\n", " ")))
 
 
 def searched(text: str) -> str:

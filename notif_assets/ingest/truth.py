@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from notif_assets.core.days import day_bounds, together
 from notif_assets.core.messages import FIRST_DAY, REASONS, REPEATED
+from notif_assets.core.texts import shown
 from notif_assets.ingest.gold import moves_between
 from notif_assets.ingest.ledger import complete_until
 from notif_assets.ingest.silver import days_with_messages, messages_removed_by
@@ -153,12 +154,12 @@ def panel_differs(lake: Lake, settings: Settings) -> list[str]:
         (row["customer_id"], row["channel"]): row["notifications"]
         for row in lake.select("message_counts", {"notifications": messages}).to_pylist()
     }
-    shown = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
+    told = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
     return [
-        f"customer {customer}, {channel}: the panel shows {shown.get((customer, channel), 0)}, "
+        f"customer {customer}, {shown(channel)}: the panel shows {told.get((customer, channel), 0)}, "
         f"notifications hold {counted.get((customer, channel), 0)}; `notif-assets rebuild customer_panel`"
-        for customer, channel in sorted(shown.keys() | counted.keys())
-        if shown.get((customer, channel), 0) != counted.get((customer, channel), 0)
+        for customer, channel in sorted(told.keys() | counted.keys())
+        if told.get((customer, channel), 0) != counted.get((customer, channel), 0)
     ]
 
 
