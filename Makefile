@@ -28,7 +28,7 @@ install: .venv/installed .env
 
 # The whole system with live traffic; FOR=90 ends by itself and reconciles. RATE, PORT, PANEL_PORT, KAFKA_PORT as well.
 demo: install
-	$(BIN)/python -m notif_assets.demo $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) \
+	$(BIN)/python -m notif_assets.sandbox.demo $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) \
 		$(if $(PORT),--port $(PORT)) $(if $(PANEL_PORT),--panel-port $(PANEL_PORT)) \
 		$(if $(KAFKA_PORT),--kafka-port $(KAFKA_PORT))
 
@@ -81,7 +81,7 @@ soak: install
 	$(BIN)/pytest notif_assets_tests/faults --soak=$(or $(ROUNDS),100) -s
 
 fuzz: install
-	$(BIN)/python -m notif_assets_tests.core.fuzz --inputs $(or $(INPUTS),10000000) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m notif_assets_tests.notifications.fuzz --inputs $(or $(INPUTS),10000000) $(if $(SEED),--seed $(SEED))
 
 # Whoever reaches the UI may start runs, and a page of any site that a browser on this machine has open reaches it.
 ui: install

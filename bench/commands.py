@@ -38,7 +38,7 @@ def run(home: Path, settings: Mapping[str, str], *command: str) -> Spent:
     }
     began, before, most = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN), 0
     with subprocess.Popen(
-        [sys.executable, "-m", "notif_assets.cli", *command], cwd=home, env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "notif_assets", *command], cwd=home, env=environment, stdout=subprocess.DEVNULL
     ) as process:
         # What the system tells at the end counts this process too, of which it was a copy once.
         while process.poll() is None:

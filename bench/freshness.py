@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="notif-assets-freshness-") as folder:
         data = Path(folder) / "demo"
-        command = [sys.executable, "-m", "notif_assets.demo", "--for", str(arguments.minutes * 60)]
+        command = [sys.executable, "-m", "notif_assets.sandbox.demo", "--for", str(arguments.minutes * 60)]
         command += [
             "--rate",
             str(arguments.rate),

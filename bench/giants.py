@@ -15,7 +15,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from bench.commands import run
-from notif_assets.kafka.broker import EmbeddedBroker
+from notif_assets.sandbox.broker import EmbeddedBroker
 
 _BOUND = 800 * 10**6
 _TOPIC = "giants"

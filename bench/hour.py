@@ -19,13 +19,13 @@ from statistics import median
 import pyarrow as pa
 
 from bench.topic import OwnTopic
-from notif_assets.core.offsets import Log
-from notif_assets.ingest import bronze, gold, silver, truth
 from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
-from notif_assets.kafka.traffic import Message, messages
+from notif_assets.kafka.offsets import Log
 from notif_assets.lake import Lake
+from notif_assets.maintenance.compaction import OPEN_FILES, compact, gather_open
+from notif_assets.notifications import audit, bronze, gold, silver
+from notif_assets.sandbox.traffic import Message, messages
 from notif_assets.settings import Settings
-from notif_assets.upkeep.compaction import OPEN_FILES, compact, gather_open
 
 RATE = 1157  # messages a second: 100 million a day
 SECONDS = 12  # of event time, a batch
@@ -94,9 +94,9 @@ def take(lake: Lake, topic: Growing, settings: Settings, now: datetime) -> None:
     for _ in silver.take_batches(lake, settings):
         pass
     gather_open(lake, "notifications", now)
-    findings = truth.offsets_taken_once(lake, number, number) + truth.repeated_in_hours(lake, number - 1)
+    findings = audit.offsets_taken_once(lake, number, number) + audit.repeated_in_hours(lake, number - 1)
     gold.take_minutes(lake)
-    findings += truth.minutes_that_differ(lake, number - 1)
+    findings += audit.minutes_that_differ(lake, number - 1)
     gold.take_panel(lake, settings)
     compact(lake, "ingest_batches", now, fewest=OPEN_FILES)
     assert not findings, findings

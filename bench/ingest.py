@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.topic import OwnTopic
-from notif_assets.core.offsets import Log
-from notif_assets.ingest import bronze, gold, silver
 from notif_assets.kafka.client import KafkaClient, Ranges, TopicOffsets, open_client
+from notif_assets.kafka.offsets import Log
 from notif_assets.lake import Lake
+from notif_assets.notifications import bronze, gold, silver
 from notif_assets.settings import Settings
 
 T = TypeVar("T")

@@ -25,13 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.panel import Topic
-from notif_assets.ingest import bronze, gold, silver, truth
-from notif_assets.kafka.traffic import CHANNELS
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
+from notif_assets.maintenance.fingerprint import content
+from notif_assets.maintenance.maintain import maintain
+from notif_assets.notifications import audit, bronze, gold, silver
+from notif_assets.sandbox.traffic import CHANNELS
 from notif_assets.settings import Settings
-from notif_assets.upkeep.content import content
-from notif_assets.upkeep.maintenance import maintain
 
 T = TypeVar("T")
 _HOUR = timedelta(hours=1)
@@ -168,7 +168,7 @@ def _maintain(settings: Settings, now: datetime) -> None:
         _files(lake, "after maintain")
         same = all(content(lake, lake.table(name).scan()) == before[name] for name in names)
         print("the same rows" if same else "OTHER ROWS", flush=True)
-        differing = truth.minutes_that_differ(lake)
+        differing = audit.minutes_that_differ(lake)
         print("minutes = messages in every hour" if not differing else f"{len(differing)} hours DIFFER", flush=True)
 
 

@@ -30,18 +30,18 @@ import pyarrow.parquet as pq
 
 from bench.usage import Memory, memory
 from notif_assets.billing.bill import close_day
+from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import load_prices
-from notif_assets.core.offsets import Log
-from notif_assets.core.price_list import parse_price_list
-from notif_assets.ingest import bronze
-from notif_assets.ingest.pump import committed_ends, settle
-from notif_assets.ingest.silver import days_with_messages
 from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch
-from notif_assets.kafka.traffic import ACME, Message, messages
+from notif_assets.kafka.offsets import Log
 from notif_assets.lake import Lake
+from notif_assets.maintenance.maintain import maintain
+from notif_assets.notifications import bronze
+from notif_assets.notifications.catch_up import committed_ends, settle
+from notif_assets.notifications.silver import days_with_messages
 from notif_assets.panel.tokens import Keys
+from notif_assets.sandbox.traffic import ACME, Message, messages
 from notif_assets.settings import Settings
-from notif_assets.upkeep.maintenance import maintain
 
 _CUSTOMERS = 5_000
 _PORT = 8_999
@@ -169,7 +169,7 @@ def main() -> None:
         with (
             _process("-m", "bench.panel", "--ingest", str(data)),
             (data / "panel.log").open("w") as log,
-            _process("-m", "notif_assets.cli", "panel", "--port", str(_PORT), env=environment, stderr=log) as panel,
+            _process("-m", "notif_assets", "panel", "--port", str(_PORT), env=environment, stderr=log) as panel,
         ):
             assert panel.stdout
             assert "panel at" in panel.stdout.readline()

@@ -17,9 +17,9 @@ import pyarrow as pa
 from confluent_kafka import Producer
 
 from bench.ingest import SOURCES, STAGES
-from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.client import SCHEMA, record_batch
-from notif_assets.kafka.traffic import messages
+from notif_assets.sandbox.broker import EmbeddedBroker
+from notif_assets.sandbox.traffic import messages
 
 # The embedded broker keeps 5 MiB a partition: as many of them as hold the whole traffic.
 _MESSAGES_A_PARTITION = 30_000

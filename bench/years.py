@@ -29,13 +29,13 @@ import pyarrow as pa
 from bench.hour import PARTITIONS, RATE, SECONDS, Growing, take
 from notif_assets.billing import audit, bill
 from notif_assets.billing.prices import ensure_prices
-from notif_assets.ingest import truth
-from notif_assets.kafka.traffic import messages
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
+from notif_assets.maintenance.compaction import LATE
+from notif_assets.notifications import audit as messages_audit
+from notif_assets.sandbox.traffic import messages
 from notif_assets.settings import Settings
-from notif_assets.upkeep.compaction import LATE
 
 _AGES = (1, 30, 365, 1095)
 _BATCHES_A_DAY = 7_200
@@ -95,8 +95,8 @@ def _measured_in(folder: Path, days: int) -> float:
 
 def _look(lake: Lake, settings: Settings, now: datetime) -> int:
     """What the hourly checks ask of all there is; gives how many closed days they would count."""
-    assert truth.unaccepted_losses(lake) == []
-    truth.open_days_that_should_be_closed(lake, settings)
+    assert messages_audit.unaccepted_losses(lake) == []
+    messages_audit.open_days_that_should_be_closed(lake, settings)
     hour, batch = audit.hour_of(now), lake.table("minute_aggregates").watermark
     bill.late_messages_without_a_price(lake, settings, batch - _BATCHES_A_DAY // 24)
     bill.days_with_adjustments_due(lake, settings, batch - 1)

@@ -10,14 +10,14 @@ from multiprocessing import parent_process
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from notif_assets.assets import billing, chatbot, files, invoices, notifications
-from notif_assets.ingest.bronze import TakeBatches, take_batches
-from notif_assets.jobs import CHECKS, JOBS
+from notif_assets.defs.assets import billing, chatbot, inbox, invoices, notifications
+from notif_assets.defs.jobs import CHECKS, JOBS
+from notif_assets.defs.schedules import SCHEDULES
+from notif_assets.defs.sensors import IMPATIENT, SENSORS
+from notif_assets.instance.processes import end_at_sigterm, fork_runs, in_process_executor
 from notif_assets.kafka.client import OpenClient, open_client
 from notif_assets.lake import Lake, duckdb_config
-from notif_assets.processes import end_at_sigterm, fork_runs, in_process_executor
-from notif_assets.schedules import SCHEDULES
-from notif_assets.sensors import IMPATIENT, SENSORS
+from notif_assets.notifications.bronze import TakeBatches, take_batches
 from notif_assets.settings import Settings, unknown_variables
 
 
@@ -38,8 +38,8 @@ def build_definitions(
             billing.price_file,
             billing.prices,
             billing.daily_billing,
-            files.inbox,
-            files.rejected_file_rows,
+            inbox.inbox,
+            inbox.rejected_file_rows,
             invoices.invoices,
             invoices.invoice_window_averages,
             chatbot.chatbot_answers,

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.lake import Lake
+from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets_tests.cli.deployment import ROOT, Deployment
-from notif_assets_tests.daemon import Daemon
+from notif_assets_tests.instance.daemon import Daemon
 
 _numbers = itertools.count()
 

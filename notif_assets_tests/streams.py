@@ -22,10 +22,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from notif_assets.core.offsets import Log
-from notif_assets.ingest import ledger
 from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, check_ranges, digest, record_batch
+from notif_assets.kafka.offsets import Log
 from notif_assets.lake import SCHEMAS, Lake, Table
+from notif_assets.notifications import ledger
 
 Row = dict[str, Any]
 Key = tuple[int, str]

@@ -80,7 +80,7 @@ def test_an_asset_is_materialized(clone: Path) -> None:
     assert (clone / "data" / "lake" / "prices" / "_delta_log").is_dir()
     # Our own command line keeps its runs in the same place: there is one storage.
     program = (
-        "from notif_assets.instance import *; from notif_assets.settings import Settings; "
+        "from notif_assets.instance.location import *; from notif_assets.settings import Settings; "
         "use_our_dagster(Settings()); print(store())"
     )
     assert _run(clone, sys.executable, "-c", program).strip() == str(clone / "data" / "dagster")
@@ -94,7 +94,7 @@ def test_dev_serves_the_assets_and_shows_earlier_runs(clone: Path, run_id: str, 
         assert {"runId": run_id, "status": "SUCCESS"} in told["runsOrError"]["results"]
         assert told["repositoriesOrError"]["__typename"] == "RepositoryConnection"
         assert not list(clone.glob(".tmp_dagster_home_*"))
-        status = (sys.executable, "-m", "notif_assets.cli", "status")
+        status = (sys.executable, "-m", "notif_assets", "status")
         ui = {"NOTIF_DAGSTER_URL": f"http://127.0.0.1:{port}", "NOTIF_KAFKA_TIMEOUT": "1"}
         until(lambda: "; the daemon lives (" in _run(clone, *status, **ui), "the daemon gives a sign of life", 60)
         assert f"the UI answers at http://127.0.0.1:{port}; " in _run(clone, *status, **ui)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from notif_assets.billing.price_list import price_list_cell
 from notif_assets.billing.prices import (
     currencies,
     ensure_prices,
@@ -25,13 +26,12 @@ from notif_assets.billing.prices import (
 from notif_assets.billing.recount import count_day, customers_to_recount
 from notif_assets.core.amounts import sums_of
 from notif_assets.core.days import day_bounds, day_of
-from notif_assets.core.price_list import price_list_cell
 from notif_assets.core.texts import shown
-from notif_assets.ingest.ledger import complete_until, deduplicated_through, plan_move
-from notif_assets.ingest.pump import execute_planned
-from notif_assets.ingest.truth import accepted_losses, much_rejected, offsets_taken_once, repeated_messages
 from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, only, until_committed
+from notif_assets.notifications.audit import accepted_losses, much_rejected, offsets_taken_once, repeated_messages
+from notif_assets.notifications.catch_up import execute_planned
+from notif_assets.notifications.ledger import complete_until, deduplicated_through, plan_move
 from notif_assets.reports import write_billing
 from notif_assets.settings import Settings
 

@@ -1,6 +1,6 @@
 """Price lists in the lake: loaded whole, kept for ever, the newest one prices open days.
 
-Belongs here: loading a list and finding one again. Doesn't: what a price is (core/price_list.py), which price a line
+Belongs here: loading a list and finding one again. Doesn't: what a price is (price_list.py), which price a line
 gets (sql/unit_prices.sql).
 """
 
@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import pyarrow as pa
 
-from notif_assets.core.price_list import parse_price_list, price_version
+from notif_assets.billing.price_list import parse_price_list, price_version
 from notif_assets.lake import SCHEMAS, Lake, until_committed
 
 PACKAGED = "prices.csv"

@@ -13,8 +13,8 @@ from datetime import date
 import pyarrow as pa
 
 from notif_assets.core.days import day_bounds, hours_of
-from notif_assets.ingest.ledger import deduplicated_through
 from notif_assets.lake import Lake, Scan, Table
+from notif_assets.notifications.ledger import deduplicated_through
 from notif_assets.settings import Settings
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.core.offsets import Log
+from notif_assets.kafka.offsets import Log
 from notif_assets.settings import Settings
 
 SCHEMA = pa.schema(

@@ -19,7 +19,6 @@ from confluent_kafka import Message as _Message
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr-defined]
 
-from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
     MAX_BYTES,
     MAX_ROWS,
@@ -40,6 +39,7 @@ from notif_assets.kafka.client import (
     record_batch,
     slices,
 )
+from notif_assets.kafka.offsets import Log
 from notif_assets.settings import Settings
 
 _SILENT = logging.Logger("librdkafka", logging.CRITICAL)  # outside the logging tree: nobody else can turn it up

@@ -22,7 +22,6 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import IsolationLevel
 
-from notif_assets.core.offsets import Log
 from notif_assets.kafka.client import (
     MAX_BYTES,
     MAX_ROWS,
@@ -43,6 +42,7 @@ from notif_assets.kafka.client import (
     record_batch,
     slices,
 )
+from notif_assets.kafka.offsets import Log
 from notif_assets.settings import Settings
 
 _POLL_MILLISECONDS = 100

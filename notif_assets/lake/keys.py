@@ -1,7 +1,8 @@
 """Which files may hold a row with one of many keys, told by hashes that a file keeps beside its rows.
 
-Belongs here: the hidden column and how files are sorted out by it. Doesn't: the hash itself (sql/key_hashes.sql), which
-keys are looked for (ingest/), comparing the keys themselves (sql/): a hash only says where that is worth while.
+Belongs here: the hidden column and how files are sorted out by it. Doesn't: the hash itself
+(notifications/sql/key_hashes.sql), which keys are looked for (notifications/), comparing the keys themselves (sql/): a
+hash only says where that is worth while.
 
 The hour that is open fills with millions of rows, and every batch asks it for thousands of keys that are spread over
 all customers, so no bounds help. 8 bytes a row are read in a tenth of the time that texts take. The column belongs to

@@ -13,11 +13,11 @@ for it. A reader without the right to write reads the lake as it is.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from notif_assets.lake.schemas import SCHEMAS, VERSION
+from notif_assets.lake.catalogue import SCHEMAS, VERSION
 from notif_assets.lake.tables import LostRace, Table
 
 if TYPE_CHECKING:
-    from notif_assets.lake.lake import Lake
+    from notif_assets.lake.engine import Lake
 
 
 def bring_forward(lake: "Lake", version: int) -> None:

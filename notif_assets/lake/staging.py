@@ -1,7 +1,8 @@
 """Rows written as data files that no snapshot has yet.
 
 Belongs here: the files, the statistics that the Delta log will have of them, the commit of rows that come in pieces,
-and the exchange of a few rows, file by file. Doesn't: the commit itself (tables.py), which rows (ingest/, upkeep/).
+and the exchange of a few rows, file by file. Doesn't: the commit itself (tables.py), which rows (notifications/,
+maintenance/).
 
 Memory holds the rows of one row group of each file that is being written, whatever there is to write in all.
 """
@@ -23,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from notif_assets.lake.catalogue import Schema
 from notif_assets.lake.keys import hidden_fields
 from notif_assets.lake.pieces import PIECE_BYTES, cut, gather, pieces, rows_having
-from notif_assets.lake.schemas import Schema
 from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
 
 T = TypeVar("T")

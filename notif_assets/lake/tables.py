@@ -33,7 +33,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from notif_assets.lake.schemas import Column, Schema
+from notif_assets.lake.catalogue import Column, Schema
 
 Value = int | str | date | datetime
 Bounds = tuple[Value | None, Value | None]

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from notif_assets import queries
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import days_between
 from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.lake import Lake
+from notif_assets.notifications import queries
 from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
 from notif_assets.panel.export import Download, name_of, rows_at_once
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from notif_assets.billing.bill import BillRefused, lines_of
 from notif_assets.core.days import day_bounds, hours_of
 from notif_assets.lake import Lake, Table, only
-from notif_assets.lake.lake import Input
+from notif_assets.lake.engine import Input
 from notif_assets.panel.read_only import copied
 from notif_assets.settings import Settings
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from notif_assets import queries
+from notif_assets.notifications import queries
 from notif_assets.panel.snapshot import Panel
 
 REQUESTS = Counter("notif_panel_requests", "Requests.", ("method", "route", "status"), registry=None)

@@ -23,12 +23,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect
 
-from notif_assets import queries
 from notif_assets.billing.bill import BillRefused
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
 from notif_assets.core.formats import Format, StatementFormat
-from notif_assets.ingest.truth import closed_days
+from notif_assets.notifications import queries
+from notif_assets.notifications.audit import closed_days
 from notif_assets.panel.access import (
     AnyViewer,
     OfCustomer,

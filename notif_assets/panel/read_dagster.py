@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import msgspec
 
-from notif_assets.alerts import failing_checks, known_checks
+from notif_assets.instance.alerts import failing_checks, known_checks
 from notif_assets.panel.dagster_state import Failing, Run, State
 
 _MOST = 10

@@ -13,7 +13,7 @@ from threading import Lock
 import pyarrow as pa
 
 from notif_assets.lake import Lake, Scan, Table
-from notif_assets.lake.lake import Input
+from notif_assets.lake.engine import Input
 from notif_assets.settings import Settings
 
 _ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes

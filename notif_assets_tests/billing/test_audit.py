@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from notif_assets.billing import audit, bill
 from notif_assets.billing.audit import HOUR, Memory, days_to_count, remembered
-from notif_assets_tests.daemon import Daemon
+from notif_assets_tests.instance.daemon import Daemon
 from notif_assets_tests.streams import sent
 
 NOW = datetime.now(UTC)

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets import queries
 from notif_assets.billing import bill, prices
-from notif_assets.billing.published import publish_bill
-from notif_assets.core.price_list import parse_price_list
-from notif_assets.ingest import bronze, pump, rules
-from notif_assets.ingest.ledger import plan_move
+from notif_assets.billing.price_list import parse_price_list
+from notif_assets.billing.report_files import publish_bill
 from notif_assets.lake import SCHEMAS, Lake, write_once
+from notif_assets.notifications import bronze, catch_up, queries, rules
+from notif_assets.notifications.ledger import plan_move
 from notif_assets.reports import billing_entries
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import (
@@ -61,7 +60,7 @@ class House:
 
     def ingest(self) -> None:
         bronze.take_next_batch(self.lake, self.log, self.settings, "ingest", even_if_quiet=True)
-        pump.settle(self.lake, self.settings)
+        catch_up.settle(self.lake, self.settings)
 
     def close(self, day: date = MONDAY, run_id: str = "run") -> bill.Billed:
         self.ingest()
@@ -516,7 +515,7 @@ def test_readmitted_messages_have_their_own_reason(house: House) -> None:
     plan_move(house.lake, "run", "readmit", readmit_reason="event_too_early")
     house.send(1)
     house.ingest()
-    pump.execute_planned(house.lake, house.log, house.settings)
+    catch_up.execute_planned(house.lake, house.log, house.settings)
     house.close()
     assert written_adjustments(house.lake) == [
         (MONDAY, 1, "Whatsapp", "late", 1, Decimal("0.04")),
@@ -684,7 +683,7 @@ def test_a_bill_that_is_not_silver_times_price_is_not_written(
     house.send(2)
     house.ingest()
     plan_move(house.lake, "run", "dedup", dedup_through=MONDAY)
-    pump.execute_planned(house.lake, house.log, house.settings)
+    catch_up.execute_planned(house.lake, house.log, house.settings)
     tampered(house, table, change)
     with pytest.raises(bill.BillRefused, match=why) as refused:
         bill.close_day(house.lake, house.settings, house.log, MONDAY, "run")

@@ -2,7 +2,7 @@
 
 Belongs here: histories of arrivals, closes, backfills, price changes, moves, upkeep and crashes, and what must hold of
 the books after each step. Doesn't: single cases (test_bill.py, test_late.py), the other tables' rows in every detail
-(ingest/test_model.py). The rules are told by the plain-Python oracle, the prices by this file.
+(notifications/test_model.py). The rules are told by the plain-Python oracle, the prices by this file.
 """
 
 import tempfile
@@ -26,12 +26,12 @@ from hypothesis.stateful import (
 )
 
 from notif_assets.billing import bill, prices
-from notif_assets.core.price_list import parse_price_list
-from notif_assets.ingest import pump, truth
-from notif_assets.ingest.ledger import plan_move
-from notif_assets.upkeep.maintenance import maintain
-from notif_assets.upkeep.rebuild import rebuild
-from notif_assets_tests.ingest.test_model import MIDNIGHT, World, messages
+from notif_assets.billing.price_list import parse_price_list
+from notif_assets.maintenance.maintain import maintain
+from notif_assets.maintenance.rebuild import rebuild
+from notif_assets.notifications import audit, catch_up
+from notif_assets.notifications.ledger import plan_move
+from notif_assets_tests.notifications.test_model import MIDNIGHT, World, messages
 from notif_assets_tests.streams import (
     CENT,
     DAY,
@@ -130,7 +130,7 @@ class History(RuleBasedStateMachine):
             self.observe()
             if self.world.oracle.replay(self.world.lake).batches:
                 assert_tables(self.world.lake, self.world.oracle)
-            assert truth.minutes_that_differ(self.world.lake) == []
+            assert audit.minutes_that_differ(self.world.lake) == []
             assert bill.closed_days_that_differ(self.world.lake, self.world.settings()) == {}
             self.seen["closed days"] += len(self.closed())
             self.seen["adjustments"] += len(self.books["billing_adjustments"])
@@ -180,7 +180,7 @@ class History(RuleBasedStateMachine):
     def a_day_is_billed(self, back: int, crash: tuple[int, bool] | None) -> None:
         """Provisionally, if it can't close."""
         world, day = self.world, self.day(back)
-        pump.settle(world.lake, world.settings())
+        catch_up.settle(world.lake, world.settings())
         if not rows_of(world.lake, "ingest_batches"):
             return
         one = lambda: bill.bill_day(world.lake, world.settings(), world.log, day, "run")  # noqa: E731
@@ -200,7 +200,7 @@ class History(RuleBasedStateMachine):
     @rule(which=st.integers(0), crash=crashes)
     def a_day_is_repriced(self, which: int, crash: tuple[int, bool] | None) -> None:
         world, day = self.world, sorted(self.closed())[which % len(self.closed())]
-        pump.execute_planned(world.lake, world.log, world.settings())
+        catch_up.execute_planned(world.lake, world.log, world.settings())
         one = lambda: bill.reprice(world.lake, world.settings(), world.log, day, "corrected", "run")  # noqa: E731
         if self.attempt(crash, lambda: world.surviving(None, one)):
             self.observe()
@@ -217,7 +217,7 @@ class History(RuleBasedStateMachine):
 
         def one() -> None:
             plan_move(world.lake, "run", "dedup", dedup_through=day)
-            pump.execute_planned(world.lake, world.log, world.settings())
+            catch_up.execute_planned(world.lake, world.log, world.settings())
 
         self.attempt(crash, lambda: world.surviving(None, one))
 
@@ -229,7 +229,7 @@ class History(RuleBasedStateMachine):
             if what == "maintain":
                 maintain(world.lake, world.settings(), datetime.now(UTC))
             elif rows_of(world.lake, "ingest_batches") and world.max_age == timedelta(days=2.5):
-                pump.execute_planned(world.lake, world.log, world.settings())  # silver is replayed by today's rule
+                catch_up.execute_planned(world.lake, world.log, world.settings())  # silver is replayed by today's rule
                 rebuild(world.lake, world.settings(), what)
 
         self.attempt(crash, lambda: world.surviving(None, one))
@@ -314,7 +314,7 @@ class History(RuleBasedStateMachine):
         return (self.world.clock.now - back * DAY).astimezone(self.world.settings().zone).date()
 
     def closed(self) -> set[date]:
-        return truth.closed_days(self.world.lake)
+        return audit.closed_days(self.world.lake)
 
     def bill(self, day: date) -> None:
         """Closes the day, if it may close."""

@@ -1,7 +1,7 @@
 """Messages that come late, again, or for days that are closed: late by a minute to 40 days, across every midnight.
 
 Belongs here: what late and repeated messages do to the books of closed days. Doesn't: which of two counts in silver
-(ingest/test_duplicates.py), any history at all (test_history.py).
+(notifications/test_duplicates.py), any history at all (test_history.py).
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ from itertools import pairwise
 import pytest
 
 from notif_assets.billing import bill, prices
-from notif_assets.core.price_list import parse_price_list
-from notif_assets.ingest import bronze, pump
-from notif_assets.ingest.ledger import plan_move
+from notif_assets.billing.price_list import parse_price_list
 from notif_assets.lake import Lake
+from notif_assets.notifications import bronze, catch_up
+from notif_assets.notifications.ledger import plan_move
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import (
     DAY,
@@ -60,7 +60,7 @@ class Office:
             self.number += 1
             self.log.produce(sent(event, at=self.clock.now, **{"message_id": str(self.number), **fields}))
         bronze.take_next_batch(self.lake, self.log, self.settings, "run", even_if_quiet=True)
-        pump.settle(self.lake, self.settings)
+        catch_up.settle(self.lake, self.settings)
 
     def close(self, *days: date) -> None:
         for day in days:
@@ -254,7 +254,7 @@ def test_closed_repriced_and_ingested_at_once_the_books_are_exact(office: Office
     def late() -> None:
         with Lake(office.lake.root) as lake:
             while bronze.take_next_batch(lake, office.log, Settings(batch_messages=2), "late") is not None:
-                pump.settle(lake, office.settings)
+                catch_up.settle(lake, office.settings)
 
     def again(name: str) -> None:
         with Lake(office.lake.root) as lake:
@@ -319,7 +319,7 @@ def test_readmitted_after_a_rule_changed_each_closed_day_gets_its_own(office: Of
     office.settings = Settings(max_event_age=20 * DAY)
     for _ in range(2):
         plan_move(office.lake, "run", "readmit", readmit_reason="event_too_early")
-        pump.execute_planned(office.lake, office.log, office.settings)
+        catch_up.execute_planned(office.lake, office.log, office.settings)
         office.close(MONDAY, TUESDAY)
     assert [(reason, n) for *_, reason, n, _ in written_adjustments(office.lake)] == [("readmitted", 2)]
     assert (office.lines(MONDAY), office.lines(TUESDAY)) == ({1: 1}, {1: 1})

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notif_assets.billing import bill
-from notif_assets.ingest import pump
-from notif_assets.ingest.ledger import plan_move
 from notif_assets.lake import Lake, Scan
+from notif_assets.maintenance.maintain import maintain
+from notif_assets.notifications import catch_up
+from notif_assets.notifications.ledger import plan_move
 from notif_assets.settings import Settings
-from notif_assets.upkeep.maintenance import maintain
 from notif_assets_tests.billing.test_bill import LIST, MONDAY, House
 from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import DAY, HOUR, NOON, Clock, Killed, Row, killed_after, sent
@@ -125,14 +125,14 @@ def _reprice(house: House, how: tuple[tuple[str, ...], int]) -> None:
 
 def _deduplicate(house: House, days: int) -> None:
     plan_move(house.lake, "run", "dedup", dedup_through=MONDAY + days * DAY)
-    pump.execute_planned(house.lake, house.log, house.settings)
+    catch_up.execute_planned(house.lake, house.log, house.settings)
 
 
 def _readmit(house: House, _: object) -> None:
     """What happened on Sunday was refused as too early until now."""
     house.settings = Settings()
     plan_move(house.lake, "run", "readmit", readmit_reason="event_too_early")
-    pump.execute_planned(house.lake, house.log, house.settings)
+    catch_up.execute_planned(house.lake, house.log, house.settings)
 
 
 def test_of_a_corrected_day_only_those_customers_are_counted_who_changed(
@@ -180,7 +180,7 @@ def test_a_day_that_was_counted_before_it_was_deduplicated_is_counted_whole(
         house.close()
     assert _counted(house, asked, whole=False) == 1
     plan_move(lake, "run", "dedup", dedup_through=MONDAY)
-    pump.execute_planned(lake, house.log, house.settings)
+    catch_up.execute_planned(lake, house.log, house.settings)
     assert _counted(house, asked, whole=False) == 1
 
 

@@ -24,11 +24,11 @@ from confluent_kafka import Producer
 
 import notif_assets
 from notif_assets.cli import main
-from notif_assets.kafka.traffic import Message, partition_of
 from notif_assets.lake import Lake
+from notif_assets.sandbox.traffic import Message, partition_of
 from notif_assets_tests.cli.warm import Command
 
-COMMAND = (sys.executable, "-m", "notif_assets.cli")
+COMMAND = (sys.executable, "-m", "notif_assets")
 LARGEST_BYTES = 16 * 2**20  # a message that the tests send
 ROOT = Path(notif_assets.__file__).resolve().parents[1]
 """The repository."""

@@ -1,12 +1,12 @@
 """Messages written by hand, for tests that must know each of them.
 
-Belongs here: one message, and the document's example. Doesn't: traffic in bulk (kafka/traffic.py).
+Belongs here: one message, and the document's example. Doesn't: traffic in bulk (sandbox/traffic.py).
 """
 
 import json
 from datetime import UTC, datetime, timedelta
 
-from notif_assets.kafka.traffic import Message
+from notif_assets.sandbox.traffic import Message
 
 ACME, PADARIA = 7494212, 1000001
 

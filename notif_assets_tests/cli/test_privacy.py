@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from notif_assets.kafka.traffic import Message
+from notif_assets.sandbox.traffic import Message
 from notif_assets_tests.cli.deployment import Deployment
 from notif_assets_tests.cli.messages import notification
 from notif_assets_tests.conftest import Deploy

@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable, TableFeatures
 
 from notif_assets.cli import _one_line
-from notif_assets.kafka.broker import BrokerNotStarted, EmbeddedBroker
+from notif_assets.sandbox.broker import BrokerNotStarted, EmbeddedBroker
 from notif_assets.settings import Settings, unknown_variables
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal
 from notif_assets_tests.cli.messages import day_of_acme

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Producer
 
-from notif_assets.ingest.truth import much_rejected, rejections_told
-from notif_assets.kafka.traffic import Message
+from notif_assets.notifications.audit import much_rejected, rejections_told
+from notif_assets.sandbox.traffic import Message
 from notif_assets_tests.cli.deployment import ok, refusal
 from notif_assets_tests.cli.messages import ACME, notification
 from notif_assets_tests.conftest import Deploy, MakeDaemon

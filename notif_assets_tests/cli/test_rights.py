@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from notif_assets.files.dropped import publish
+from notif_assets.inbox.dropped_files import publish
 from notif_assets.lake import write_once
 from notif_assets_tests.cli.deployment import ok
 from notif_assets_tests.cli.messages import ACME, notification

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.assets.invoices import preview
-from notif_assets.core.price_list import PRICE_LIST_SCHEMA, parse_price_list, price_list_cell
+from notif_assets.billing.price_list import PRICE_LIST_SCHEMA, parse_price_list, price_list_cell
 from notif_assets.core.texts import markdown, printable, shown
+from notif_assets.defs.assets.invoices import preview
 from notif_assets_tests.cli.deployment import COMMAND, Deployment, ok, refusal
 from notif_assets_tests.cli.messages import ACME, notification
 from notif_assets_tests.conftest import Deploy

@@ -25,7 +25,7 @@ from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 
-from notif_assets.processes import IMPORTS_OF_A_RUN
+from notif_assets.instance.processes import IMPORTS_OF_A_RUN
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["notif_assets.cli", "notif_assets_tests.cli.warm", *IMPORTS_OF_A_RUN])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from notif_assets.ingest.ledger import complete_until
+from notif_assets.notifications.ledger import complete_until
 from notif_assets_tests.cli.deployment import Deployment, ended, killed_at_the_end, ok, refusal
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.kills import FLOW, SMALL, a_seed, until_committed

@@ -1,6 +1,7 @@
 """Files of the lake that are gone, cut off or scrambled: named by `check`, and repaired by what it says.
 
-Belongs here: damage to a lake at rest, through the command line. Doesn't: rebuilding of whole tables (upkeep/), kills.
+Belongs here: damage to a lake at rest, through the command line. Doesn't: rebuilding of whole tables (maintenance/),
+kills.
 """
 
 import random
@@ -14,8 +15,8 @@ import pytest
 from deltalake import DeltaTable
 
 from notif_assets.lake import SCHEMAS, LakeError
-from notif_assets.upkeep.content import Content, content
-from notif_assets.upkeep.damage import damage
+from notif_assets.maintenance.fingerprint import Content, content
+from notif_assets.maintenance.integrity import damage
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.truth import Truth, assert_exact, parsed, traffic

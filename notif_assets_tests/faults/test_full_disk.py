@@ -15,12 +15,7 @@ from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.disks import disk
 from notif_assets_tests.faults.kills import FLOW, SMALL, a_seed, until_committed, where_it_stands
 from notif_assets_tests.faults.orphans import assert_maintenance_removes_orphans
-from notif_assets_tests.faults.truth import (
-    Truth,
-    assert_bills_add_up,
-    assert_exact,
-    assert_nothing_wrong_so_far,
-)
+from notif_assets_tests.faults.truth import Truth, assert_bills_add_up, assert_exact, assert_nothing_wrong_so_far
 
 _LEFT = (0, 5_000, 20_000, 40_000, 80_000, 120_000)
 

@@ -18,11 +18,11 @@ import pytest
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from notif_assets_tests.cli.deployment import ok, until
-from notif_assets_tests.conductor import CODE, DAEMON, WEBSERVER, Conductor, Production, conducted
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.kills import FLOW, SMALL, a_seed, impatient, killed, until_committed, where_it_stands
 from notif_assets_tests.faults.orphans import assert_maintenance_removes_orphans
 from notif_assets_tests.faults.truth import assert_bills_add_up, assert_exact
+from notif_assets_tests.instance.conductor import CODE, DAEMON, WEBSERVER, Conductor, Production, conducted
 
 _ROUNDS_OF_A_DEPLOYMENT = 50  # everything ever sent is counted again in each round
 _CHECK_EVERY = 10

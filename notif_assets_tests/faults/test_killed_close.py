@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from notif_assets.kafka.traffic import Message
+from notif_assets.sandbox.traffic import Message
 from notif_assets_tests.cli.deployment import Deployment, ok
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.kills import a_seed, killed, unfinished_runs

@@ -1,6 +1,6 @@
 """`ingest` is killed at random moments of its work, over and over, while traffic goes on: the tables stay exact.
 
-Belongs here: kill -9 of real `ingest` processes. Doesn't: crashes injected between two commits (ingest/), races.
+Belongs here: kill -9 of real `ingest` processes. Doesn't: crashes injected between two commits (notifications/), races.
 """
 
 import random

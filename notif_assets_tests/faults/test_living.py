@@ -15,12 +15,12 @@ import pytest
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from notif_assets_tests.cli.deployment import ended, killed_at_the_end, ok, until
-from notif_assets_tests.conductor import DAEMON, Conductor, Production, conducted
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.disks import Disk, disk
 from notif_assets_tests.faults.kills import FLOW, SMALL, impatient, killed, until_committed
 from notif_assets_tests.faults.orphans import assert_maintenance_removes_orphans
 from notif_assets_tests.faults.truth import assert_exact, assert_nothing_wrong_so_far
+from notif_assets_tests.instance.conductor import DAEMON, Conductor, Production, conducted
 
 pytestmark = pytest.mark.timeout(600)
 POOL = "notifications"

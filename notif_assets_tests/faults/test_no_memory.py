@@ -20,7 +20,7 @@ import resource, sys
 from pathlib import Path
 from notif_assets.lake import Lake, OutOfMemory
 from notif_assets.lake.pieces import pieces
-from notif_assets.upkeep.damage import damage
+from notif_assets.maintenance.integrity import damage
 
 lake = Lake(Path(sys.argv[1]))
 assert list(damage(lake)) == []

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from notif_assets.kafka.traffic import Message, Tally, messages
+from notif_assets.sandbox.traffic import Message, Tally, messages
 from notif_assets_tests.cli.deployment import Deployment
 
 FIELDS = ("customer_id", "message_id", "customer_name", "channel", "payload", "event_datetime")

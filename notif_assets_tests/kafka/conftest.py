@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from notif_assets.kafka.broker import EmbeddedBroker
+from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.settings import Settings
 
 ClientName = Literal["kafka-python", "confluent"]

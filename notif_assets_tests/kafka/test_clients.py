@@ -16,10 +16,8 @@ import pyarrow.compute as pc
 import pytest
 from confluent_kafka import Producer
 
-from notif_assets.core.offsets import Log
 from notif_assets.kafka import client as client_module
 from notif_assets.kafka import confluent_client, python_client
-from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.client import (
     MAX_ROWS,
     SCHEMA,
@@ -35,6 +33,8 @@ from notif_assets.kafka.client import (
     digest,
     open_client,
 )
+from notif_assets.kafka.offsets import Log
+from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import IN_ORDER
 from notif_assets_tests.kafka.conftest import ClientName

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets.ingest import bronze, pump, truth
-from notif_assets.ingest.silver import key_hashes
 from notif_assets.lake import Lake, LakeError, Scan, keys, pieces
 from notif_assets.lake.keys import COLUMN, files_without
+from notif_assets.maintenance.compaction import OPEN_FILES, compact, gather_open
+from notif_assets.maintenance.redaction import blank_rows
+from notif_assets.notifications import audit, bronze, catch_up
+from notif_assets.notifications.silver import key_hashes
 from notif_assets.settings import Settings
-from notif_assets.upkeep.blanking import blank_rows
-from notif_assets.upkeep.compaction import OPEN_FILES, compact, gather_open
 from notif_assets_tests.conftest import Asked
+from notif_assets_tests.maintenance.test_maintain import LATER
 from notif_assets_tests.streams import NOON, MemoryLog, Oracle, assert_tables, rows_of, sent
-from notif_assets_tests.upkeep.test_maintenance import LATER
 
 Key = tuple[int, str]
 some_keys = st.lists(st.tuples(st.integers(1, 3), st.text("ab/1", min_size=1, max_size=3)), max_size=8)
@@ -29,7 +29,7 @@ def take(lake: Lake, log: MemoryLog, *sought: Key) -> None:
     """A batch of messages with these keys."""
     log.produce(*(sent(NOON, customer_id=customer, message_id=message) for customer, message in sought))
     bronze.take_next_batch(lake, log, Settings(), "run", even_if_quiet=True)
-    pump.settle(lake, Settings())
+    catch_up.settle(lake, Settings())
 
 
 def hashes_of(lake: Lake, sought: list[Key]) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_a_batch_looks_into_the_files_that_hold_its_keys(lake: Lake, asked: list
         take(lake, log, *((customer, f"{number}") for customer in range(1, 4)))
     del asked[:]
     take(lake, log, (1, "2"), (1, "new"), (2, "newer"))
-    assert truth.repeated_in_hours(lake, lake.table("notifications").watermark - 1) == []
+    assert audit.repeated_in_hours(lake, lake.table("notifications").watermark - 1) == []
     files = {
         (question.name, name): len(question.inputs[name].files)
         for question in asked
@@ -116,7 +116,7 @@ def test_the_hashes_of_a_file_are_read_once(lake: Lake, monkeypatch: pytest.Monk
     log = MemoryLog(1)
     for number in range(5):
         take(lake, log, (1, f"{number}"), (2, f"{number}"))
-        assert truth.repeated_in_hours(lake, number) == []
+        assert audit.repeated_in_hours(lake, number) == []
     files = lake.table("notifications").scan().files
     assert sorted(read) == sorted(files[1:])  # the newest, which comes first, was there for no batch yet
 

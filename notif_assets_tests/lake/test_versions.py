@@ -17,13 +17,13 @@ import pytest
 from confluent_kafka import Producer
 from deltalake import DeltaTable
 
-from notif_assets import queries
-from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.confluent_client import ConfluentClient
 from notif_assets.kafka.python_client import PythonClient
 from notif_assets.lake import SCHEMAS, Lake, LakeError, migrations
-from notif_assets.lake.schemas import VERSION
+from notif_assets.lake.catalogue import VERSION
+from notif_assets.notifications import queries
 from notif_assets.panel.snapshot import Panel
+from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import IN_ORDER, Deployment, ok, refusal
 from notif_assets_tests.cli.messages import ACME, milliseconds, notification

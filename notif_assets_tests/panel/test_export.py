@@ -14,9 +14,9 @@ import anyio
 import pyarrow as pa
 import pytest
 
-from notif_assets import queries
 from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import PIECE_BYTES
+from notif_assets.notifications import queries
 from notif_assets.panel.access import ExportLimit, Refused
 from notif_assets.panel.connections import end_if_stalled
 from notif_assets.panel.export import Download, rows_at_once, threads

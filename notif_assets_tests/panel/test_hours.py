@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from starlette.requests import Request
 
+from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import load_prices
-from notif_assets.core.price_list import parse_price_list
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.panel import pages
 from notif_assets.panel.snapshot import Panel

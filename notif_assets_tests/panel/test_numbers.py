@@ -14,8 +14,8 @@ import pytest
 from deltalake import DeltaTable
 from fastapi.testclient import TestClient
 
-from notif_assets import queries
 from notif_assets.core.formats import Format, StatementFormat
+from notif_assets.notifications import queries
 from notif_assets.panel.app import build_app
 from notif_assets.panel.snapshot import LATE_AFTER, Panel
 from notif_assets.panel.tokens import Keys

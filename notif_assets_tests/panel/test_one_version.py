@@ -10,11 +10,11 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from notif_assets.ingest import bronze, gold, ledger, silver
 from notif_assets.kafka.client import open_client
-from notif_assets.kafka.traffic import Message
+from notif_assets.notifications import bronze, gold, ledger, silver
 from notif_assets.panel.app import build_app
 from notif_assets.panel.tokens import Keys
+from notif_assets.sandbox.traffic import Message
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import Deployment
 from notif_assets_tests.cli.messages import ACME, notification

@@ -14,8 +14,8 @@ import pytest
 from deltalake import DeltaTable
 
 from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.maintenance.compaction import compact
 from notif_assets.panel.rejected import Rejected
-from notif_assets.upkeep.compaction import compact
 from notif_assets_tests.conftest import Asked
 
 TODAY = date(2026, 3, 10)

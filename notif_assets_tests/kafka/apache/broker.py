@@ -2,7 +2,7 @@
 
 Belongs here: fetching Kafka by Maven (pom.xml) into data/kafka, starting a broker in KRaft mode, stopping, killing,
 freezing and restarting it, its certificates and passwords. Doesn't: the embedded broker, which needs no Java
-(notif_assets/kafka/broker.py), what is tested on either.
+(notif_assets/sandbox/broker.py), what is tested on either.
 
 Run as a program it is that broker in the foreground, until Ctrl-C, and leaves nothing but the fetched files.
 """
@@ -28,8 +28,8 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from notif_assets.core.signals import Signals
 from notif_assets.settings import Settings
-from notif_assets.signals import Signals
 from notif_assets_tests.cli.deployment import a_free_port
 
 LOOPBACK = "127.0.0.1"

@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from notif_assets.ingest.ledger import plan_from_kafka
-from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.kafka.client import open_client
+from notif_assets.notifications.ledger import plan_from_kafka
+from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal, until
 from notif_assets_tests.cli.messages import ACME, notification

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from notif_assets.core.offsets import Log
+from notif_assets.kafka.offsets import Log
 from notif_assets_tests.cli.deployment import until
 from notif_assets_tests.kafka.apache import both
 from notif_assets_tests.kafka.apache.broker import ApacheKafka

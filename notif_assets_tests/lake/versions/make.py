@@ -17,8 +17,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from notif_assets.kafka.broker import EmbeddedBroker
 from notif_assets.lake import SCHEMAS, Lake
+from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets_tests.cli.deployment import Deployment, ended, ok
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
 

@@ -1,0 +1,1 @@
+"""Answer files to answers, and answers to the last answers of each session."""

@@ -1,0 +1,1 @@
+"""Everything of Dagster that is defined: assets, checks, jobs, schedules, sensors, partitions."""

@@ -1,0 +1,421 @@
+"""What starts a run because something happened: messages, files, late messages, failures.
+
+Belongs here: looking, and deciding whether to start a run now. Doesn't: what a run does (assets/), what runs by the
+clock (schedules.py). Nothing here writes to the lake.
+
+What is to be done is asked of Kafka, the lake and the inbox at every tick; cursors only spare looking again at what was
+seen, so losing one costs time and never a message. One that can't be read, or that was made with another lake or
+another storage of Dagster (either was restored, or emptied), counts as none. Sensors that would start the same run
+again and again back off after failed ones; a file that failed is tried again when it changes.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
+
+from notif_assets.billing.bill import days_with_adjustments_due
+from notif_assets.defs.assets.inbox import answers_of_inbox, some
+from notif_assets.defs.jobs import (
+    JOBS,
+    chatbot_answers_job,
+    chatbot_reports_job,
+    daily_billing_job,
+    invoice_averages_job,
+    invoices_job,
+    micro_batch,
+)
+from notif_assets.defs.partitions import answer_days, answer_hours, invoice_months, key_ranges, range_tags
+from notif_assets.inbox.listing import Dropped
+from notif_assets.inbox.listing import invoice_files as files_of_invoices
+from notif_assets.instance.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
+from notif_assets.instance.location import store
+from notif_assets.instance.processes import end_runs_of_the_dead
+from notif_assets.invoices.averages import months_affected
+from notif_assets.kafka.client import KafkaError, OpenClient
+from notif_assets.lake import Lake, LakeError
+from notif_assets.notifications.ledger import QUIET, Backlog, backlog
+from notif_assets.settings import Settings
+
+IMPATIENT = {"kafka_timeout": 3.0}
+"""The settings of a client for looking: a tick does not wait for Kafka, ten seconds later comes the next one."""
+
+_RUNNING = dg.DefaultSensorStatus.RUNNING
+_LONGEST_WAIT = 15  # times NOTIF_RETRY_AFTER
+_GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+_TOLD = ""  # where a cursor keeps which files were told of
+_MOST_RUNS = 50  # of one tick; what is left comes with the next
+_MOST_DAYS = 31  # of late messages, in one tick
+_SPAN = timedelta(days=62)  # they are one run, which tells Dagster of each day between its first and its last
+_MOST_EVENTS = 10_000  # a year of hours in one tick
+
+
+# --- whether to start a run now -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What Dagster knows of a job's newest runs: one queued or in progress (its id), how many failed in a row since the
+    last that did not, when the last of them ended, and why."""
+
+    in_progress: str | None = None
+    failures: int = 0
+    failed_at: datetime | None = None
+    reason: str = ""
+
+
+def recent_runs(instance: dg.DagsterInstance, job: str) -> Recent:
+    """The newest runs of a job, as the instance has them now; runs of dead processes are ended first."""
+    going_on = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_GOING_ON), limit=1)
+    if going_on and "DAGSTER_STORE" in os.environ and end_runs_of_the_dead(instance, store()):
+        return recent_runs(instance, job)
+    failures = []
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES), limit=6):
+        if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+            break
+        failures.append(record)
+    return Recent(
+        in_progress=going_on[0].run_id if going_on else None,
+        failures=len(failures),
+        failed_at=datetime.fromtimestamp(failures[0].end_time or 0, UTC) if failures else None,
+        reason=reason_of_failure(instance, failures[0].dagster_run.run_id) if failures else "",
+    )
+
+
+def wait_after(failures: int, retry_after: timedelta) -> timedelta:
+    """How long a job rests after so many failed runs in a row: NOTIF_RETRY_AFTER, twice, 4, 8, then always 15 times it.
+
+    >>> [wait_after(n, timedelta(minutes=1)) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
+    [1, 2, 4, 8, 15, 15]
+    """
+    times: int = min(2 ** (failures - 1), _LONGEST_WAIT)
+    return times * retry_after
+
+
+def why_wait(recent: Recent, now: datetime, retry_after: timedelta) -> str | None:
+    """Why the job must not be started now, as a sentence for people; None if it may."""
+    if recent.in_progress:
+        return f"run {recent.in_progress[:8]} is in progress"
+    if recent.failures and recent.failed_at is not None:
+        until = recent.failed_at + wait_after(recent.failures, retry_after)
+        if recent.failed_at <= now < until:  # a failure yet to come: the clock was put back
+            runs = "1 run" if recent.failures == 1 else f"{recent.failures} runs in a row"
+            return f"{runs} failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, or by hand"
+    return None
+
+
+def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
+    """Why no micro-batch is worth a run now; None if one is.
+
+    A run costs seconds of CPU whatever it finds, so while it keeps up it starts once in NOTIF_RUN_EVERY; at once when
+    a whole batch is waiting or a run before it was cut short; and after a quiet minute, to say that nothing came.
+    """
+    if (
+        waiting.since_plan is None
+        or waiting.unfinished
+        or waiting.contradicts
+        or waiting.lag >= settings.batch_messages
+    ):
+        return None
+    if waiting.lag == 0:
+        if waiting.since_plan >= QUIET:
+            return None
+        return f"no new messages; all that Kafka held {waiting.since_plan.total_seconds():.0f} s ago is counted"
+    if timedelta(0) <= waiting.since_plan < settings.run_every:  # less than 0: the clock was put back
+        return f"{waiting.lag} new messages; the last run looked {waiting.since_plan.total_seconds():.0f} s ago"
+    return None
+
+
+# --- what was seen --------------------------------------------------------------------------------------------------
+
+
+def seen_up_to(cursor: str | None, mark_of: Callable[[int], str | None]) -> int | None:
+    """The number up to which all was seen, as a cursor `<number> <mark>` tells; None if it tells nothing.
+
+    `mark_of` gives what the batch or event of that number is known by, None if there is none. A cursor of a number
+    that is not there, or is something else there, was made with another source. One without a mark is older than marks.
+    """
+    number, _, mark = (cursor or "").partition(" ")
+    if not (number.isdecimal() and number.isascii() and len(number) < 19):
+        return None
+    there = mark_of(int(number))
+    return int(number) if there is not None and mark in ("", there) else None
+
+
+def seen_versions(cursor: str | None) -> dict[str, str]:
+    """What a cursor that is a JSON object of texts tells; nothing if it is anything else."""
+    try:
+        told = json.loads(cursor or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {name: version for name, version in told.items() if isinstance(version, str)}
+
+
+# --- the topic --------------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=micro_batch,
+    minimum_interval_seconds=10,
+    default_status=_RUNNING,
+    description="Starts a micro-batch when Kafka holds messages that no batch took, one run at a time.",
+)
+def new_messages(
+    context: dg.SensorEvaluationContext,
+    lake: dg.ResourceParam[Lake],
+    settings: dg.ResourceParam[Settings],
+    impatient_kafka: dg.ResourceParam[OpenClient],
+) -> dg.SensorResult:
+    wait = why_wait(recent_runs(context.instance, micro_batch.name), datetime.now(UTC), settings.retry_after)
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    try:
+        with impatient_kafka() as client:
+            waiting = backlog(lake, client)
+    except (KafkaError, LakeError) as error:
+        return dg.SensorResult(skip_reason=str(error))
+    wait = why_no_batch(waiting, settings)
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    return dg.SensorResult([dg.RunRequest(tags={"notif_assets/lag": str(waiting.lag)})])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=invoices_job,
+    minimum_interval_seconds=15,
+    default_status=_RUNNING,
+    description="Imports every new or changed file of the inbox's invoices, once.",
+)
+def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+    folder = settings.inbox / "invoices"
+    found, left = files_of_invoices(folder, time.time(), settings.max_file_bytes)
+    known = seen_versions(context.cursor)
+    new = [file for file in found if known.get(file.path.name) != file.version]
+    told = _tell_not_taken(context, left, known)
+    if not new:
+        return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
+    return dg.SensorResult(
+        # A run for each, oldest first: a file that is refused must not keep another one out.
+        [
+            dg.RunRequest(
+                run_key=_key([file]), run_config={"ops": {"invoices": {"config": {"files": [str(file.path)]}}}}
+            )
+            for file in new
+        ],
+        cursor=json.dumps({file.path.name: file.version for file in found} | told),
+    )
+
+
+@dg.sensor(
+    job=chatbot_answers_job,
+    minimum_interval_seconds=15,
+    default_status=_RUNNING,
+    description="Imports the hours of every day of chatbot/date=YYYY-MM-DD/hour=HH.json whose files changed, once.",
+)
+def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+    folder = settings.inbox / "chatbot"
+    found, left = answers_of_inbox(settings, time.time())
+    days: dict[str, dict[str, Dropped]] = {}
+    for key, file in found.items():
+        days.setdefault(key[:10], {})[key] = file
+    known = seen_versions(context.cursor)  # by day: a year of hours must stay a small cursor
+    versions = {day: _key(files.values()) for day, files in days.items()}
+    new = {key: day for day in days if known.get(day) != versions[day] for key in days[day]}
+    told = _tell_not_taken(context, left, known)
+    if not new:
+        return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
+    ranges = key_ranges(answer_hours, new)[:_MOST_RUNS]
+    taken = {key for keys in ranges for key in new if keys.start <= key <= keys.end}
+    done = {day: versions[day] for day in set(new.values()) if taken.issuperset(days[day])}
+    return dg.SensorResult(
+        [
+            dg.RunRequest(
+                run_key=_key(days[new[key]][key] for key in sorted(new) if keys.start <= key <= keys.end),
+                tags=range_tags(keys),
+            )
+            for keys in ranges
+        ],
+        cursor=json.dumps({day: known[day] for day in known if day in days} | done | told),
+    )
+
+
+def _tell_not_taken(context: dg.SensorEvaluationContext, left: list[str], known: dict[str, str]) -> dict[str, str]:
+    """Logs what is not taken, once; gives what the cursor has to keep of it, under a name that no file has."""
+    if not left:
+        known.pop(_TOLD, None)
+        return {}
+    digest = blake2b("\n".join(left).encode(), digest_size=12).hexdigest()
+    if known.get(_TOLD) != digest:
+        context.log.warning(f"not taken: {some(left)}")
+    return {_TOLD: digest}
+
+
+def _nothing_new(folder: Path, left: list[str]) -> str:
+    return f"nothing new in {folder}" + (f"; not taken: {some(left)}" if left else "")
+
+
+def _key(files: Iterable[Dropped]) -> str:
+    """One name for some files as they are now: the same files give the same name, a changed one another."""
+    digest = blake2b(digest_size=12)
+    for file in files:
+        digest.update(os.fsencode(file.path) + f"\0{file.version}\0".encode())
+    return digest.hexdigest()
+
+
+@dg.sensor(
+    job=invoice_averages_job,
+    minimum_interval_seconds=15,
+    default_status=_RUNNING,
+    description="Computes the averages of every month that newly imported invoices change.",
+)
+def imported_invoices(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    months: set[date] = set()
+    for event in (events := _Events(context, "invoices")):
+        for name in ("imported_months", "months_in_part"):
+            imported = event.metadata.get(name)
+            if isinstance(imported, dg.JsonMetadataValue) and isinstance(imported.value, list):
+                months.update(date.fromisoformat(str(month)) for month in imported.value)
+    ranges = key_ranges(invoice_months, map(str, months_affected(months)))
+    return _runs_of(ranges, events.cursor, "no invoice was imported since")
+
+
+@dg.sensor(
+    job=chatbot_reports_job,
+    minimum_interval_seconds=15,
+    default_status=_RUNNING,
+    description="Computes the report of every day of which answers were imported.",
+)
+def imported_answers(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    events = _Events(context, "chatbot_answers")
+    days = {event.partition[:10] for event in events if event.partition}
+    return _runs_of(key_ranges(answer_days, days), events.cursor, "no answers were imported since")
+
+
+class _Events:
+    """The materializations of an asset since the sensor's cursor, and the cursor after them."""
+
+    def __init__(self, context: dg.SensorEvaluationContext, asset: str) -> None:
+        self._context, self._asset = context, dg.AssetKey(asset)
+        self._records = self._fetch(seen_up_to(context.cursor, self._mark_of), limit=_MOST_EVENTS)
+        self.cursor = context.cursor
+        if self._records:
+            self.cursor = f"{self._records[-1].storage_id} {self._records[-1].timestamp}"
+
+    def _fetch(self, after: int | None, limit: int, before: int | None = None) -> Sequence[dg.EventLogRecord]:
+        wanted = dg.AssetRecordsFilter(self._asset, after_storage_id=after, before_storage_id=before)
+        return self._context.instance.fetch_materializations(wanted, limit=limit, ascending=True).records
+
+    def _mark_of(self, storage_id: int) -> str | None:
+        """When the asset's event of that number was; None if the number is of no event of it."""
+        return next((str(event.timestamp) for event in self._fetch(storage_id - 1, 1, storage_id + 1)), None)
+
+    def __iter__(self) -> Iterator[dg.AssetMaterialization]:
+        for record in self._records:
+            if record.asset_materialization is not None:
+                yield record.asset_materialization
+
+
+def _runs_of(ranges: list[dg.PartitionKeyRange], cursor: str | None, nothing: str) -> dg.SensorResult:
+    if not ranges:
+        return dg.SensorResult(skip_reason=nothing, cursor=cursor)
+    return dg.SensorResult([dg.RunRequest(tags=range_tags(keys)) for keys in ranges], cursor=cursor)
+
+
+# --- late messages ----------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=daily_billing_job,
+    minimum_interval_seconds=60,
+    default_status=_RUNNING,
+    description="Writes the adjustments of closed days for which messages came late.",
+)
+def late_messages(
+    context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    now = datetime.now(UTC)
+    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), now, settings.retry_after)
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    if not lake.exists():
+        return dg.SensorResult(skip_reason="nothing was ingested yet")
+    corrected = _corrected_at(context)
+    if corrected and now < corrected + settings.adjust_every:
+        next_time = f"{corrected + settings.adjust_every:%H:%M:%S}"
+        return dg.SensorResult(skip_reason=f"closed days were corrected lately; again after {next_time} UTC")
+    try:
+        after = seen_up_to(context.cursor, lambda batch: _planned_at(lake, batch)) or 0
+        due, through = days_with_adjustments_due(lake, settings, after)
+        mark = _planned_at(lake, through) or ""
+    except LakeError as error:
+        return dg.SensorResult(skip_reason=str(error))
+    if not due:
+        cursor = f"{through} {mark}"
+        return dg.SensorResult(skip_reason=f"no closed day changed up to batch {through}", cursor=cursor)
+    days = [day for day in due[:_MOST_DAYS] if day < due[0] + _SPAN]
+    keys = dg.PartitionKeyRange(str(days[0]), str(days[-1]))
+    only = {"ops": {"daily_billing": {"config": {"days": [str(day) for day in days]}}}}
+    # The cursor stays: only what is written is done.
+    return dg.SensorResult([dg.RunRequest(tags=range_tags(keys), run_config=only)], cursor=context.cursor)
+
+
+def _corrected_at(context: dg.SensorEvaluationContext) -> datetime | None:
+    """When this sensor started its newest run."""
+    ours = dg.RunsFilter(job_name=daily_billing_job.name, tags={"dagster/sensor_name": context.sensor_name})
+    newest = context.instance.get_run_records(ours, limit=1)
+    return newest[0].create_timestamp.astimezone(UTC) if newest else None
+
+
+def _planned_at(lake: Lake, batch: int) -> str | None:
+    """When a batch was planned that minute_aggregates has taken; None if there is none of that number."""
+    if not 0 < batch <= lake.table("minute_aggregates").watermark:
+        return None
+    rows = lake.rows(lake.table("ingest_batches").scan(batch=(batch, batch + 1)))
+    return f"{rows['planned_at'][0].as_py():%Y-%m-%dT%H:%M:%S.%f}" if rows.num_rows else None
+
+
+# --- what went wrong --------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=_RUNNING,
+    description="Tells the log, and NOTIF_WEBHOOK if it is set, which checks and runs fail, and when they hold again.",
+)
+def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+    assert context.repository_def is not None
+    told = seen_versions(context.cursor)
+    failing = failing_checks(context.instance, context.repository_def.asset_graph.asset_check_keys)
+    failing |= failing_jobs(context.instance, (job.name for job in JOBS))
+    lines = news(told, failing)
+    for line in lines:
+        context.log.warning(line)
+    try:
+        send(settings.webhook, lines)
+    except NotTold as problem:  # told again with the next tick
+        return dg.SensorResult(skip_reason=str(problem))
+    state = f"{len(failing)} fail: {', '.join(sorted(failing))}" if failing else "all checks and jobs hold"
+    return dg.SensorResult(skip_reason=state, cursor=json.dumps(failing))
+
+
+SENSORS = [
+    new_messages,
+    invoice_files,
+    answer_files,
+    imported_invoices,
+    imported_answers,
+    late_messages,
+    failures,
+]

@@ -1,0 +1,160 @@
+"""What every import of dropped files does: read the bytes, set bad rows aside, publish a file.
+
+Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean (core/), which rows of a
+table an import replaces (invoices.py, answers.py), which files of the inbox are taken (inbox.py).
+"""
+
+import gzip
+import os
+import stat
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.core.texts import shown
+from notif_assets.inbox.rows import FileRefused
+from notif_assets.lake import Lake, literal, until_committed
+from notif_assets.notifications.validity import CONTROL_CHARACTER
+
+MOST_BYTES = 2**30
+"""Of a file, unpacked, unless a caller says otherwise."""
+_MOST_IN_MEMORY = 256 * 2**20
+_GZIP = b"\x1f\x8b"
+_CHUNK = 2**20
+
+
+@contextmanager
+def opened(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked if they are gzip's.
+
+    `inside`: the inbox's folder; of a path in it no link may lead out. `most`: the most bytes it may have, before and
+    after unpacking. Raises FileRefused, naming the file and why, if it can't be read or its name can't be kept: nothing
+    waits for a pipe or a device.
+    """
+    if why := odd_name(path.name):
+        raise FileRefused(f"{shown(path)}: {why}; rename it")
+    with ExitStack() as open_files:
+        try:
+            file = _open(open_files, path, inside, most)
+        except OSError as error:
+            raise FileRefused(f"{shown(path)}: can't be read: {error.strerror or error}") from error
+        yield file
+
+
+def _open(open_files: ExitStack, path: Path, inside: Path | None, most: int) -> BinaryIO:
+    file: BinaryIO = open_files.enter_context(os.fdopen(_descriptor(path, inside), "rb"))
+    if why := _why_not_read(os.fstat(file.fileno()), most):
+        raise FileRefused(f"{shown(path)}: {why}")
+    is_packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    if not is_packed:
+        return file
+    unpacked: Any = open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    _unpack(file, unpacked, path, most)
+    return unpacked  # type: ignore[no-any-return]  # a BinaryIO in all but name
+
+
+def _descriptor(path: Path, inside: Path | None) -> int:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    if inside is None or not path.is_relative_to(inside):
+        return os.open(path, flags)
+    if not is_inside(path, inside):
+        raise FileRefused(f"{shown(path)}: is a link out of the inbox")
+    return os.open(path.resolve(), flags | os.O_NOFOLLOW)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether the file that `path` leads to lies in the folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _why_not_read(about: os.stat_result, most: int) -> str | None:
+    if not stat.S_ISREG(about.st_mode):
+        return "is no file"
+    return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes" if about.st_size > most else None
+
+
+def _unpack(packed: BinaryIO, into: BinaryIO, path: Path, most: int) -> None:
+    try:
+        with gzip.GzipFile(fileobj=packed) as unpacking:
+            while chunk := unpacking.read(_CHUNK):
+                into.write(chunk)
+                if into.tell() > most:
+                    raise FileRefused(f"{shown(path)}: unpacked it is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes")
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise FileRefused(f"{shown(path)}: is packed by gzip, and damaged or cut short") from None
+    into.seek(0)
+
+
+def read_file(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> bytes:
+    """As opened, all bytes of a file that is read whole."""
+    with opened(path, inside, min(most, _MOST_IN_MEMORY)) as file:
+        return file.read()
+
+
+def odd_name(name: str) -> str | None:
+    """Why tables, run configurations and lines of text can't hold a file's name; None if they can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return "its name holds a control character" if CONTROL_CHARACTER.search(name) else None
+
+
+def names_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """The files, each once and in order, with a name for each: its own, with the folders that tell it from the others.
+
+    >>> list(names_of([Path("/a/2019/i.csv"), Path("/a/2020/i.csv"), Path("/a/j.csv")]).values())
+    ['2019/i.csv', '2020/i.csv', 'j.csv']
+    """
+    files = list(dict.fromkeys(path.absolute() for path in paths))
+    names = {path: path.name for path in files}
+    depth = 2
+    while same := {name for name, times in Counter(names.values()).items() if times > 1}:
+        names = {path: "/".join(path.parts[-depth:]) if name in same else name for path, name in names.items()}
+        depth += 1
+    return names
+
+
+def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> None:
+    """Makes `rejected` (core's REJECTED_SCHEMA) the set-aside rows of these source files, in one commit."""
+    now = pa.array([datetime.now(UTC)] * rejected.num_rows, pa.timestamp("us", "UTC"))
+    rows = rejected.append_column("loaded_at", now)
+    where = f"source_file in ({', '.join(map(literal, sorted(source_files)))})"
+    until_committed(lambda: lake.table("rejected_file_rows").replace(rows, where))
+
+
+def rows_set_aside(lake: Lake, source_files: Collection[str]) -> pa.Table:
+    """The rows of rejected_file_rows of these source files, by file and line."""
+    rows = lake.rows(lake.table("rejected_file_rows").scan())
+    rows = rows.filter(pc.is_in(rows["source_file"], pa.array(sorted(source_files), pa.string())))
+    return rows.sort_by([("source_file", "ascending"), ("source_line", "ascending")])
+
+
+def count_by_reason(rejected: pa.Table) -> dict[str, int]:
+    """How many rows were set aside for each reason, by reason."""
+    return dict(sorted(Counter(rejected["reason"].to_pylist()).items()))
+
+
+def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes a file: others, if the umask lets them read it, see the whole of it or the one before, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        with draft.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,130 @@
+"""The inbox: which of its files are imported, and why the others are not.
+
+Belongs here: names, places and kinds of files. Doesn't: opening one (dropped.py), what is in it (core/), when it is
+looked at (sensors.py).
+
+Every entry is either taken or told: nothing is left out silently but hidden files and those being written.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from notif_assets.chatbot.parsing import hour_of_file_name
+from notif_assets.core.texts import shown
+from notif_assets.inbox.dropped_files import MOST_BYTES, is_inside, odd_name
+
+SETTLED = 2.0
+"""Seconds that a file must have lain untouched: a younger one may still be being written."""
+
+_INVOICES = re.compile(r".+\.(csv|xlsx)(\.gz)?", re.IGNORECASE)
+_DAY = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})", re.IGNORECASE)
+_FILE = re.compile(r".+\.(csv|xlsx|json)(\.gz)?", re.IGNORECASE)
+
+Hour = tuple[date, int]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file of the inbox, and what changes when its content does."""
+
+    path: Path
+    version: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What lies in a folder: its last change in nanoseconds, and why it can't be taken whatever its name."""
+
+    file: Dropped
+    changed: int
+    why_not: str | None
+
+
+def invoice_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[list[Dropped], list[str]]:
+    """The invoice files of a folder, oldest first, and what lies there else: each escaped path with the reason.
+
+    Files that were written to in the last seconds before `now` are neither.
+    """
+    taken, left = [], []
+    for entry in _entries(folder, now, most):
+        path = entry.file.path
+        why = entry.why_not
+        if why is None and (path.parent != folder or not _INVOICES.fullmatch(path.name)):
+            why = "want *.csv or *.xlsx, or these with .gz, in no folder"
+        if why is None:
+            taken.append(entry)
+        else:
+            left.append(_told(path, folder, why))
+    taken.sort(key=lambda entry: (entry.changed, entry.file.path))
+    return [entry.file for entry in taken], sorted(left)
+
+
+def answer_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[dict[Hour, Dropped], list[str]]:
+    """As invoice_files, the files of answers by day and hour. Of two files of one hour none is taken."""
+    found: dict[Hour, list[Dropped]] = {}
+    left = []
+    for entry in _entries(folder, now, most):
+        hour = _hour_of(entry.file.path, folder)
+        why = entry.why_not or ("want date=YYYY-MM-DD/hour=HH.json, or this with .gz" if hour is None else None)
+        if why is None and hour is not None:
+            found.setdefault(hour, []).append(entry.file)
+        else:
+            left.append(_told(entry.file.path, folder, str(why)))
+    for several in found.values():
+        if len(several) > 1:
+            left += [_told(file.path, folder, f"{len(several)} files of one hour: keep one") for file in several]
+    return {hour: files[0] for hour, files in sorted(found.items()) if len(files) == 1}, sorted(left)
+
+
+def _told(path: Path, folder: Path, why: str) -> str:
+    return f"{shown(path.relative_to(folder))} ({why})"
+
+
+def _hour_of(path: Path, folder: Path) -> Hour | None:
+    day = _DAY.fullmatch(path.parent.name)
+    if day is None or path.parent.parent != folder:
+        return None
+    try:
+        return date.fromisoformat(day[1]), hour_of_file_name(path.name)
+    except ValueError:
+        return None
+
+
+def _entries(folder: Path, now: float, most: int) -> Iterator[_Entry]:
+    """What lies in the folder at any depth; links to folders are not followed, folders as such are no entries."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        entries = [name for name in folders if _FILE.fullmatch(name) or Path(parent, name).is_symlink()]
+        for name in sorted([*entries, *names]):
+            entry = None if name.startswith(".") else _entry(Path(parent, name), folder, now, most)
+            if entry is not None:
+                yield entry
+
+
+def _entry(path: Path, folder: Path, now: float, most: int) -> _Entry | None:
+    try:
+        about = path.stat()
+    except OSError as error:
+        return _Entry(Dropped(path, ""), 0, f"can't be read: {error.strerror}")
+    if stat.S_ISREG(about.st_mode) and about.st_mtime > now - SETTLED:
+        return None
+    # An older version that is put back brings its time and size with it, but was never changed at that instant.
+    version = f"{about.st_mtime_ns}:{about.st_ctime_ns}:{about.st_size}"
+    return _Entry(Dropped(path, version), about.st_mtime_ns, _why_not(path, folder, about, most))
+
+
+def _why_not(path: Path, folder: Path, about: os.stat_result, most: int) -> str | None:
+    if why := odd_name(str(path.relative_to(folder))):
+        return why
+    if path.is_symlink() and (stat.S_ISDIR(about.st_mode) or not is_inside(path, folder)):
+        return "is a link to a folder" if stat.S_ISDIR(about.st_mode) else "is a link out of the inbox"
+    if not stat.S_ISREG(about.st_mode):
+        return "is a folder" if stat.S_ISDIR(about.st_mode) else "is no file"
+    if about.st_size > most:
+        return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes"
+    return None if os.access(path, os.R_OK) else "can't be read: Permission denied"

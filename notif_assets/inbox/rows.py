@@ -1,0 +1,316 @@
+"""What all dropped files share: good rows and set-aside rows, the reasons, and the lines of a CSV file.
+
+Belongs here: what is the same for invoices, answers and price lists. Doesn't: what their columns mean (invoices.py,
+answers.py, price_list.py), opening a file, and where rows go (defs/assets/).
+
+No message made here holds a value of a file: they are shown in logs and run metadata.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from io import BytesIO
+from typing import Any, BinaryIO, Literal
+
+import pyarrow as pa
+
+REJECTED_SCHEMA = pa.schema(
+    [("source_file", pa.string()), ("source_line", pa.int32()), ("reason", pa.string()), ("detail", pa.string())]
+)
+"""Rows set aside. source_line counts physical lines from 1; detail says what was wanted and holds no value."""
+
+Reason = Literal[
+    "not_utf8",
+    "blank_line",
+    "line_too_long",
+    "stray_quote",
+    "missing_cell",
+    "extra_cell",
+    "empty_field",
+    "bad_month",
+    "bad_date",
+    "bad_number",
+    "bad_currency",
+    "bad_channel",
+    "not_an_object",
+    "missing_field",
+    "wrong_type",
+    "bad_timestamp",
+    "too_late",
+    "value_not_text",
+]
+
+
+class FileRefused(ValueError):  # noqa: N818
+    """The file as a whole can't be taken; nothing of it was. The text names the file and what is missing."""
+
+
+class RowRefused(ValueError):  # noqa: N818
+    """One row or record can't be taken; its neighbours can."""
+
+    def __init__(self, reason: Reason, detail: str, cells: list[str] | None = None) -> None:
+        """`cells`: what its cells may be, in the order of the columns asked for; none: nothing can be said of them."""
+        super().__init__(f"{reason}: {detail}")
+        self.reason: Reason = reason
+        self.detail = detail
+        self.cells = cells or []
+
+
+@dataclass(frozen=True)
+class ParsedFile:
+    """A file's good rows, in file order, and what was set aside (REJECTED_SCHEMA), by line.
+
+    `gaps` says of what is set aside where it belongs, as far as that is known, so that nothing computed from the
+    neighbours looks whole; its columns are those of the rows, as far as they are needed.
+    """
+
+    rows: pa.Table
+    rejected: pa.Table
+    gaps: pa.Table
+
+
+def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Tuples in the order of the schema's columns, as a table."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
+
+
+def rejected_table(source_file: str, rejected: Sequence[tuple[int, RowRefused]]) -> pa.Table:
+    """(source_line, why) pairs as a table of REJECTED_SCHEMA."""
+    return table_of([(source_file, line, why.reason, why.detail) for line, why in rejected], REJECTED_SCHEMA)
+
+
+_BOM = b"\xef\xbb\xbf"
+_CELLS = {
+    separator: re.compile(rf'(?:"([^"]*(?:""[^"]*)*)"|([^"{separator}]*))({separator}|\Z)') for separator in (",", ";")
+}
+_SEPARATOR_LINE = re.compile(rb"sep=([,;])\r?\n?")  # what Excel writes and reads before the header
+_LONGEST_LINE = 2**20
+_CHUNK = 2**20
+_ASCII = bytes(range(128))
+_TEXT_OF_UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
+# Of Windows-1252: as many letters as Portuguese has. A file with another byte may be of another code page, where these
+# are other letters: it is not guessed at.
+_LETTERS = frozenset("ÀÁÂÃÇÉÊÍÓÔÕÚÜàáâãçéêíóôõúüªº".encode("cp1252"))
+
+Lines = Iterator[tuple[int, list[str] | RowRefused]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The lines after a header, each with its number and its cells in the order of the columns asked for, or why it
+    can't be taken. In a `brazilian` one numbers may have a decimal comma and dates are day, month, year."""
+
+    lines: Lines
+    brazilian: bool
+
+    def __iter__(self) -> Lines:
+        return self.lines
+
+
+def csv_lines(data: bytes | BinaryIO, source_file: str, columns: Sequence[str]) -> Sheet:
+    """The lines of a CSV file after its header.
+
+    The header names at least `columns`, in any order and case; other columns are ignored. Separated by commas: UTF-8,
+    with or without a BOM. Separated by semicolons, as Excel writes it in Brazil: Windows-1252 too, if nothing in it can
+    be anything else; lines of separators alone are none. LF or CRLF. RFC 4180, but a cell can't hold a line break: one
+    line is one row, so that a stray quote costs its own line and never swallows the next ones. Memory holds a line.
+
+    Raises FileRefused when there is no such header, or the file is empty or no text at all.
+    """
+    stream = BytesIO(data) if isinstance(data, bytes) else data
+    seen = _Seen.of(stream)
+    if seen.has_nul:
+        raise FileRefused(
+            f'{source_file}: not a CSV file in UTF-8 (it holds NUL bytes, as Excel\'s "Unicode text" does): save it as '
+            "CSV UTF-8"
+        )
+    if seen.is_blank:
+        raise FileRefused(f"{source_file}: empty; want a header line {','.join(columns)}")
+    stream.seek(len(_BOM) if seen.has_bom else 0)
+    number, line = 1, stream.readline(_LONGEST_LINE)
+    told = _SEPARATOR_LINE.fullmatch(line)
+    if told:
+        number, line = 2, stream.readline(_LONGEST_LINE)
+    separators = told[1].decode() if told else ",;"
+    separator, header = _header(line, number, source_file, columns, separators)
+    encoding = "cp1252" if separator == ";" and seen.is_windows else "utf-8"
+    places = [header.index(column) for column in columns]
+    return Sheet(_lines(stream, number, separator, encoding, len(header), places), separator == ";")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one look at all bytes of a file tells."""
+
+    has_bom: bool
+    has_nul: bool
+    is_blank: bool
+    is_windows: bool
+
+    @classmethod
+    def of(cls, stream: BinaryIO) -> "_Seen":
+        stream.seek(0)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        beginning, has_nul, is_blank, is_utf_8, has_utf_8 = b"", False, True, True, False
+        others: set[int] = set()
+        tail = b""
+        while chunk := stream.read(_CHUNK):
+            beginning = beginning or chunk[: len(_BOM)]
+            has_nul |= b"\0" in chunk
+            is_blank &= not chunk.removeprefix(_BOM).strip()
+            others.update(chunk.translate(None, _ASCII))
+            has_utf_8 |= _TEXT_OF_UTF_8.search(tail + chunk) is not None
+            tail = chunk[-2:]
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                is_utf_8 = False
+                decoder.reset()
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            is_utf_8 = False
+        is_windows = not is_utf_8 and not has_utf_8 and others <= _LETTERS
+        return cls(beginning == _BOM, has_nul, is_blank, is_windows)
+
+
+def _header(
+    line: bytes, number: int, source_file: str, columns: Sequence[str], separators: str
+) -> tuple[str, list[str]]:
+    """The separator, the first of these that makes all columns of the header, and the header's names in lower case."""
+    found: dict[str, list[str]] = {}
+    why = None
+    for separator in separators:
+        try:
+            found[separator] = [cell.strip().lower() for cell in _cells(line, separator, _of_header(line, separator))]
+        except RowRefused as refused:
+            why = why or refused
+    if not found and why:
+        raise FileRefused(f"{source_file}:{number}: the header can't be read: {why.detail}")
+    missing = {separator: [c for c in columns if c not in header] for separator, header in found.items()}
+    separator = min(missing, key=lambda separator: len(missing[separator]))
+    if missing[separator]:
+        raise FileRefused(
+            f"{source_file}: its first line must name the columns, separated by commas or semicolons; missing: "
+            f"{', '.join(missing[separator])}"
+        )
+    refuse_repeated(found[separator], source_file, columns)
+    return separator, found[separator]
+
+
+def refuse_repeated(header: Sequence[str], source_file: str, columns: Sequence[str]) -> None:
+    """Raises FileRefused if the header names one of the columns twice."""
+    repeated = [column for column in columns if header.count(column) > 1]
+    if repeated:
+        raise FileRefused(f"{source_file}: its first line names a column more than once: {', '.join(repeated)}")
+
+
+def _of_header(line: bytes, separator: str) -> str:
+    """A header's encoding does not matter: the columns that are asked for are ASCII."""
+    return "cp1252" if separator == ";" and any(byte in _LETTERS for byte in line) else "utf-8"
+
+
+def _lines(stream: BinaryIO, number: int, separator: str, encoding: str, width: int, places: Sequence[int]) -> Lines:
+    while line := stream.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(_LONGEST_LINE)
+            yield number, RowRefused("line_too_long", f"the line is longer than {_LONGEST_LINE:,} bytes")
+            continue
+        if separator == ";" and not line.strip(b"; \t\r\n"):
+            continue
+        try:
+            cells = _cells(line.removesuffix(b"\n"), separator, encoding)
+            if len(cells) != width:
+                reason: Reason = "missing_cell" if len(cells) < width else "extra_cell"
+                raise RowRefused(reason, f"{len(cells)} cells where the header has {width}")
+            yield number, [cells[place] for place in places]
+        except RowRefused as why:
+            yield number, RowRefused(why.reason, why.detail, _guessed(line, separator, encoding, places))
+
+
+def _guessed(line: bytes, separator: str, encoding: str, places: Sequence[int]) -> list[str] | None:
+    """What the cells of a line that can't be read may be; None if a letter of it can't be."""
+    try:
+        cells = [cell.strip().strip('"') for cell in line.decode(encoding).split(separator)]
+    except UnicodeDecodeError:
+        return None
+    return [cells[place] if place < len(cells) else "" for place in places]
+
+
+def _cells(line: bytes, separator: str, encoding: str) -> list[str]:
+    try:
+        text = line.removesuffix(b"\n").removesuffix(b"\r").decode(encoding)
+    except UnicodeDecodeError:
+        raise RowRefused("not_utf8", "the line isn't UTF-8") from None
+    if not text.strip():
+        raise RowRefused("blank_line", "the line is blank")
+    if '"' not in text:
+        return text.split(separator)
+    cells, at, more = [], 0, separator
+    while more:
+        match = _CELLS[separator].match(text, at)
+        if not match:
+            raise RowRefused("stray_quote", "a quote that doesn't enclose a whole cell, or is never closed")
+        quoted, plain, more = match.groups()
+        cells.append(plain if quoted is None else quoted.replace('""', '"'))
+        at = match.end()
+    return cells
+
+
+_TWO_WAYS = re.compile(r"-?[1-9][0-9]{0,2}[.,][0-9]{3}")
+_BRAZILIAN = re.compile(r"(-?)([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)(?:,([0-9]+))?")
+
+
+def decimal_cell(cell: str, column: str, decimals: int, whole_digits: int, brazilian: bool = False) -> Decimal:
+    """A plain decimal like -1234.50 with at most `decimals` decimals and `whole_digits` digits before the point.
+
+    In a `brazilian` file -1234,50 and -1.234,50 too, but nothing that can be read in two ways (1.234).
+
+    Raises RowRefused(bad_number). An exponent, a plus sign, other separators, NaN or a bare point aren't plain.
+    """
+    wanted = "-1234,50" if brazilian else "-1234.50"
+    if brazilian:
+        if _TWO_WAYS.fullmatch(cell):
+            raise RowRefused("bad_number", f"{column}: can be read in two ways; write all decimals, like {wanted}")
+        if pieces := _BRAZILIAN.fullmatch(cell):
+            cell = f"{pieces[1]}{pieces[2].replace('.', '')}" + (f".{pieces[3]}" if pieces[3] else "")
+    match = re.fullmatch(r"-?[0-9]+(?:\.([0-9]+))?", cell)
+    if not match:
+        raise RowRefused("bad_number", f"{column}: want a plain decimal like {wanted}")
+    if len(match[1] or "") > decimals:
+        raise RowRefused("bad_number", f"{column}: more than {decimals} decimals")
+    value = Decimal(cell)
+    if abs(value) >= 10**whole_digits:
+        raise RowRefused("bad_number", f"{column}: too large, more than {whole_digits} digits before the point")
+    return value
+
+
+def date_cell(cell: str, brazilian: bool = False) -> date | None:
+    """The day that `cell` writes as YYYY-MM-DD, in a `brazilian` file as DD/MM/YYYY too; None if it writes none
+    (fromisoformat takes 20200101 too)."""
+    if brazilian and (match := re.fullmatch(r"([0-9]{2})/([0-9]{2})/([0-9]{4})", cell)):
+        cell = f"{match[3]}-{match[2]}-{match[1]}"
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", cell):
+        return None
+    try:
+        return date.fromisoformat(cell)
+    except ValueError:
+        return None
+
+
+def month_cell(cell: str, brazilian: bool = False) -> date | None:
+    """The first day of the month that `cell` writes as MM/YYYY or as that day; None if it writes none.
+
+    >>> month_cell("01/2020"), month_cell("2020-01-01"), month_cell("2020-01-02")
+    (datetime.date(2020, 1, 1), datetime.date(2020, 1, 1), None)
+    """
+    match = re.fullmatch(r"([0-9]{2})/([0-9]{4})", cell)
+    day = date_cell(f"{match[2]}-{match[1]}-01" if match else cell, brazilian)
+    return day if day is not None and day.day == 1 else None

@@ -1,0 +1,1 @@
+"""Everything of Dagster at run time: where its instance is, its processes, old runs, alerts."""

@@ -1,0 +1,175 @@
+"""The processes of runs: they begin as forks, and one that died ends its run.
+
+Belongs here: how the process of a run begins, knowing whether it is alive, and giving back what a dead one holds (its
+place among the runs in progress, its slots in the pools). Dagster sees by itself only the death of a process whose
+launcher lives; any other run would be in progress until dagster/max_runtime fails it.
+
+A process holds a lock on a file as long as it lives; the system drops the lock however the process ends. Unlike a
+process id that is never somebody else's, and it holds across containers that share the folder.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
+from math import inf
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.in_process import InProcessExecutor
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from notif_assets.instance.location import store
+
+# Seconds: a run that has started tells its process as the first thing it does.
+_TELLS_WITHIN = 60.0
+
+IMPORTS_OF_A_RUN = [
+    "dagster._cli",
+    "dagster._grpc.impl",
+    "notif_assets.definitions",
+    # What is imported only while a run goes on: Dagster's storage, what a job is put together with, a client of Kafka's
+    # where it is installed, and pandas, which pyarrow looks for at its first array.
+    "dagster._core.execution.execute_in_process",
+    "dagster._core.instance.factory",
+    "dagster._core.instance.runs.run_domain",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.migration.utils",
+    "dagster._core.storage.root",
+    "dagster._core.storage.sqlite_storage",
+    "notif_assets.kafka.confluent_client",
+    "pandas",
+    "pyarrow.dataset",
+    "upath",
+]
+"""The modules that a process which runs are forked from imports before."""
+
+PROCESS = "notif_assets/process"
+"""The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
+
+
+def fork_runs() -> None:
+    """In a code server: lets the process of a run be the fork of one that has done the imports.
+
+    Dagster starts a new Python for every run. Its imports take 3 to 5 seconds of a processor, longer than the run of a
+    micro-batch takes, and a run begins every few seconds. The process that is forked has no threads and no
+    connections, and ends with the code server.
+    """
+    server = sys.modules.get("dagster._grpc.server")
+    if server is not None and sys.platform == "linux":
+        forks = multiprocessing.get_context("forkserver")
+        forks.set_forkserver_preload(IMPORTS_OF_A_RUN)
+        # What the server makes its processes with; it has no setting for it.
+        server.DagsterApiServer._mp_ctx = property(lambda _: forks, lambda *_: None)
+
+
+def end_at_sigterm() -> None:
+    """In a code server that a script started in the background: lets SIGTERM end it.
+
+    A shell without job control lets what it starts with `&` ignore SIGINT. Dagster does at SIGTERM what is done at
+    SIGINT, so the server would ignore both, and while definitions are loaded both have other handlers.
+    """
+    server = sys.modules.get("dagster._grpc.server")
+    if server is None or hasattr(server.DagsterGrpcServer.serve, "__wrapped__"):
+        return
+    serve = server.DagsterGrpcServer.serve
+
+    @wraps(serve)
+    def serve_until_sigterm(itself: Any) -> None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as where SIGINT is not ignored
+        serve(itself)
+
+    server.DagsterGrpcServer.serve = serve_until_sigterm
+
+
+@contextmanager
+def alive(folder: Path, name: str | None = None) -> Iterator[str]:
+    """While this lasts, the process is alive; gives its name, by default a new one: the tag PROCESS of its runs."""
+    folder = folder / "processes"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = name or uuid.uuid4().hex
+    path = folder / name
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield name
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Tells by the run's tag PROCESS that it lives in this process, as long as that lasts.
+
+    For a launched run, which has its process to itself; one of the command line tells so itself.
+    """
+    says_so = run.remote_job_origin is None and PROCESS in run.tags
+    if says_so or "DAGSTER_STORE" not in os.environ or is_alive(store(), run.run_id):
+        return
+    stack = ExitStack()
+    stack.enter_context(alive(store(), run.run_id))
+    Finalize(None, stack.close, exitpriority=0)  # a killed process is forgotten by end_runs_of_the_dead
+    instance.add_run_tags(run.run_id, {PROCESS: run.run_id})
+
+
+class _InProcess(InProcessExecutor):
+    def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        alive_to_the_end(plan_context.instance, plan_context.dagster_run)
+        yield from super().execute(plan_context, execution_plan)
+
+
+@dg.executor(name="in_process")
+def in_process_executor(_: dg.InitExecutorContext) -> InProcessExecutor:
+    """Executes a run in its one process, as Dagster's executor of that name; first of all the run tells where it lives,
+    before it waits for a slot or does anything."""
+    return _InProcess(RetryMode.ENABLED)
+
+
+def is_alive(folder: Path, name: str) -> bool:
+    """Whether the process that called itself `name` still runs."""
+    try:
+        with (folder / "processes" / name).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str]:
+    """Fails every run in progress whose process is dead and frees its slots; gives the runs' ids."""
+    ended = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+        run = record.dagster_run
+        name = run.tags.get(PROCESS)
+        # A run that the UI starts again has the tags of the first one until it says which process it lives in.
+        if run.remote_job_origin is not None and name != run.run_id:
+            if run.status != dg.DagsterRunStatus.STARTED or time.time() < (record.start_time or inf) + _TELLS_WITHIN:
+                continue
+            name = run.run_id
+        if name is None or is_alive(folder, name):
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is None or now.status not in IN_PROGRESS_RUN_STATUSES:
+            continue  # it came to its end while we looked, and its process after it
+        instance.report_run_failed(run, "The process of this run was killed; whatever it committed is good.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        with suppress(OSError):
+            (folder / "processes" / name).unlink()
+        ended.append(run.run_id)
+    return ended

@@ -1,0 +1,75 @@
+"""Old runs leave Dagster's storage: at one every twenty seconds they would fill a disk within months.
+
+Belongs here: which runs may go, and all that a run leaves behind. Doesn't: the lake (maintenance/).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+from notif_assets.defs.partitions import answer_days, answer_hours, billing_days, invoice_months, keys_of
+
+KEEP = 1_000
+"""Of each job without partitions: at least a few hours of micro-batches, and years of price lists."""
+KEEP_PARTITIONED = 200
+"""Of each job of partitioned assets, whatever came of them."""
+
+UNPARTITIONED = ("micro_batch", "all_checks", "hourly_maintenance", "daily_maintenance", "prices_job", "invoices_job")
+PARTITIONED: Mapping[str, dg.TimeWindowPartitionsDefinition] = {
+    "daily_billing_job": billing_days,
+    "invoice_averages_job": invoice_months,
+    "chatbot_answers_job": answer_hours,
+    "chatbot_reports_job": answer_days,
+}
+"""With its run a partition's materialization goes, and it would look as if it had never been computed: of these the
+newest successful run of each partition is kept."""
+
+_CHUNK = 200
+
+
+def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP, keep_partitioned: int = KEEP_PARTITIONED) -> int:
+    """Deletes the ended runs but the newest `keep` of each unpartitioned job, and of each partitioned one the newest
+    `keep_partitioned` and what a partition was computed by last; gives how many."""
+    deleted = 0
+    for job in UNPARTITIONED:
+        for run in _ended_runs(instance, job)[keep:]:
+            delete_run(instance, run.run_id)
+            deleted += 1
+    for job, partitions in PARTITIONED.items():
+        covered: set[str] = set()
+        for place, run in enumerate(_ended_runs(instance, job)):
+            keys = keys_of(partitions, run.tags)
+            if place >= keep_partitioned and covered >= keys:
+                delete_run(instance, run.run_id)
+                deleted += 1
+            elif run.status == dg.DagsterRunStatus.SUCCESS:
+                covered |= keys
+    return deleted
+
+
+def _ended_runs(instance: dg.DagsterInstance, job: str) -> list[dg.DagsterRun]:
+    """The ended runs of a job, newest first."""
+    filters = dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES)
+    found: list[dg.DagsterRun] = []
+    while runs := instance.get_runs(filters, limit=_CHUNK, cursor=found[-1].run_id if found else None):
+        found += runs
+    return found
+
+
+def delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Deletes a run and what Dagster's own `delete_run` leaves: check evaluations, the event file, compute logs."""
+    instance.delete_run(run_id)
+    events = instance.event_log_storage
+    if isinstance(events, SqlEventLogStorage):
+        with events.index_connection() as connection:
+            checks = AssetCheckExecutionsTable
+            connection.execute(checks.delete().where(checks.c.run_id == run_id))
+    if isinstance(events, SqliteEventLogStorage):
+        for suffix in ("", "-shm", "-wal"):
+            Path(f"{events.path_for_shard(run_id)}{suffix}").unlink(missing_ok=True)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])

@@ -1,0 +1,1 @@
+"""Invoice files to invoices, and invoices to averages."""

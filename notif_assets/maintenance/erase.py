@@ -1,0 +1,184 @@
+"""One customer's payloads and names, blanked everywhere. Never counts, never offsets: the bills and proofs stand.
+
+Belongs here: which rows are the customer's. Doesn't: whose a record is by its bytes (whose.py), what is left of it
+(blanks.py), rewriting files (blanking.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.core.texts import searched
+from notif_assets.lake import Lake, Table, only
+from notif_assets.lake.pieces import pieces_having, rows_having
+from notif_assets.lake.tables import DataFile
+from notif_assets.maintenance.lock import Progress, silent, turn
+from notif_assets.maintenance.rebuild import forget_replay
+from notif_assets.maintenance.redacted_values import CONFLICTING_NAME, NAME, is_blank
+from notif_assets.maintenance.redaction import blank_rows, places
+from notif_assets.maintenance.whose import id_of_key, is_of, named_in
+from notif_assets.notifications.validity import OVERSIZED_KEPT
+from notif_assets.settings import Settings
+
+_PLACE = ["kafka_partition", "kafka_offset"]
+_PLACES = pa.schema([("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())])
+_ASKED = _PLACES.append(pa.field("message_id", pa.string()))
+
+
+def erase(lake: Lake, settings: Settings, customer_id: int, progress: Progress = silent) -> dict[str, int]:
+    """Blanks payloads and names of the customer in every table, the archive of bronze too; gives the rows changed.
+
+    Again: nothing is left to change. In chatbot tables, whose customers have names for ids, the customer is who is
+    called by the same digits. The files that held the rows go with the first `maintain` after the retention of
+    7 days; until then an old snapshot can still be read. A message that is being ingested at this moment may be
+    missed: run it again. Reports already written under NOTIF_REPORTS keep the name until they are written anew.
+    """
+    with turn(lake, progress):
+        forget_replay(lake)
+        changed = {}
+        theirs = pa.concat_tables(
+            [_oversized_of(lake, customer_id).cast(_PLACES), _without_id_of(lake, settings, customer_id)]
+        )
+        for place, there, name in places(lake, settings):
+            progress(place)
+            mask, files_of = _rows_of(customer_id, theirs), _files_of(customer_id)
+            changed[place] = blank_rows(lake, there, name, mask, settings, files_of)
+        return changed
+
+
+def of_nobody(lake: Lake, settings: Settings) -> int:
+    """How many rejected messages hold something and name nobody, by an id of any spelling or by their key: whose they
+    are can't be told, so no erasure finds them."""
+    unattributed = _unattributed(lake)
+    held, named = [unattributed.slice(0, 0)], [unattributed.slice(0, 0)]
+    for piece in _records_at(lake, settings, unattributed):
+        rows = list(zip(piece["key"].to_pylist(), piece["value"].to_pylist(), strict=True))
+        held.append(_where(piece, [not is_blank(value) for _, value in rows]))
+        named.append(_where(piece, [bool(id_of_key(key) or named_in(value or b"").ids) for key, value in rows]))
+    some = unattributed.filter(pa.array(rows_having(unattributed, pa.concat_tables(held))))
+    return int((~rows_having(some, pa.concat_tables(named))).sum())
+
+
+def _unattributed(lake: Lake) -> pa.Table:
+    """Where the rejected messages lie in Kafka that have no customer_id as it must be."""
+    rejected = lake.table("rejected_notifications").scan()
+    return lake.select("unattributed_places", {"rejected": rejected}).cast(_PLACES)
+
+
+def _records_at(lake: Lake, settings: Settings, wanted: pa.Table) -> Iterator[pa.Table]:
+    """Place, key and value of the records that lie there, as every table has them; some may have dropped them."""
+    columns = [*wanted.column_names, "value"]
+    for _, there, name in places(lake, settings):
+        if name == "raw_notifications":
+            yield from pieces_having(there.table(name).scan(), wanted, [*columns, "key"])
+    for piece in pieces_having(lake.table("rejected_notifications").scan(), wanted, columns):
+        yield piece.append_column("key", pa.nulls(piece.num_rows, pa.binary()))
+
+
+def _where(piece: pa.Table, chosen: Sequence[bool]) -> pa.Table:
+    return piece.select(_PLACE).filter(pa.array(chosen, pa.bool_())).cast(_PLACES)
+
+
+def _without_id_of(lake: Lake, settings: Settings, customer_id: int) -> pa.Table:
+    """Where the customer's rejected messages lie that have no customer_id as it must be.
+
+    They name the customer by an id that is spelled otherwise or stands elsewhere, or by their key; or they name nobody
+    by an id, and have the customer's name, or a message id of the customer's.
+    """
+    unattributed = _unattributed(lake)
+    names = _names_of(lake, customer_id)
+    theirs, others, by_name = ([unattributed.slice(0, 0)] for _ in range(3))
+    asked = [_ASKED.empty_table()]
+    for piece in _records_at(lake, settings, unattributed):
+        found = [named_in(value or b"") for value in piece["value"].to_pylist()]
+        ids = [one.ids | {id_of_key(key)} - {None} for one, key in zip(found, piece["key"].to_pylist(), strict=True)]
+        theirs.append(_where(piece, [customer_id in some for some in ids]))
+        others.append(_where(piece, [bool(some) and customer_id not in some for some in ids]))
+        by_name.append(_where(piece, [not names.isdisjoint(map(searched, one.texts)) for one in found]))
+        asked.append(_asked(piece, [one.message_ids for one in found]))
+    asked_ids = pa.concat_tables(asked)
+    by_id = asked_ids.filter(pc.is_in(asked_ids["message_id"], value_set=_own(lake, customer_id, asked_ids)))
+    perhaps = pa.concat_tables([*by_name, by_id.select(_PLACE)])
+    perhaps = perhaps.filter(pa.array(~rows_having(perhaps, pa.concat_tables(others))))
+    return pa.concat_tables([*theirs, perhaps])
+
+
+def _names_of(lake: Lake, customer_id: int) -> set[str]:
+    """The names that the customer ever had, as people search for them, less what takes the place of erased ones."""
+    found: set[str] = set()
+    for table in ("customer_panel", "minute_aggregates", "daily_billing"):
+        named = lake.table(table).scan(customer_id=only(customer_id))
+        found |= {*lake.select("names_borne", {"named": named})["customer_name"].to_pylist()}
+    return {searched(name) for name in found - {NAME, CONFLICTING_NAME}} - {""}
+
+
+def _asked(piece: pa.Table, message_ids: Sequence[frozenset[str]]) -> pa.Table:
+    """A row for each message id that a record names."""
+    rows = [
+        {**place, "message_id": message_id}
+        for place, some in zip(piece.select(_PLACE).to_pylist(), message_ids, strict=True)
+        for message_id in some
+    ]
+    return pa.Table.from_pylist(rows, schema=_ASKED)
+
+
+def _own(lake: Lake, customer_id: int, asked: pa.Table) -> pa.ChunkedArray:
+    """Those of the message ids that messages of the customer have."""
+    if not asked.num_rows:
+        return asked["message_id"]
+    messages = lake.table("notifications").scan(customer_id=only(customer_id))
+    return lake.select("own_messages", {"asked": asked.select(["message_id"]), "messages": messages})["message_id"]
+
+
+def _oversized_of(lake: Lake, customer_id: int) -> pa.Table:
+    """Where the customer's oversized messages lie in Kafka.
+
+    rejected_notifications keeps the beginning of such a message, which may not say whose it is: raw_notifications does.
+    Spaces are what an erasure leaves there that may have ended before it came to rejected_notifications.
+    """
+    rejected = lake.table("rejected_notifications").scan(reason=("oversized", "oversized "))
+    places = lake.select("rejected_places", {"rejected": rejected}, reason="oversized")
+    if not places.num_rows:
+        return places
+    offsets = pc.min_max(places["kafka_offset"]).as_py()
+    records = lake.table("raw_notifications").scan(kafka_offset=(offsets["min"], offsets["max"] + 1))
+    found = [places.slice(0, 0)]
+    for piece in pieces_having(records, places, [*places.column_names, "value"]):
+        values = (value.as_py() for value in piece["value"])
+        theirs = [
+            value is not None and (is_of(value, customer_id) or not value[:OVERSIZED_KEPT].strip()) for value in values
+        ]
+        found.append(piece.select(places.column_names).filter(pa.array(theirs)).cast(places.schema))
+    return pa.concat_tables(found)
+
+
+def _rows_of(customer_id: int, theirs: pa.Table) -> Callable[[pa.Table], pa.ChunkedArray]:
+    def mask(rows: pa.Table) -> pa.ChunkedArray:
+        if "customer" in rows.column_names:
+            return pc.equal(rows["customer"], str(customer_id))
+        known = (
+            pc.fill_null(pc.equal(rows["customer_id"], customer_id), False)
+            if "customer_id" in rows.column_names
+            else pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
+        )
+        if "value" not in rows.column_names:
+            return known
+        known = pc.or_(known, pa.chunked_array([pa.array(rows_having(rows, theirs))]))
+        hinted = pc.fill_null(pc.match_substring(rows["value"], str(customer_id).encode()), False).to_pylist()
+        values = rows["value"]
+        found = [hint and is_of(values[place].as_py(), customer_id) for place, hint in enumerate(hinted)]
+        return pc.or_(known, pa.array(found, pa.bool_()))
+
+    return mask
+
+
+def _files_of(customer_id: int) -> Callable[[Table], Sequence[DataFile]]:
+    def files(table: Table) -> Sequence[DataFile]:
+        """Those whose statistics don't exclude the customer."""
+        if "customer_id" not in table.schema.statistics:
+            return table.data_files()
+        kept = set(table.scan(customer_id=(customer_id, customer_id + 1)).files)
+        return [file for file in table.data_files() if str(table.path / file.path) in kept]
+
+    return files

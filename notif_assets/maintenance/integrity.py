@@ -1,0 +1,77 @@
+"""Data files that are gone or can't be read any more, and how each table comes back.
+
+Belongs here: holding every data file against what the Delta log says of it, and which command or backup repairs which
+table. Doesn't: whether what a whole file says is right (asset checks), the repair itself (rebuild.py).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from notif_assets.lake import SCHEMAS, Lake, LakeError, OutOfMemory, Table
+from notif_assets.lake.pieces import NO_MEMORY, batches_of_file
+from notif_assets.lake.tables import DataFile
+from notif_assets.maintenance.lock import Progress, silent
+
+_BACKUP = "restore the file from a backup"
+# What can be computed again, and from where.
+_REPAIRS = {
+    "notifications": "`notif-assets rebuild notifications` replays it from raw_notifications",
+    "rejected_notifications": "`notif-assets rebuild rejected_notifications` replays it from raw_notifications",
+    "minute_aggregates": "`notif-assets rebuild minute_aggregates{days}` counts it again from notifications",
+    "customer_panel": "`notif-assets rebuild customer_panel` computes it again from minute_aggregates",
+    "invoice_window_averages": "`notif-assets rebuild invoice_window_averages{days}` computes it again from invoices",
+    "chatbot_reports": "`notif-assets rebuild chatbot_reports{days}` computes it again from chatbot_answers",
+    "raw_notifications": f"{_BACKUP} or from NOTIF_ARCHIVE, for nothing can compute what was received",
+}
+_OF_THE_REST = {
+    "book": f"{_BACKUP}, for it is a book, and nothing can compute it again",
+    "received": f"{_BACKUP}, for nothing can compute what was received",
+}
+
+
+def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]:
+    """Each log entry and data file that is gone or is not what was written: the table, and what and what to do.
+
+    Reads every data file of the newest snapshots to its end. Opens no table that does not exist.
+    Raises OutOfMemory, which is no damage.
+    """
+    for name in SCHEMAS:
+        if not (lake.root / name / "_delta_log").is_dir():
+            continue
+        progress(name)
+        try:
+            table = lake.table(name)
+            table.require_whole_log()
+            for file in table.data_files():
+                what = _what_is_wrong(table, file)
+                # Whoever committed meanwhile may have taken the file out, and a vacuum may have deleted it.
+                if what and file.path in lake.table(name).files()["path"].to_pylist():
+                    yield name, f"{table.path / file.path} {what}; {_repair(name, file)}"
+        except OutOfMemory:
+            raise
+        except LakeError as error:
+            yield name, str(error)
+
+
+def _what_is_wrong(table: Table, file: DataFile) -> str | None:
+    path: Path = table.path / file.path
+    try:
+        size = path.stat().st_size
+        if size != file.size:
+            return f"has {size} bytes, and {file.size} were written"
+        columns = [name for name in table.schema.arrow.names if name not in table.schema.partition_by]
+        rows = sum(batch.num_rows for batch in batches_of_file(str(path), columns, {}, verify=True))
+    except FileNotFoundError:
+        return "is missing"
+    except (pa.ArrowMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"{path} can't be looked at: {NO_MEMORY}") from error
+    except (OSError, pa.ArrowException):  # whose texts may show bytes of the file
+        return "can't be read: its bytes are not those that were written"
+    return None if rows == file.rows else f"has {rows} rows, and {file.rows} were written"
+
+
+def _repair(name: str, file: DataFile) -> str:
+    days = f" --from {file.partition[0]} --to {file.partition[0]}" if file.partition else ""
+    return _REPAIRS.get(name, _OF_THE_REST.get(SCHEMAS[name].origin, _BACKUP)).format(days=days)

@@ -1,0 +1,274 @@
+"""Payloads and names taken out of rows, file by file, without moving a watermark or changing a count.
+
+Belongs here: which columns of which table are personal, rewriting the files that hold them, and retention of payloads
+(NOTIF_PAYLOAD_DAYS). Doesn't: what is left of a value (blanks.py), who asks for one customer (erase.py).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from notif_assets.chatbot.parsing import BLANK_CHARACTERS
+from notif_assets.lake import Lake, LakeError, Scan, Table
+from notif_assets.lake.pieces import pieces, rows_having
+from notif_assets.lake.staging import stage
+from notif_assets.lake.tables import DataFile
+from notif_assets.maintenance.compaction import BLANKED, by_partition, is_blanked
+from notif_assets.maintenance.redacted_values import ANSWER, NAME, blank_oversized, blank_records
+from notif_assets.maintenance.swaps import Swap, commit
+from notif_assets.notifications.rules import limits
+from notif_assets.notifications.validity import Limits
+from notif_assets.settings import Settings
+
+PERSONAL = (
+    "raw_notifications",
+    "rejected_notifications",
+    "notifications",
+    "minute_aggregates",
+    "customer_panel",
+    "daily_billing",
+    "billing_adjustments",
+    "chatbot_answers",
+    "chatbot_reports",
+)
+"""Every table with payloads, names or answers, each after those it is computed from: what is computed anew meanwhile
+is computed from blanked rows."""
+
+Mask = Callable[[pa.Table], pa.ChunkedArray]
+_COMMIT_ROWS = 5_000_000
+_ROUNDS = 100
+
+
+def blank_old(lake: Lake, settings: Settings, now: datetime) -> dict[str, int]:
+    """Blanks what is older than NOTIF_PAYLOAD_DAYS, by the day of its partition; gives the rows changed per table.
+
+    Without the setting: nothing. The panel's names go with the customer's newest message.
+    """
+    if settings.payload_days is None:
+        return {}
+    first_kept = now.date() - timedelta(days=settings.payload_days)
+    return {
+        place: _blank_partitions(lake, there, name, first_kept, limits(settings))
+        if name != "customer_panel"
+        else blank_rows(lake, there, name, _unseen_since(now - timedelta(days=settings.payload_days)), settings)
+        for place, there, name in places(lake, settings)
+    }
+
+
+def places(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:
+    """What to call it, the lake and the table, for every table with personal data that exists; the archive too."""
+    found = [(name, lake, name) for name in PERSONAL]
+    if settings.archive is not None:
+        found.insert(1, ("archive", Lake(settings.archive.absolute(), memory=settings.engine_memory), PERSONAL[0]))
+    return [(place, there, name) for place, there, name in found if (there.root / name / "_delta_log").exists()]
+
+
+def _unseen_since(cutoff: datetime) -> Mask:
+    def mask(panel: pa.Table) -> pa.ChunkedArray:
+        newest = panel.group_by("customer_id").aggregate([("last_event", "max")])
+        gone = newest.filter(pc.less(newest["last_event_max"], pa.scalar(cutoff, pa.timestamp("us", "UTC"))))
+        return pc.is_in(panel["customer_id"], gone["customer_id"].combine_chunks())
+
+    return mask
+
+
+def _blank_partitions(lake: Lake, there: Lake, name: str, first_kept: date, bounds: Limits) -> int:
+    """Blanks all rows of the partitions before `first_kept`, and says so in the names of their files."""
+
+    def rewritten(table: Table) -> Iterator[tuple[Swap, int]]:
+        for partition, files in sorted(by_partition([f for f in table.data_files() if not is_blanked(f)]).items()):
+            day = partition[0]
+            if not isinstance(day, date) or day >= first_kept:
+                continue
+            for file in files:
+                blanking = _Blanking(name, _everything, bounds)
+                batches = blanking.blanked(_rows(lake, name, table.scan_files([file])))
+                staged = stage(table, partition, batches, file.rows, BLANKED)
+                yield Swap(partition, (file,), staged), blanking.changed
+
+    return _commit_all(there, name, rewritten)
+
+
+def blank_rows(
+    lake: Lake,
+    there: Lake,
+    name: str,
+    mask: Mask,
+    settings: Settings,
+    files_of: Callable[[Table], Sequence[DataFile]] = Table.data_files,
+) -> int:
+    """Blanks the rows of `mask` in every file that holds one; gives how many changed. Other files stay as they are.
+
+    `files_of` gives the files of a snapshot to look into.
+    """
+    bounds = limits(settings)
+
+    def rewritten(table: Table) -> Iterator[tuple[Swap, int]]:
+        for file in files_of(table):
+            scan = table.scan_files([file])
+            # A table without partitions is small, and its mask may need all of its rows.
+            together = not table.schema.partition_by
+            probe = _Blanking(name, mask, bounds)
+            probe.count(_whole(_rows(lake, name, scan), together))
+            if probe.changed:
+                batches = _Blanking(name, mask, bounds).blanked(_whole(_rows(lake, name, scan), together))
+                yield Swap(file.partition, (file,), stage(table, file.partition, batches, file.rows)), probe.changed
+
+    return _commit_all(there, name, rewritten)
+
+
+def _commit_all(there: Lake, name: str, rewritten: Callable[[Table], Iterator[tuple[Swap, int]]]) -> int:
+    """Commits what is rewritten, again and again where files changed meanwhile; gives the rows changed."""
+    total = 0
+    for _ in range(_ROUNDS):
+        waiting: list[tuple[Swap, int]] = []
+        settled = True
+        for done in rewritten(there.table(name)):
+            waiting.append(done)
+            if sum(file.rows for swap, _ in waiting for file in swap.old) >= _COMMIT_ROWS:
+                changed, all_made = _commit(there, name, waiting)
+                total, settled, waiting = total + changed, settled and all_made, []
+        changed, all_made = _commit(there, name, waiting)
+        total += changed
+        if settled and all_made:
+            return total
+    raise LakeError(f"table {name} was never quiet enough to blank rows in it; run it again")
+
+
+def _commit(there: Lake, name: str, waiting: Sequence[tuple[Swap, int]]) -> tuple[int, bool]:
+    """Gives the rows changed, and whether all swaps could be made."""
+    refused = commit(there, name, [swap for swap, _ in waiting], same_rows=False, note="blanked")
+    return sum(changed for swap, changed in waiting if swap not in refused), not refused
+
+
+def _whole(some: Iterator[pa.Table], together: bool) -> Iterator[pa.Table]:
+    """The pieces as they are, or as one."""
+    if not together:
+        yield from some
+        return
+    all_of_them = list(some)
+    if all_of_them:
+        yield pa.concat_tables(all_of_them)
+
+
+def _rows(lake: Lake, name: str, scan: Scan) -> Iterator[pa.Table]:
+    """The rows to look at, in pieces and in their order; those of bronze know whether they were in conflict."""
+    if name != "raw_notifications":
+        yield from pieces(scan)
+        return
+    rejected = lake.table("rejected_notifications").scan(reason=("duplicate_conflict", "duplicate_conflict "))
+    conflicts = lake.select("rejected_places", {"rejected": rejected}, reason="duplicate_conflict")
+    for piece in pieces(scan):
+        yield piece.append_column("conflicts", pa.array(rows_having(piece, conflicts)))
+
+
+def _everything(rows: pa.Table) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
+
+
+class _Blanking:
+    """Blanks batches of rows and counts those that this changes."""
+
+    def __init__(self, name: str, mask: Mask, bounds: Limits) -> None:
+        self._blank = _BLANKED_COLUMNS[name]
+        self._mask, self._limits = mask, bounds
+        self.changed = 0
+
+    def count(self, some: Iterator[pa.Table]) -> None:
+        for _ in self.blanked(some):
+            pass
+
+    def blanked(self, some: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+        for rows in some:
+            places = pc.indices_nonzero(self._mask(rows))
+            if len(places):
+                chosen = rows.take(places)
+                differs = pa.chunked_array([pa.repeat(pa.scalar(False), len(places))])
+                for column, values in self._blank(chosen, self._limits).items():
+                    differs = pc.or_(differs, _differs(chosen[column], values))
+                    at = rows.schema.get_field_index(column)
+                    rows = rows.set_column(at, column, _put(rows[column], places, values))
+                self.changed += pc.sum(differs).as_py() or 0
+            yield from rows.to_batches()
+
+
+def _differs(before: pa.ChunkedArray, after: pa.Array) -> pa.ChunkedArray:
+    if pa.types.is_map(before.type):
+        pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
+        return pa.chunked_array([pa.array([one != other for one, other in pairs], pa.bool_())])
+    nulls = pc.not_equal(pc.is_null(before), pc.is_null(after))
+    return pc.or_(nulls, pc.fill_null(pc.not_equal(before, after), False))
+
+
+def _put(column: pa.ChunkedArray, places: pa.Array, values: pa.Array) -> pa.ChunkedArray:
+    """`column` with `values` at `places`."""
+    if len(places) == len(column):
+        return values
+    order = np.arange(len(column))
+    order[places.to_numpy()] = len(column) + np.arange(len(places))
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return pa.chunked_array([*column.chunks, values.cast(column.type)]).take(pa.array(order))
+
+
+# --- what is personal in each table ---------------------------------------------------------------------------------
+
+_Columns = Mapping[str, pa.Array]
+
+
+def _named(rows: pa.Table, _: Limits) -> _Columns:
+    return {"customer_name": _all(NAME, rows)}
+
+
+def _message(rows: pa.Table, _: Limits) -> _Columns:
+    return {"payload": _all("", rows), "customer_name": _all(NAME, rows)}
+
+
+def _record(rows: pa.Table, bounds: Limits) -> _Columns:
+    values, _ = blank_records(rows, rows["conflicts"], bounds)
+    return {"value": values, "key": pa.nulls(rows.num_rows, pa.binary())}
+
+
+def _rejected(rows: pa.Table, bounds: Limits) -> _Columns:
+    conflicts = pc.equal(rows["reason"], "duplicate_conflict")
+    oversized = pc.equal(rows["reason"], "oversized")
+    at = rows.schema.get_field_index("value")
+    judged = rows.set_column(at, "value", pc.if_else(oversized, pa.scalar(None, pa.binary()), rows["value"]))
+    values, details = blank_records(judged, conflicts, bounds)
+    duplicate = pc.starts_with(rows["reason"], "duplicate")  # its detail says which one was first
+    details = pc.if_else(duplicate, rows["detail"], pc.coalesce(details, rows["detail"]))
+    beginnings, hashes = blank_oversized(rows["detail"])
+    return {"value": pc.if_else(oversized, beginnings, values), "detail": pc.if_else(oversized, hashes, details)}
+
+
+def _answer(rows: pa.Table, _: Limits) -> _Columns:
+    blank = pc.equal(pc.utf8_trim(rows["value"], characters=BLANK_CHARACTERS), "")
+    return {"value": pc.if_else(blank, rows["value"], ANSWER)}
+
+
+def _answers(rows: pa.Table, _: Limits) -> _Columns:
+    kind = pa.map_(pa.string(), pa.string())
+    return {
+        "answers": pa.array(
+            [[(key, value and ANSWER) for key, value in pairs] for pairs in rows["answers"].to_pylist()], kind
+        )
+    }
+
+
+def _all(word: str, rows: pa.Table) -> pa.Array:
+    return pa.repeat(pa.scalar(word), rows.num_rows)
+
+
+_BLANKED_COLUMNS: Mapping[str, Callable[[pa.Table, Limits], _Columns]] = {
+    "raw_notifications": _record,
+    "rejected_notifications": _rejected,
+    "notifications": _message,
+    "minute_aggregates": _named,
+    "customer_panel": _named,
+    "daily_billing": _named,
+    "billing_adjustments": _named,
+    "chatbot_answers": _answer,
+    "chatbot_reports": _answers,
+}

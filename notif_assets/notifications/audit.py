@@ -1,0 +1,278 @@
+"""What must hold of the tables between Kafka and the panel, each recomputed another way than it was made.
+
+Belongs here: findings, as plain sentences that say where to look; an empty list is a pass. Doesn't: when they are
+looked for (asset checks, closing a day).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow.compute as pc
+
+from notif_assets.core.days import day_bounds, together
+from notif_assets.core.texts import shown
+from notif_assets.lake import Lake, Scan
+from notif_assets.lake.keys import files_without
+from notif_assets.lake.staging import rows_by_partition
+from notif_assets.notifications.gold import moves_between
+from notif_assets.notifications.ledger import complete_until
+from notif_assets.notifications.silver import days_with_messages, messages_removed_by
+from notif_assets.notifications.validity import FIRST_DAY, REASONS, REPEATED
+from notif_assets.settings import Settings
+
+_BUCKET_ROWS = 4_000_000
+_SLICE_RECORDS = 4_000_000
+_REPLAY = "`notif-assets rebuild notifications` replays both tables from raw_notifications"
+_FIRST_OF_ALL = (
+    "notifications may have lost some: where `notif-assets check` finds offsets that are in no table, first "
+    "`notif-assets rebuild notifications`, else "
+)
+_RESTORE = "restore the lake from a backup"
+_FEW = 10  # rejected messages: no share of fewer is worth a word
+
+
+def offsets_taken_once(lake: Lake, first: int, last: int) -> list[str]:
+    """Batches from `first` to `last` whose records are not exactly the accepted plus the rejected ones.
+
+    Each record lies within the batch's range, once, and once in notifications or rejected_notifications. Batches that
+    moved rows afterwards are followed: what counts is where a record is now.
+    """
+    span = (first, last + 1)
+    batches = lake.table("ingest_batches").scan(batch=span)
+    reach = lake.select("offset_reach", {"batches": batches}).to_pylist()[0]
+    offsets = (reach["first_offset"], reach["end_offset"])
+    landed = {"batch": (first, None), "kafka_offset": offsets}
+    findings = lake.select(
+        "offset_findings",
+        {
+            "batches": batches,
+            "records": lake.table("raw_notifications").scan(batch=span),
+            "accepted": lake.table("notifications").scan(**landed),
+            "rejected": lake.table("rejected_notifications").scan(**landed),
+        },
+    )
+    return [
+        f"batch {row['batch']}, partition {row['kafka_partition']}: {row['places']} offsets {row['finding']}, "
+        f"the first is {row['first_offset']}; {_REPLAY if row['silver_is_wrong'] else _RESTORE}"
+        for row in findings.to_pylist()
+    ]
+
+
+def every_offset_once(lake: Lake, at_most: int = _SLICE_RECORDS) -> list[str]:
+    """As offsets_taken_once, of every batch that bronze still holds, in slices of at most about so many offsets."""
+    last = lake.table("rejected_notifications").watermark
+    held = lake.table("raw_notifications").scan(batch=(None, last + 1))
+    span = lake.select("batch_span", {"notifications": held})["first_batch"][0].as_py()
+    if span is None:
+        return []
+    batches = lake.table("ingest_batches").scan(batch=(span, last + 1))
+    sizes = lake.select("batch_sizes", {"batches": batches})
+    found, first, offsets = [], span, 0
+    for batch, size in zip(sizes["batch"].to_pylist(), sizes["offsets"].to_pylist(), strict=True):
+        if offsets and offsets + size > at_most:
+            found += offsets_taken_once(lake, first, batch - 1)
+            first, offsets = batch, 0
+        offsets += size
+    return found + offsets_taken_once(lake, first, last)
+
+
+def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
+    """Messages (customer_id, message_id) that are more than once in the given rows."""
+    buckets = 1 + notifications.rows_at_most // _BUCKET_ROWS
+    found = []
+    for bucket in range(buckets):
+        rows = lake.select("repeated_messages", {"notifications": notifications}, buckets=buckets, bucket=bucket)
+        found += [f"customer {row['customer_id']} has {row['messages']} messages twice" for row in rows.to_pylist()]
+    return found
+
+
+def repeated_in_hours(lake: Lake, after: int) -> list[str]:
+    """Messages that are twice in one hour, of which batches after `after` brought at least one.
+
+    Of what was there before, only these messages' keys are looked for, in files that may hold them.
+    """
+    notifications = lake.table("notifications")
+    new = notifications.scan(batch=(after + 1, None))
+    customers = rows_by_partition(notifications.schema, lake.select("customers_of_hours", {"messages": new}))
+    wanted = {hour: rows["customer_id"].to_numpy() for hour, rows in customers.items()}
+    before = notifications.scan_holding("customer_id", wanted, batch=(None, after + 1))
+    hashes = lake.select("key_hashes", {"keys": replace(new, with_places=True)})["key_hash"].to_numpy()
+    before = before.without(files_without(before, hashes))
+    buckets = 1 + new.rows_at_most // _BUCKET_ROWS
+    found: Counter[int] = Counter()
+    for bucket in range(buckets):
+        rows = lake.select("repeated_in_hours", {"new": new, "before": before}, buckets=buckets, bucket=bucket)
+        found.update({row["customer_id"]: row["messages"] for row in rows.to_pylist()})
+    return [f"customer {customer} has {messages} messages twice" for customer, messages in sorted(found.items())]
+
+
+def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
+    """Hours whose minutes do not add up to their messages, among those touched after batch `after` (None: all).
+
+    Messages are counted as of the batch that minute_aggregates stands at, for somebody else may have brought silver
+    further meanwhile. Hours out of which a later batch took duplicates are left to the check after that batch.
+    """
+    aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
+    through = aggregates.watermark
+    touched = notifications.scan(batch=(None if after is None else after + 1, None))
+    hours = touched.partitions
+    if after is None:
+        hours |= aggregates.scan().partitions
+    for number in moves_between(lake, lake.table("ingest_batches"), through, notifications.watermark):
+        events = [event.astimezone(UTC) for event in messages_removed_by(lake, number)["event_datetime"].to_pylist()]
+        hours -= {(event.date(), event.hour) for event in events}
+    messages: Counter[tuple[Any, ...]] = Counter(dict.fromkeys(hours, 0))
+    if through == notifications.watermark:  # the Delta log knows how many rows each file has
+        messages.update(notifications.rows_of(hours))
+    else:
+        stored = notifications.scan(partitions=hours, batch=(None, through + 1))
+        for row in lake.select("hour_messages", {"notifications": stored}).to_pylist():
+            messages[row["event_date"], row["event_hour"]] = row["messages"]
+    counted = lake.select("hour_counts", {"minutes": aggregates.scan(partitions=hours)}).to_pylist()
+    minutes = {(row["event_date"], row["event_hour"]): row["notifications"] for row in counted}
+    return [
+        f"{day} {hour:02d}h: {messages[day, hour]} messages, {minutes.get((day, hour), 0)} in minute_aggregates; "
+        f"{_FIRST_OF_ALL if messages[day, hour] < minutes.get((day, hour), 0) else ''}"
+        f"`notif-assets rebuild minute_aggregates --from {day} --to {day}`"
+        for day, hour in sorted(hours)
+        if messages[day, hour] != minutes.get((day, hour), 0)
+    ]
+
+
+def panel_differs(lake: Lake, settings: Settings) -> list[str]:
+    """Customers whose panel is not what notifications hold for the panel's day."""
+    panel = lake.table("customer_panel")
+    rows = lake.rows(panel.scan()).to_pylist()
+    if not rows:
+        return []
+    start, end = day_bounds(rows[0]["billing_date"], settings.zone)
+    messages = lake.table("notifications").scan(event_datetime=(start, end), batch=(None, panel.watermark + 1))
+    counted = {
+        (row["customer_id"], row["channel"]): row["notifications"]
+        for row in lake.select("message_counts", {"notifications": messages}).to_pylist()
+    }
+    told = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
+    return [
+        f"customer {customer}, {shown(channel)}: the panel shows {told.get((customer, channel), 0)}, "
+        f"notifications hold {counted.get((customer, channel), 0)}; `notif-assets rebuild customer_panel`"
+        for customer, channel in sorted(told.keys() | counted.keys())
+        if told.get((customer, channel), 0) != counted.get((customer, channel), 0)
+    ]
+
+
+def unaccepted_losses(lake: Lake) -> list[str]:
+    """Offsets that Kafka deleted before they were read, as far as nobody accepted the loss."""
+    rows = lake.select(
+        "unaccepted_losses",
+        {"batches": lake.table("ingest_batches").scan(), "losses": lake.table("ingest_losses").scan()},
+    )
+    return [
+        f"batch {row['batch']}, partition {row['kafka_partition']}: offsets {row['start_offset']} to "
+        f"{row['end_offset'] - 1} were deleted by Kafka before they were read; restore them, or "
+        f"`notif-assets accept-loss --batch {row['batch']}`"
+        for row in rows.to_pylist()
+    ]
+
+
+def accepted_losses(lake: Lake, start: datetime, end: datetime) -> list[str]:
+    """Offsets lost with somebody's consent, of records that may have reached Kafka between `start` and `end`."""
+    inputs = {"batches": lake.table("ingest_batches").scan(), "losses": lake.table("ingest_losses").scan()}
+    return [
+        f"batch {row['batch']}, partition {row['kafka_partition']}: offsets {row['start_offset']} to "
+        f"{row['end_offset'] - 1}, accepted by {row['accepted_by']}"
+        for row in lake.select("accepted_losses", inputs, start=start, end=end).to_pylist()
+    ]
+
+
+def much_rejected(lake: Lake, settings: Settings, start: datetime, end: datetime, when: str) -> list[str]:
+    """Whether a noticeable share of the messages that were ingested in [start, end) was rejected; `when` names it.
+
+    Reads one column of what was rejected then: records are counted by what the Delta log knows of their files.
+    """
+    rejected = lake.table("rejected_notifications")
+    planned = lake.rows(lake.table("ingest_batches").scan(planned_at=(start, end)))["batch"]
+    if not len(planned):
+        return []
+    batches = pc.min_max(planned).as_py()
+    span = (batches["min"], min(batches["max"], rejected.watermark) + 1)
+    reasons = lake.select("rejected_counts", {"rejected": rejected.scan(batch=span)}).to_pylist()
+    records = _records(lake, span)
+    if not records:
+        return []  # they left bronze for the archive long ago
+    return rejections_told({row["reason"]: row["messages"] for row in reasons}, records, settings.max_rejected, when)
+
+
+def _records(lake: Lake, span: tuple[int, int]) -> int:
+    """How many records bronze holds of the batches of `span`."""
+    bronze = lake.table("raw_notifications")
+    scan, files = bronze.scan(batch=span), bronze.files()
+    if not scan.files:
+        return 0
+    within = pc.and_(pc.greater_equal(files["min.batch"], span[0]), pc.less(files["max.batch"], span[1]))
+    whole = files.filter(pc.fill_null(within, False))
+    paths = {f"{bronze.path}/{name}" for name in whole["path"].to_pylist()}
+    parts = lake.select("row_count", {"counted": scan.without(paths)})["row_count"][0].as_py()
+    return int(parts + (pc.sum(whole["num_records"]).as_py() or 0))
+
+
+def rejections_told(reasons: Mapping[str, int], records: int, bound: float, when: str) -> list[str]:
+    """A sentence if more than the share `bound` of the records was rejected, other than as a duplicate; else none.
+
+    >>> rejections_told({"not_json": 30, "duplicate": 500}, 600, 0.05, "of the last hour")
+    []
+    """
+    missing = {reason: number for reason, number in reasons.items() if reason not in REPEATED}
+    number = sum(missing.values())
+    if number < _FEW or number <= bound * records:
+        return []
+    most = max(missing, key=lambda reason: (missing[reason], reason))
+    return [
+        f"{number} of {records} messages {when} were rejected ({number / max(records, number):.1%}), "
+        f"{missing[most]} of them as {most}: {REASONS.get(most, 'an older reason')}; "
+        "see reason and detail in rejected_notifications, "
+        "correct what is sent and send it again, or, where a rule or setting was wrong, change it and "
+        f"`notif-assets readmit --reason {most}`"
+    ]
+
+
+def behind_by(lake: Lake, now: datetime) -> timedelta | None:
+    """How far customer_panel is behind `now`, judged by its data; None while nothing is complete."""
+    until = complete_until(lake, lake.table("customer_panel").watermark)
+    return None if until is None else now - until
+
+
+def closed_days(lake: Lake) -> set[date]:
+    """Every day that is closed."""
+    return set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+
+
+def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
+    """Days whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed; in order.
+
+    They are the days that have messages, and the quiet ones beside them: a quiet time of more than 31 days is no
+    business that goes on. So a replay of an old year asks for its days alone, and not for all those up to today.
+    """
+    until = complete_until(lake, lake.table("minute_aggregates").watermark)
+    if until is None:
+        return []
+    past = until - settings.grace - since
+    last = past.astimezone(settings.zone).date()
+    closed = closed_days(lake)
+    days = days_with_messages(lake.table("notifications"), settings)
+    known = sorted({day for day in (*days, *closed) if FIRST_DAY <= day <= last})
+    return [
+        day
+        for day in together(known, last, _QUIET_DAYS)
+        if day not in closed and day_bounds(day, settings.zone)[1] <= past
+    ]
+
+
+_QUIET_DAYS = 31
+
+
+def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
+    """Days before the first billing day that have messages: an earlier version accepted them, and no bill has them."""
+    return [day for day in days_with_messages(lake.table("notifications"), settings) if day < FIRST_DAY]
