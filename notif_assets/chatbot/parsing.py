@@ -41,12 +41,6 @@ GAPS_SCHEMA = pa.schema([*ANSWERS_SCHEMA, ("set_aside", pa.string())])
 
 FIXED_COLUMNS = ("customer", "flow", "session", "first_answer_dt", "last_answer_dt")
 
-BLANK_CHARACTERS = (
-    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
-"""Every character that str.strip removes; an answer of nothing else is blank. For SQL's trim(value, characters)."""
-
 _LATEST = timedelta(days=1, hours=1)
 """After the beginning of a file's hour. An answer dated later would be its session's last one for ever."""
 

@@ -410,8 +410,8 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
     from notif_assets.billing.bill import currencies_of_days, losses_noted, rejections_noted
     from notif_assets.billing.report_files import bill_of
     from notif_assets.core.amounts import sums_of
+    from notif_assets.core.days import FIRST_DAY
     from notif_assets.defs.partitions import billing_days
-    from notif_assets.notifications.validity import FIRST_DAY
     from notif_assets.reports.text import amounts
 
     if last < first:

@@ -6,7 +6,11 @@ Belongs here: which day an instant falls on, and where a day begins and ends. Do
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Final
 from zoneinfo import ZoneInfo
+
+FIRST_DAY: Final = date(2015, 1, 1)
+"""The first billing day: the partitions of the bills begin with it."""
 
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)

@@ -8,6 +8,17 @@ import json
 import os
 import re
 import unicodedata
+from typing import Final
+
+CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc. A price list, a line of a report and a log can't hold one."""
+
+BLANK_CHARACTERS = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""Every character that str.strip removes; an answer of nothing else is blank. For SQL's trim(value, characters)."""
+
 
 # What Markdown, and a chat that a webhook tells, would make a picture, a link, a tag or code of.
 _MARKUP = re.compile(r"[\[\]<>`*~|]|:(?=//)|(?<=www)\.", re.IGNORECASE)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-from notif_assets.notifications.validity import FIRST_DAY
+from notif_assets.core.days import FIRST_DAY
 
 # Dagster's own tags of a run.
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

@@ -20,10 +20,9 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import CONTROL_CHARACTER, shown
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.lake import Lake, literal, until_committed
-from notif_assets.notifications.validity import CONTROL_CHARACTER
 
 MOST_BYTES = 2**30
 """Of a file, unpacked, unless a caller says otherwise."""

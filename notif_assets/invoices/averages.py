@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from notif_assets.chatbot.parsing import BLANK_CHARACTERS
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import BLANK_CHARACTERS, shown
 from notif_assets.core.windows import has_windows, window_start
 from notif_assets.inbox.dropped_files import MOST_BYTES, names_of, opened, publish, rows_set_aside, set_aside
 from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused

@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from notif_assets.core.texts import CONTROL_CHARACTER
 from notif_assets.maintenance.whose import says_something
 from notif_assets.notifications.validity import (
-    CONTROL_CHARACTER,
     MAX_DEPTH,
     MAX_NAME_BYTES,
     OVERSIZED_KEPT,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.chatbot.parsing import BLANK_CHARACTERS
+from notif_assets.core.texts import BLANK_CHARACTERS
 from notif_assets.lake import Lake, LakeError, Scan, Table
 from notif_assets.lake.pieces import pieces, rows_having
 from notif_assets.lake.staging import stage

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from notif_assets.core.days import day_bounds, together
+from notif_assets.core.days import FIRST_DAY, day_bounds, together
 from notif_assets.core.texts import shown
 from notif_assets.lake import Lake, Scan
 from notif_assets.lake.keys import files_without
@@ -20,7 +20,7 @@ from notif_assets.lake.staging import rows_by_partition
 from notif_assets.notifications.gold import moves_between
 from notif_assets.notifications.ledger import complete_until
 from notif_assets.notifications.silver import days_with_messages, messages_removed_by
-from notif_assets.notifications.validity import FIRST_DAY, REASONS, REPEATED
+from notif_assets.notifications.validity import REASONS, REPEATED
 from notif_assets.settings import Settings
 
 _BUCKET_ROWS = 4_000_000

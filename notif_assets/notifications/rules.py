@@ -9,9 +9,9 @@ A lake of an earlier version holds accepted messages that are refused now: a cha
 import json
 from dataclasses import replace
 
-from notif_assets.core.days import day_start
+from notif_assets.core.days import FIRST_DAY, day_start
 from notif_assets.lake import Lake, LakeError, write_once
-from notif_assets.notifications.validity import FIRST_DAY, Limits
+from notif_assets.notifications.validity import Limits
 from notif_assets.settings import Settings
 
 _FILE = "rules.json"

@@ -10,7 +10,7 @@ A message has the same verdict alone and in any batch: each is decoded by itself
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -18,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from notif_assets.core.days import FIRST_DAY
+from notif_assets.core.texts import CONTROL_CHARACTER
 
 REASONS: Final[dict[str, str]] = {
     "tombstone": "the record has no value",
@@ -60,12 +63,6 @@ MAX_NAME_BYTES: Final = 8192
 
 NAMES: Final = ("message_id", "customer_name", "channel")
 """The texts that later steps print on lines, write into lists of prices and compare as keys."""
-
-CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""Unicode's category Cc. A price list, a line of a report and a log can't hold one."""
-
-FIRST_DAY: Final = date(2015, 1, 1)
-"""The first billing day: the partitions of the bills begin with it."""
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
