@@ -19,10 +19,11 @@ import dagster as dg
 
 from notif_assets.definitions import build_definitions
 from notif_assets.defs.jobs import CHECKS
-from notif_assets.defs.partitions import range_tags
+from notif_assets.defs.partitions import CUT_OF_JOBS
 from notif_assets.instance.location import store, use_our_dagster
 from notif_assets.instance.processes import PROCESS, alive, end_runs_of_the_dead
 from notif_assets.instance.pruning import prune_runs
+from notif_assets.instance.run_tags import range_tags
 from notif_assets.notifications.bronze import TakeBatches, take_batches
 from notif_assets.settings import Settings
 
@@ -103,7 +104,7 @@ class Runs:
 
     def prune(self) -> int:
         """Deletes old runs from Dagster's storage; gives how many."""
-        return prune_runs(self._instance)
+        return prune_runs(self._instance, CUT_OF_JOBS)
 
     def checks_not_made(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """The checks that a run of all of them could not make, and why; one that found something was made."""

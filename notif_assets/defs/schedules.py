@@ -16,7 +16,8 @@ from notif_assets.defs.jobs import (
     hourly_maintenance,
     invoice_averages_job,
 )
-from notif_assets.defs.partitions import billing_days, invoice_months, key_ranges, range_tags
+from notif_assets.defs.partitions import billing_days, invoice_months, key_ranges
+from notif_assets.instance.run_tags import range_tags
 from notif_assets.lake import Lake, LakeError
 from notif_assets.notifications.audit import open_days_that_should_be_closed
 from notif_assets.settings import Settings

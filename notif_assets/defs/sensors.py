@@ -32,12 +32,13 @@ from notif_assets.defs.jobs import (
     invoices_job,
     micro_batch,
 )
-from notif_assets.defs.partitions import answer_days, answer_hours, invoice_months, key_ranges, range_tags
+from notif_assets.defs.partitions import answer_days, answer_hours, invoice_months, key_ranges
 from notif_assets.inbox.listing import Dropped
 from notif_assets.inbox.listing import invoice_files as files_of_invoices
 from notif_assets.instance.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
 from notif_assets.instance.location import store
 from notif_assets.instance.processes import end_runs_of_the_dead
+from notif_assets.instance.run_tags import range_tags
 from notif_assets.invoices.averages import months_affected
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake, LakeError

@@ -12,39 +12,34 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
-from notif_assets.defs.partitions import answer_days, answer_hours, billing_days, invoice_months, keys_of
+from notif_assets.instance.run_tags import keys_of
 
 KEEP = 1_000
 """Of each job without partitions: at least a few hours of micro-batches, and years of price lists."""
 KEEP_PARTITIONED = 200
 """Of each job of partitioned assets, whatever came of them."""
 
-UNPARTITIONED = ("micro_batch", "all_checks", "hourly_maintenance", "daily_maintenance", "prices_job", "invoices_job")
-PARTITIONED: Mapping[str, dg.TimeWindowPartitionsDefinition] = {
-    "daily_billing_job": billing_days,
-    "invoice_averages_job": invoice_months,
-    "chatbot_answers_job": answer_hours,
-    "chatbot_reports_job": answer_days,
-}
-"""With its run a partition's materialization goes, and it would look as if it had never been computed: of these the
-newest successful run of each partition is kept."""
-
 _CHUNK = 200
 
 
-def prune_runs(instance: dg.DagsterInstance, keep: int = KEEP, keep_partitioned: int = KEEP_PARTITIONED) -> int:
-    """Deletes the ended runs but the newest `keep` of each unpartitioned job, and of each partitioned one the newest
-    `keep_partitioned` and what a partition was computed by last; gives how many."""
+def prune_runs(
+    instance: dg.DagsterInstance,
+    cut_of_jobs: Mapping[str, dg.TimeWindowPartitionsDefinition | None],
+    keep: int = KEEP,
+    keep_partitioned: int = KEEP_PARTITIONED,
+) -> int:
+    """Deletes ended runs of these jobs, each given with the partitions of its assets; gives how many it deleted.
+
+    Of a job without partitions the newest `keep` runs stay. Of a partitioned one the newest `keep_partitioned` stay,
+    and the newest successful run of each partition: with its run a partition's materialization goes, and it would look
+    as if it had never been computed.
+    """
     deleted = 0
-    for job in UNPARTITIONED:
-        for run in _ended_runs(instance, job)[keep:]:
-            delete_run(instance, run.run_id)
-            deleted += 1
-    for job, partitions in PARTITIONED.items():
+    for job, partitions in cut_of_jobs.items():
         covered: set[str] = set()
-        for place, run in enumerate(_ended_runs(instance, job)):
-            keys = keys_of(partitions, run.tags)
-            if place >= keep_partitioned and covered >= keys:
+        for index, run in enumerate(_ended_runs(instance, job)):
+            keys = set() if partitions is None else keys_of(partitions, run.tags)
+            if index >= (keep if partitions is None else keep_partitioned) and covered >= keys:
                 delete_run(instance, run.run_id)
                 deleted += 1
             elif run.status == dg.DagsterRunStatus.SUCCESS:

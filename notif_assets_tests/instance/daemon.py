@@ -22,8 +22,8 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from notif_assets.billing.bill import close_day
 from notif_assets.definitions import build_definitions
 from notif_assets.defs import schedules, sensors
-from notif_assets.defs.partitions import range_tags
 from notif_assets.instance.processes import PROCESS
+from notif_assets.instance.run_tags import range_tags
 from notif_assets.lake import Lake
 from notif_assets.notifications import bronze, catch_up, ledger
 from notif_assets.settings import Settings

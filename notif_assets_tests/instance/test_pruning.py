@@ -17,10 +17,11 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from sqlalchemy import select
 
-from notif_assets.defs.partitions import range_tags
+from notif_assets.defs.partitions import CUT_OF_JOBS
 from notif_assets.instance import pruning
 from notif_assets.instance.processes import PROCESS, alive, end_runs_of_the_dead, is_alive
-from notif_assets.instance.pruning import PARTITIONED, UNPARTITIONED, prune_runs
+from notif_assets.instance.pruning import prune_runs
+from notif_assets.instance.run_tags import range_tags
 from notif_assets_tests.cli.deployment import ROOT, killed_at_the_end, ok
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.kills import killed
@@ -59,7 +60,7 @@ def test_of_the_runs_that_come_every_minute_only_the_newest_are_kept(
     assert before["logs"] == {*runs, bill, maintenance}
     assert before["checks"] == {*runs, bill, going_on}
 
-    assert prune_runs(daemon.instance, keep=1) == 2
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep=1) == 2
     gone = set(runs[:2])
     assert left_behind(daemon) == {place: held - gone for place, held in before.items()}
 
@@ -67,7 +68,7 @@ def test_of_the_runs_that_come_every_minute_only_the_newest_are_kept(
     newest = [record.asset_entry.last_materialization for record in records]
     assert {event.run_id for event in newest if event} == {runs[-1], bill}
     assert daemon.instance.get_materialized_partitions(dg.AssetKey("daily_billing")) == {"2020-02-03"}
-    assert prune_runs(daemon.instance, keep=1) == 0
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep=1) == 0
 
 
 def test_of_partitioned_runs_the_newest_that_succeeded_of_each_partition_is_kept(daemon: Daemon) -> None:
@@ -77,24 +78,24 @@ def test_of_partitioned_runs_the_newest_that_succeeded_of_each_partition_is_kept
     other = daemon.bill("2020-02-05")
     going_on = daemon.stuck("daily_billing_job", "STARTED")
     before = left_behind(daemon)
-    assert prune_runs(daemon.instance, keep_partitioned=5) == 0
-    assert prune_runs(daemon.instance, keep_partitioned=4) == 1
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep_partitioned=5) == 0
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep_partitioned=4) == 1
     assert left_behind(daemon) == {place: held - {first.run_id} for place, held in before.items()}
-    assert prune_runs(daemon.instance, keep_partitioned=0) == 1
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep_partitioned=0) == 1
     kept = {run.run_id for run in (both, again, other, going_on)}
     assert left_behind(daemon)["runs"] == kept, second.run_id
     materialized = daemon.instance.get_materialized_partitions(dg.AssetKey("daily_billing"))
     assert materialized == {"2020-02-03", "2020-02-04", "2020-02-05"}
-    assert prune_runs(daemon.instance, keep_partitioned=0) == 0
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep_partitioned=0) == 0
 
 
 def test_a_run_that_failed_covers_no_partition(daemon: Daemon) -> None:
     good = daemon.bill("2020-02-03")
     failed = daemon.stuck("daily_billing_job", "FAILURE")
     daemon.instance.add_run_tags(failed.run_id, range_tags(dg.PartitionKeyRange("2020-02-03", "2020-02-03")))
-    assert prune_runs(daemon.instance, keep_partitioned=0) == 0
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep_partitioned=0) == 0
     newer = daemon.bill("2020-02-03")
-    assert prune_runs(daemon.instance, keep_partitioned=0) == 2
+    assert prune_runs(daemon.instance, CUT_OF_JOBS, keep_partitioned=0) == 2
     assert {run.run_id for run in daemon.instance.get_runs()} == {newer.run_id} != {good.run_id}
 
 
@@ -103,8 +104,7 @@ def test_every_job_is_pruned_by_its_partitions(daemon: Daemon) -> None:
     for job in daemon.repository.get_all_jobs():
         if not job.name.startswith("__"):
             cut = {graph.get(key).partitions_def for key in job.asset_layer.executable_asset_keys}
-            assert cut - {None} == {PARTITIONED[job.name]} - {None} if job.name in PARTITIONED else cut <= {None}
-            assert (job.name in PARTITIONED) != (job.name in UNPARTITIONED), job.name
+            assert cut - {None} == {CUT_OF_JOBS[job.name]} - {None}, job.name
 
 
 # --- dead processes ---------------------------------------------------------------------------------------------------

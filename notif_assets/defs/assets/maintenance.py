@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from notif_assets.defs.partitions import CUT_OF_JOBS
 from notif_assets.instance.pruning import prune_runs
 from notif_assets.lake import Lake
 from notif_assets.maintenance.maintain import compact_tables
@@ -34,7 +35,7 @@ def maintain(
 
 @dg.op(ins={"maintained": dg.In(dg.Nothing)}, description="Deletes what old runs left in Dagster's storage.")
 def prune(context: dg.OpExecutionContext) -> None:
-    _tell(context, [f"{prune_runs(context.instance)} old runs deleted"])
+    _tell(context, [f"{prune_runs(context.instance, CUT_OF_JOBS)} old runs deleted"])
 
 
 def _tell(context: dg.OpExecutionContext, lines: list[str]) -> None:

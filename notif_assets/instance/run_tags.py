@@ -1,0 +1,26 @@
+"""By which of its tags a run takes partitions.
+
+Belongs here: Dagster's own tags, written and read. Doesn't: which partitions there are (defs/partitions.py).
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_ALONE = "dagster/partition"
+
+
+def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
+    """The tags by which one run of a single-run job takes all partitions of a range."""
+    return {_FIRST: keys.start, _LAST: keys.end}
+
+
+def keys_of(partitions: dg.TimeWindowPartitionsDefinition, tags: Mapping[str, str]) -> set[str]:
+    """The partitions that a run with these tags takes, of a range or of one alone; none if there are none such."""
+    if _ALONE in tags:
+        return {tags[_ALONE]}
+    first, last = tags.get(_FIRST), tags.get(_LAST)
+    if first is None or last is None or not all(map(partitions.has_partition_key, (first, last))):
+        return set()
+    return {*partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))}
