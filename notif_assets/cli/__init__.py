@@ -28,7 +28,7 @@ from notif_assets.settings import Settings, unknown_variables
 if TYPE_CHECKING:
     from dagster import ExecuteInProcessResult
 
-    from notif_assets.cli.runs import Runs
+    from notif_assets.instance.runs import Runs
     from notif_assets.lake import Lake
     from notif_assets.notifications.bronze import TakeBatches
 
@@ -188,16 +188,13 @@ def _existing_lake(settings: Settings) -> "Lake":
 
 def open_runs(settings: Settings, take_batches: "TakeBatches | None" = None) -> "Runs":
     """Dagster jobs in this process, without warnings that tell a user nothing."""
-    import warnings
+    from notif_assets.instance.runs import Runs, hush
 
-    import dagster
+    hush()
+    from notif_assets.definitions import build_definitions
+    from notif_assets.notifications import bronze
 
-    # Before the assets are imported, for that is when they come.
-    for category in (dagster.BetaWarning, dagster.PreviewWarning):
-        warnings.filterwarnings("ignore", category=category)
-    from notif_assets.cli.runs import Runs
-
-    return Runs(settings, take_batches) if take_batches else Runs(settings)
+    return Runs(settings, build_definitions(settings, take_batches=take_batches or bronze.take_batches))
 
 
 # --- Kafka ------------------------------------------------------------------------------------------------------------
@@ -1199,7 +1196,9 @@ def maintain(settings: Settings) -> None:
     for line in run(_existing_lake(settings), settings, datetime.now(UTC)):
         click.echo(line)
     with open_runs(settings) as runs:
-        click.echo(f"{runs.prune()} old runs deleted")
+        from notif_assets.defs.partitions import CUT_OF_JOBS
+
+        click.echo(f"{runs.prune(CUT_OF_JOBS)} old runs deleted")
 
 
 @main.command()

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from notif_assets.billing.prices import price_list, prices_in_force
-from notif_assets.cli import open_runs
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.signals import Signals
+from notif_assets.instance.runs import RunFailed, Runs, hush
 from notif_assets.kafka.client import KafkaError
 from notif_assets.lake import Lake
 from notif_assets.notifications import queries
@@ -226,8 +226,15 @@ def _prepare(data: Path, ports: _Ports) -> Settings:
     return Settings()
 
 
+def _runs(settings: Settings) -> Runs:
+    hush()
+    from notif_assets.definitions import build_definitions
+
+    return Runs(settings, build_definitions(settings))
+
+
 def _load_prices(settings: Settings) -> None:
-    with open_runs(settings) as runs, as_file(files("notif_assets") / "samples" / "prices-demo.csv") as prices:
+    with _runs(settings) as runs, as_file(files("notif_assets") / "samples" / "prices-demo.csv") as prices:
         runs.run("prices_job", {"prices": {"file": str(prices)}})
 
 
@@ -344,12 +351,10 @@ def _samples_are_in(settings: Settings) -> bool:
 
 
 def _bill(settings: Settings, days: list[date]) -> None:
-    # Not at the top: `open_runs` keeps Dagster from warning of itself when it is first imported.
-    from notif_assets.cli.runs import RunFailed
     from notif_assets.defs.partitions import billing_days, key_ranges
 
     try:
-        with open_runs(settings) as runs:
+        with _runs(settings) as runs:
             for some in key_ranges(billing_days, map(str, days)):
                 runs.run("daily_billing_job", partitions=some)
     except RunFailed as failed:

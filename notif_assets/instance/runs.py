@@ -1,7 +1,7 @@
 """Dagster jobs run in this process, for the command line.
 
 Belongs here: the Dagster instance to use, running one job, and what to tell a person of a failed one. Doesn't: which
-jobs a command runs (cli.py), what they do (defs/assets/).
+jobs a command runs (cli/), what they do (defs/assets/).
 """
 
 import fcntl
@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
@@ -17,14 +18,10 @@ from typing import Any, Self, TextIO
 
 import dagster as dg
 
-from notif_assets.definitions import build_definitions
-from notif_assets.defs.jobs import CHECKS
-from notif_assets.defs.partitions import CUT_OF_JOBS
 from notif_assets.instance.location import store, use_our_dagster
 from notif_assets.instance.processes import PROCESS, alive, end_runs_of_the_dead
 from notif_assets.instance.pruning import prune_runs
 from notif_assets.instance.run_tags import range_tags
-from notif_assets.notifications.bronze import TakeBatches, take_batches
 from notif_assets.settings import Settings
 
 _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -34,6 +31,14 @@ class RunFailed(Exception):  # noqa: N818 - the run's own answer
     """A job failed; the message is the sentence of the asset or check that failed."""
 
 
+def hush() -> None:
+    """Keeps Dagster from warning of its own beta features, which tells a user nothing. Assets warn when they are
+    defined, so this is called before the definitions are imported.
+    """
+    for category in (dg.BetaWarning, dg.PreviewWarning):
+        warnings.filterwarnings("ignore", category=category)
+
+
 class Runs:
     """The jobs of one deployment, run in this process and recorded in its Dagster instance, so that the UI shows them.
 
@@ -41,10 +46,9 @@ class Runs:
     either the runs are recorded nowhere.
     """
 
-    def __init__(self, settings: Settings, take_batches: TakeBatches = take_batches) -> None:
-        """`take_batches` is how a run gets its batches of the topic."""
+    def __init__(self, settings: Settings, definitions: dg.Definitions) -> None:
         self._settings = settings
-        self._take_batches = take_batches
+        self._definitions = definitions
         self._opened = ExitStack()
         # Whoever typed the command sees that it failed; the daemon must not repeat it behind their back.
         self._tags = {"dagster/max_retries": "0"}
@@ -59,7 +63,6 @@ class Runs:
             # A run waits for the slot of its pool, and a killed command would keep its own for ever.
             end_runs_of_the_dead(self._instance, store())
             self._tags[PROCESS] = self._opened.enter_context(alive(store()))
-        self._definitions = build_definitions(self._settings, take_batches=self._take_batches)
         return self
 
     def __exit__(
@@ -102,9 +105,9 @@ class Runs:
             raise_on_error=False,
         )
 
-    def prune(self) -> int:
-        """Deletes old runs from Dagster's storage; gives how many."""
-        return prune_runs(self._instance, CUT_OF_JOBS)
+    def prune(self, cut_of_jobs: Mapping[str, dg.TimeWindowPartitionsDefinition | None]) -> int:
+        """Deletes old runs of these jobs from Dagster's storage, as `prune_runs` does; gives how many."""
+        return prune_runs(self._instance, cut_of_jobs)
 
     def checks_not_made(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """The checks that a run of all of them could not make, and why; one that found something was made."""
@@ -113,7 +116,7 @@ class Runs:
         return {
             f"{key.asset_key.to_user_string()}.{key.name}": _told(broken.get(check.op.name))
             or "not looked at, because a check of what it stands on failed"
-            for check in CHECKS
+            for check in self._definitions.asset_checks or ()
             for key in check.check_keys
             if (key.asset_key, key.name) not in made
         }
