@@ -22,8 +22,8 @@ from confluent_kafka import Producer
 
 from bench.commands import Spent, run
 from bench.spark import run_peer
-from notif_assets.kafka.client import open_client
 from notif_assets.kafka.offsets import ranges
+from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake
 from notif_assets.notifications.validity import Message
 from notif_assets.sandbox.traffic import messages

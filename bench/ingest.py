@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.topic import OwnTopic
-from notif_assets.kafka.client import KafkaClient, Ranges, TopicOffsets, open_client
+from notif_assets.kafka.client import KafkaClient, Ranges, TopicOffsets
 from notif_assets.kafka.offsets import Log
+from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake
 from notif_assets.notifications import bronze, gold, silver
 from notif_assets.settings import Settings

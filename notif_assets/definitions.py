@@ -15,7 +15,8 @@ from notif_assets.defs.jobs import CHECKS, JOBS
 from notif_assets.defs.schedules import SCHEDULES
 from notif_assets.defs.sensors import IMPATIENT, SENSORS
 from notif_assets.instance.processes import end_at_sigterm, fork_runs, in_process_executor
-from notif_assets.kafka.client import OpenClient, open_client
+from notif_assets.kafka.client import OpenClient
+from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake, duckdb_config
 from notif_assets.notifications.bronze import TakeBatches, take_batches
 from notif_assets.settings import Settings, unknown_variables

@@ -254,7 +254,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
     \b
     Example: notif-assets ingest --until-caught-up
     """
-    from notif_assets.kafka.client import open_client
+    from notif_assets.kafka.open import open_client
     from notif_assets.notifications.catch_up import committed_ends
     from notif_assets.notifications.ledger import dropped_before, dropped_before_text
     from notif_assets.notifications.read_ahead import ReadAhead
@@ -325,7 +325,7 @@ def accept_loss(settings: Settings, batch: int, by: str) -> None:
     \b
     Example: notif-assets accept-loss --batch 812
     """
-    from notif_assets.kafka.client import open_client
+    from notif_assets.kafka.open import open_client
     from notif_assets.notifications.bronze import accept_loss as accept
 
     try:
@@ -348,7 +348,7 @@ def readmit(settings: Settings, reason: str) -> None:
     \b
     Example: NOTIF_MAX_EVENT_AGE=800d notif-assets readmit --reason event_too_early
     """
-    from notif_assets.kafka.client import open_client
+    from notif_assets.kafka.open import open_client
     from notif_assets.notifications.catch_up import execute_planned
     from notif_assets.notifications.ledger import plan_move
     from notif_assets.notifications.validity import REASONS

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -24,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.kafka.offsets import Log
-from notif_assets.settings import Settings
 
 SCHEMA = pa.schema(
     [
@@ -245,26 +243,6 @@ RESERVED = {
     **dict.fromkeys(("bootstrap.servers", "metadata.broker.list"), "is set by NOTIF_KAFKA_BOOTSTRAP"),
     **dict.fromkeys(_FIXED, "is fixed by this project"),
 }
-
-
-def client_name(settings: Settings) -> str:
-    """`confluent` or `kafka-python`: what `settings.kafka_client` comes to here."""
-    if settings.kafka_client == "auto":
-        return "confluent" if find_spec("confluent_kafka") else "kafka-python"
-    if settings.kafka_client == "confluent" and not find_spec("confluent_kafka"):
-        raise KafkaError("confluent-kafka isn't installed: install the extra `notif-assets[librdkafka]`")
-    return settings.kafka_client
-
-
-def open_client(settings: Settings) -> KafkaClient:
-    """The client that `settings.kafka_client` names, not yet connected; use it in a `with`."""
-    if client_name(settings) == "confluent":
-        from notif_assets.kafka.confluent_client import ConfluentClient
-
-        return ConfluentClient(settings)
-    from notif_assets.kafka.python_client import PythonClient
-
-    return PythonClient(settings)
 
 
 def check_properties(properties: Mapping[str, str]) -> None:

@@ -15,7 +15,8 @@ from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
-from notif_assets.kafka.client import KafkaError, client_name, open_client
+from notif_assets.kafka.client import KafkaError
+from notif_assets.kafka.open import client_name, open_client
 from notif_assets.settings import Settings
 
 DUPLICATES = 0.01

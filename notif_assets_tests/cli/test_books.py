@@ -11,7 +11,7 @@ import shlex
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from notif_assets.kafka.client import open_client
+from notif_assets.kafka.open import open_client
 from notif_assets.sandbox.traffic import Message
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from notif_assets.kafka.client import open_client
+from notif_assets.kafka.open import open_client
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import Deployment, ended, killed_at_the_end, ok, refusal
 from notif_assets_tests.conftest import Deploy

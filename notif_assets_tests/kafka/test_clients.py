@@ -31,9 +31,9 @@ from notif_assets.kafka.client import (
     TopicMissing,
     TopicOffsets,
     digest,
-    open_client,
 )
 from notif_assets.kafka.offsets import Log
+from notif_assets.kafka.open import open_client
 from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import IN_ORDER

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from notif_assets.billing import bill
-from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets, open_client
+from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets
 from notif_assets.kafka.offsets import PlanRefused
+from notif_assets.kafka.open import open_client
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from notif_assets.kafka.client import open_client
+from notif_assets.kafka.open import open_client
 from notif_assets.sandbox.broker import BrokerNotStarted, EmbeddedBroker, serve
 from notif_assets.settings import Settings
 from notif_assets_tests.kafka.conftest import ClientName

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from notif_assets.kafka.client import KafkaUnavailable, open_client
+from notif_assets.kafka.client import KafkaUnavailable
+from notif_assets.kafka.open import open_client
 from notif_assets.sandbox.traffic import BROKEN_KINDS, CHANNELS, Message, Tally, messages, partition_of, produce
 from notif_assets.settings import Settings
 from notif_assets_tests.kafka.conftest import ClientName

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets, open_client
+from notif_assets.kafka.client import SCHEMA, Ranges, TopicOffsets
+from notif_assets.kafka.open import open_client
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import IN_ORDER
 from notif_assets_tests.kafka.apache.broker import ApacheKafka

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from notif_assets.kafka.client import open_client
+from notif_assets.kafka.open import open_client
 from notif_assets.notifications.ledger import plan_from_kafka
 from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.settings import Settings

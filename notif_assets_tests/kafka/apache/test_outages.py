@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from notif_assets.kafka.client import KafkaUnavailable, ReadStalled, open_client
+from notif_assets.kafka.client import KafkaUnavailable, ReadStalled
+from notif_assets.kafka.open import open_client
 from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import Deployment, ended, killed_at_the_end, ok, refusal, until
 from notif_assets_tests.faults.truth import Truth, assert_exact
