@@ -113,7 +113,7 @@ class Lake:
 
     def _bring_forward(self, known: Mapping[str, Any]) -> None:
         try:
-            bring_forward(self, known[_VERSION])
+            bring_forward(self.table, known[_VERSION])
             draft = _draft(self.root, {**known, _VERSION: VERSION})
             try:
                 draft.replace(self.root / _IDENTITY)

@@ -11,47 +11,47 @@ for it. A reader without the right to write reads the lake as it is.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from notif_assets.lake.catalogue import SCHEMAS, VERSION
 from notif_assets.lake.tables import LostRace, Table
 
-if TYPE_CHECKING:
-    from notif_assets.lake.engine import Lake
+OpenTable: TypeAlias = Callable[[str], Table]
+"""Gives the newest snapshot of a table."""
 
 
-def bring_forward(lake: "Lake", version: int) -> None:
+def bring_forward(open_table: OpenTable, version: int) -> None:
     """Takes the steps from `version` on. Raises LakeError; what was done by then stays and need not be done again."""
     for step in range(version + 1, VERSION + 1):
-        STEPS[step](lake)
+        STEPS[step](open_table)
 
 
-def _marks_of_what_was_taken(lake: "Lake") -> None:
+def _marks_of_what_was_taken(open_table: OpenTable) -> None:
     """2: the ledger notes by which record each partition is recognized, null in the batches of before; logs, and the
     files of what each batch writes anew, are kept for a day and not a week."""
-    _add_columns(lake, "ingest_batches", 2)
+    _add_columns(open_table, "ingest_batches", 2)
     for name in SCHEMAS:
-        _change(lake, name, Table.set_properties)
+        _change(open_table, name, Table.set_properties)
 
 
-def _marks_of_what_was_set_aside(lake: "Lake") -> None:
+def _marks_of_what_was_set_aside(open_table: OpenTable) -> None:
     """3: invoices and answers know of lines and values that were set aside; of imports before, nothing is known."""
-    _add_columns(lake, "invoices", 3)
-    _add_columns(lake, "chatbot_answers", 3)
+    _add_columns(open_table, "invoices", 3)
+    _add_columns(open_table, "chatbot_answers", 3)
 
 
-STEPS: Mapping[int, Callable[["Lake"], None]] = {2: _marks_of_what_was_taken, 3: _marks_of_what_was_set_aside}
+STEPS: Mapping[int, Callable[[OpenTable], None]] = {2: _marks_of_what_was_taken, 3: _marks_of_what_was_set_aside}
 
 
-def _add_columns(lake: "Lake", name: str, since: int) -> None:
+def _add_columns(open_table: OpenTable, name: str, since: int) -> None:
     columns = [column for column in SCHEMAS[name].columns if column.since == since]
-    _change(lake, name, lambda table: table.add_columns(columns))
+    _change(open_table, name, lambda table: table.add_columns(columns))
 
 
-def _change(lake: "Lake", name: str, change: Callable[[Table], None]) -> None:
+def _change(open_table: OpenTable, name: str, change: Callable[[Table], None]) -> None:
     while True:
         try:
-            change(lake.table(name))
+            change(open_table(name))
         except LostRace:  # somebody wrote to it, or changed it
             continue
         return

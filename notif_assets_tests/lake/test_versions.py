@@ -172,9 +172,9 @@ def test_the_next_writer_finishes_what_was_killed(old: Path, at: str, monkeypatc
     class Killed(BaseException):
         pass
 
-    def step(lake: Lake) -> None:
+    def step(open_table: migrations.OpenTable) -> None:
         if at != "before the step":
-            migrations._marks_of_what_was_taken(lake)
+            migrations._marks_of_what_was_taken(open_table)
         if at != "before lake.json is replaced":
             raise Killed
 
