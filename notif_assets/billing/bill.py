@@ -27,6 +27,7 @@ from notif_assets.billing.recount import count_day, customers_to_recount
 from notif_assets.core.amounts import sums_of
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.core.texts import shown
+from notif_assets.errors import Refusal
 from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, literal, only, until_committed
 from notif_assets.notifications.audit import accepted_losses, much_rejected, offsets_taken_once, repeated_messages
@@ -52,11 +53,11 @@ _CENT = Decimal("0.01")
 _LATELY = timedelta(hours=6)
 
 
-class NotClosable(Exception):  # noqa: N818 - an answer: not yet
+class NotClosable(Refusal):
     """The day can't close yet; the message says until when everything is counted and until when it must be."""
 
 
-class BillRefused(Exception):  # noqa: N818 - a gate's answer
+class BillRefused(Refusal):
     """The bill would be wrong, so nothing of it was written. `findings` has a plain sentence for each reason;
     `channels` are those without exactly one price."""
 

@@ -23,6 +23,7 @@ from pydantic_settings import SettingsError
 from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.core.texts import printable
 from notif_assets.core.windows import LONGEST_WINDOW, window_start
+from notif_assets.errors import NotifError
 from notif_assets.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
@@ -84,17 +85,6 @@ class _Month(click.ParamType[date]):
 
 DAY, HOUR, MONTH = _Day(), _Hour(), _Month()
 
-# By name, for to import them is to import libraries that few commands need.
-_EXPECTED = {
-    "BillRefused",
-    "InstanceRefused",
-    "KafkaError",
-    "LakeError",
-    "OffsetsLost",
-    "PlanRefused",
-    "RunFailed",
-}
-
 
 @contextmanager
 def _one_line() -> Iterator[None]:
@@ -111,11 +101,11 @@ def _one_line() -> Iterator[None]:
     except BrokenPipeError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NotifError as error:
+        raise click.ClickException(printable(str(error))) from None
     except Exception as error:
-        kinds = type(error).__mro__
-        if any(kind.__name__ in _EXPECTED and kind.__module__.startswith("notif_assets.") for kind in kinds):
-            raise click.ClickException(printable(str(error))) from None
-        if any(kind.__name__ == "SQLAlchemyError" for kind in kinds):
+        # By name: few commands need the library.
+        if any(kind.__name__ == "SQLAlchemyError" for kind in type(error).__mro__):
             what = str(error).splitlines()[0]
             raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {what}") from None
         if isinstance(error, OSError):

@@ -19,7 +19,8 @@ from notif_assets.billing.bill import BillRefused, lines_of
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import shown
 from notif_assets.defs.partitions import billing_days, key_ranges
-from notif_assets.kafka.client import KafkaError, open_client
+from notif_assets.kafka.client import KafkaError
+from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake
 from notif_assets.notifications import queries
 from notif_assets.notifications.audit import closed_days, open_days_that_should_be_closed

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 
+from notif_assets.errors import Refusal
+
 REJECTED_SCHEMA = pa.schema(
     [("source_file", pa.string()), ("source_line", pa.int32()), ("reason", pa.string()), ("detail", pa.string())]
 )
@@ -44,11 +46,11 @@ Reason = Literal[
 ]
 
 
-class FileRefused(ValueError):  # noqa: N818
+class FileRefused(Refusal, ValueError):
     """The file as a whole can't be taken; nothing of it was. The text names the file and what is missing."""
 
 
-class RowRefused(ValueError):  # noqa: N818
+class RowRefused(ValueError):
     """One row or record can't be taken; its neighbours can."""
 
     def __init__(self, reason: Reason, detail: str, cells: list[str] | None = None) -> None:

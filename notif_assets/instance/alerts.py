@@ -21,6 +21,8 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from pydantic import SecretStr
 
+from notif_assets.errors import Unavailable
+
 _SECONDS = 5.0
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _JUDGED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
@@ -111,7 +113,7 @@ def news(told: Mapping[str, str], failing: Mapping[str, str]) -> list[str]:
     return begun + [f"{name} holds again" for name in sorted(told) if name not in failing]
 
 
-class NotTold(Exception):  # noqa: N818 - the webhook's answer
+class NotTold(Unavailable):
     """The webhook did not take the message; the reason names no address, for that is a secret."""
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from notif_assets.errors import Refusal
 from notif_assets.settings import Settings, local_path
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-class InstanceRefused(Exception):  # noqa: N818 - an answer
+class InstanceRefused(Refusal):
     """DAGSTER_STORE can't be used; the message says why."""
 
 

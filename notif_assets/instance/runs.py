@@ -18,6 +18,7 @@ from typing import Any, Self, TextIO
 
 import dagster as dg
 
+from notif_assets.errors import NotifError
 from notif_assets.instance.location import store, use_our_dagster
 from notif_assets.instance.processes import PROCESS, alive, end_runs_of_the_dead
 from notif_assets.instance.pruning import prune_runs
@@ -27,7 +28,7 @@ from notif_assets.settings import Settings
 _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-class RunFailed(Exception):  # noqa: N818 - the run's own answer
+class RunFailed(NotifError):
     """A job failed; the message is the sentence of the asset or check that failed."""
 
 

@@ -7,7 +7,6 @@ which ranges to read.
 Both read committed records only, belong to no consumer group, commit nothing and never reset an offset by themselves.
 Keys and values go into the record batches and nowhere else: not into logs, not into errors.
 """
-# ruff: noqa: N818 (an error is named after what happened)
 
 import re
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from notif_assets.errors import Unavailable
 from notif_assets.kafka.offsets import Log
 
 SCHEMA = pa.schema(
@@ -109,7 +109,7 @@ OpenClient: TypeAlias = Callable[[], KafkaClient]
 """Makes a client; nothing is connected, nor a client library imported, before that."""
 
 
-class KafkaError(Exception):
+class KafkaError(Unavailable):
     """Anything that Kafka, or the way to it, refuses; one line that says what to do."""
 
 

@@ -7,8 +7,10 @@ writing the ledger (ingest/plan.py).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from notif_assets.errors import Refusal
 
-class PlanRefused(Exception):  # noqa: N818 - an answer to the person who must decide
+
+class PlanRefused(Refusal):
     """Kafka and the ledger contradict each other; the message says how, and nothing is planned."""
 
 

@@ -33,6 +33,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from notif_assets.errors import Unavailable
 from notif_assets.lake.catalogue import Column, Schema
 
 Value = int | str | date | datetime
@@ -63,15 +64,15 @@ _STATISTICS = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"
 _MISREAD = frozenset("%?*[]")
 
 
-class LakeError(Exception):
+class LakeError(Unavailable):
     """The lake can't be used as it is; the message says why and what to do."""
 
 
-class OutOfMemory(LakeError):  # noqa: N818 - what happened
+class OutOfMemory(LakeError):
     """A step needs more memory than it may have, or than there is: nothing is wrong with the lake."""
 
 
-class LostRace(Exception):  # noqa: N818 - it is no error, it is an answer
+class LostRace(Exception):
     """Somebody committed to the table since its handle was opened; open it again and look."""
 
 

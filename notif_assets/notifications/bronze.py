@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from notif_assets.errors import Refusal
 from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, OpenClient, TopicOffsets
 from notif_assets.kafka.offsets import lost
 from notif_assets.lake import SCHEMAS, Lake, LakeError, until_committed
@@ -20,7 +21,7 @@ from notif_assets.notifications.marks import found_in_bronze
 from notif_assets.settings import Settings
 
 
-class OffsetsLost(Exception):  # noqa: N818 - a loss is an answer that somebody must accept
+class OffsetsLost(Refusal):
     """Kafka deleted offsets before they were read. Nothing goes on until somebody accepts it."""
 
 

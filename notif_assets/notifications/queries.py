@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from notif_assets.billing import bill
 from notif_assets.billing.prices import with_currency
 from notif_assets.core.days import day_bounds, day_of, days_between
+from notif_assets.errors import Refusal
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, only
 from notif_assets.lake.pieces import PIECE_BYTES, bytes_of_rows, spans, values_at
 from notif_assets.notifications.audit import closed_days, open_days_that_should_be_closed
@@ -34,7 +35,7 @@ _MINUTE = 60_000_000  # microseconds
 _DAY = timedelta(days=1)
 
 
-class Unknown(Exception):  # noqa: N818 - an answer
+class Unknown(Refusal):
     """Nobody by that id or name was ever seen."""
 
 

@@ -50,7 +50,7 @@ HEADERS = {
 _SECURE = {"Strict-Transport-Security": "max-age=31536000"}
 
 
-class Refused(Exception):  # noqa: N818 - an answer
+class Refused(Exception):
     """A request that is not answered: the status, and a sentence that tells nothing about what exists."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:

@@ -42,7 +42,7 @@ _PIECE = 2**17  # bytes; a few of them wait at several places for a client to re
 _ROWS = 20_000  # that all exports hold together, an export at most half of them
 
 
-class _Gone(Exception):  # noqa: N818 - no error: nobody listens any more
+class _Gone(Exception):
     """The client went away."""
 
 

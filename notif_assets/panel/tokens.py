@@ -24,6 +24,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from notif_assets.errors import Refusal
 from notif_assets.settings import Settings
 
 AUDIENCE = "notif-assets-panel"
@@ -31,11 +32,11 @@ _SHORTEST_SECRET = 32  # bytes, as RFC 7518 asks of HS256
 _LARGEST_ID = 2**63 - 1
 
 
-class KeyRefused(Exception):  # noqa: N818 - one line for whoever set it
+class KeyRefused(Refusal):
     """The key can't be used; the message says why and what to do."""
 
 
-class TokenRefused(Exception):  # noqa: N818 - an answer
+class TokenRefused(Refusal):
     """No token of ours, or one that has expired. Nobody is told which."""
 
 

@@ -6,7 +6,6 @@ writes goes through the port like with any Kafka.
 What it isn't: durable (memory only), transactional, or safe to expose (loopback, no authentication). It keeps about
 5 MiB per partition and drops the oldest messages beyond that.
 """
-# ruff: noqa: N818 (an error is named after what happened)
 
 import asyncio
 import ctypes

@@ -30,6 +30,7 @@ from typing import IO, Any
 from notif_assets.billing.prices import price_list, prices_in_force
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.signals import Signals
+from notif_assets.errors import NotifError
 from notif_assets.instance.runs import RunFailed, Runs, hush
 from notif_assets.kafka.client import KafkaError
 from notif_assets.lake import Lake
@@ -59,7 +60,7 @@ _SAMPLES = {
 }
 
 
-class DemoFailed(Exception):  # noqa: N818 - one line for whoever typed the command
+class DemoFailed(NotifError):
     """The demo can't go on; the message says why and what to do."""
 
 

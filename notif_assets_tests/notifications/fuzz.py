@@ -100,7 +100,7 @@ _LETTERS = b'01234567890123456789:-+.,TtZz \\"{}[]eEu/\x00\x1f\x7f'
 Input = tuple[bytes | None, datetime | None]
 
 
-class Finding(AssertionError):  # noqa: N818 - it is what is looked for
+class Finding(AssertionError):
     """A rule is broken; the message says by which input."""
 
 

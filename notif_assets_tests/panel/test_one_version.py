@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from notif_assets.kafka.client import open_client
+from notif_assets.kafka.open import open_client
 from notif_assets.notifications import bronze, gold, ledger, silver
 from notif_assets.panel.app import build_app
 from notif_assets.panel.tokens import Keys

@@ -84,7 +84,7 @@ _SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required
 _PROTOCOLS = {"PLAIN": "PLAINTEXT", "TLS": "SSL", "MUTUAL": "SSL", "LOGIN": "SASL_PLAINTEXT", "BOTH": "SASL_SSL"}
 
 
-class KafkaNotRunning(Exception):  # noqa: N818 - said to whoever started it
+class KafkaNotRunning(Exception):
     """Kafka could not be fetched or does not start; the message says why and what to do."""
 
 
