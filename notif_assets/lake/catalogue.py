@@ -152,6 +152,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("taken_hash", TEXT, "hash of its key and value; null where they may be blanked", True, since=2),
             ),
             statistics=("batch", "planned_at"),
+            sort=("batch", "planned_at", "kafka_partition"),
         ),
         Schema(
             "ingest_losses",

@@ -7,7 +7,7 @@ rows the same lake's tables take. Doesn't: one table's commits (tables.py), what
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import date, datetime
 from functools import cache
@@ -166,6 +166,12 @@ class Lake:
         """The rows of a scan, as they are."""
         with self._prepared({"scanned": scan}) as connection:
             return connection.execute("select * from scanned").to_arrow_table(_CHUNK_ROWS)
+
+    def sorted(self, scan: Scan, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of a scan in the order of these columns, in record batches; the engine sorts, on disk if it must."""
+        with self._prepared({"scanned": scan}) as connection:
+            query = f"select * from scanned order by {', '.join(by)}"
+            yield from connection.execute(query).to_arrow_reader(_CHUNK_ROWS)
 
     @contextmanager
     def _prepared(self, inputs: Mapping[str, Input]) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -1,7 +1,7 @@
 """Many small files to few sorted ones, in partitions that have gone quiet.
 
 Belongs here: which files are worth merging, and in what order their rows are laid down. Doesn't: writing and
-committing them (staging.py), the sorting itself (sql/compacted_*.sql).
+committing them (staging.py), the sorting itself (lake/engine.py).
 
 Late messages keep dripping into hours long past, so a partition is never done. A few new rows don't cost the rewriting
 of millions: small files are merged among themselves until they weigh enough beside the big ones. One commit takes many
@@ -40,11 +40,6 @@ _SORTABLE_ROW_BYTES = 4_096
 _COMMIT_ROWS = 5_000_000
 _COMMIT_PARTITIONS = 500
 
-_ORDERS = {
-    "ingest_batches": "compacted_ingest_batches",
-    "notifications": "compacted_notifications",
-    "minute_aggregates": "compacted_minute_aggregates",
-}
 BLANKED = "blanked"
 """How the names of files begin that hold no payloads and names any more, so that nobody need look into them."""
 
@@ -124,9 +119,8 @@ def in_order(lake: Lake, table: Table, files: Sequence[DataFile]) -> Iterator[pa
 
     The engine sorts. Tables of values of any length are read by batch, and their files come in that order already.
     """
-    name = table.schema.name
-    if name in _ORDERS:
-        yield from lake.stream(_ORDERS[name], {"files": table.scan_files(files)})
+    if table.schema.sort:
+        yield from lake.sorted(table.scan_files(files), table.schema.sort)
         return
     for piece in pieces(table.scan_files(files)):
         yield from piece.to_batches()
@@ -173,7 +167,7 @@ def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[Data
     A table that is read by batch came in that order: neighbours go together, up to the size of a file. One that is
     read by customer has each customer everywhere: all files go together.
     """
-    if schema.sort or schema.statistics[:1] != ("batch",):
+    if (schema.sort or schema.statistics)[:1] != ("batch",):
         return [list(files)]
     sets: list[list[DataFile]] = [[]]
     for file in sorted(files, key=lambda file: (_first_batch(file), file.path)):
