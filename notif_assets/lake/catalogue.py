@@ -17,12 +17,16 @@ TIMESTAMP = pa.timestamp("us", "UTC")
 UNIT_PRICE, AMOUNT = pa.decimal128(18, 6), pa.decimal128(18, 2)
 
 
+Personal = Literal["key", "record", "rejected record", "name", "payload", "answer", "answers"]
+"""What a column holds of people, which is how maintenance/redaction.py blanks it."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: `meaning` is what the UI and the table's documentation say of it.
 
-    A `large` one holds texts or bytes as long as a producer makes them, and personal ones: no file keeps statistics or
-    a dictionary of it, for both would hold whole values.
+    A `large` one holds texts or bytes as long as a producer makes them: no file keeps statistics or a dictionary of it,
+    for both would hold whole values. A `personal` one is blanked when a customer is erased and when payloads expire.
 
     `since` is the version of the catalogue that brought it. One that came later is nullable, and null in the rows of
     before.
@@ -34,6 +38,7 @@ class Column:
     nullable: bool = False
     large: bool = False
     since: int = 1
+    personal: Personal | None = None
 
 
 RETENTION = timedelta(days=7)
@@ -52,7 +57,8 @@ class Schema:
     too, into its log.
 
     `origin` says what may be done to it: `books` are written once and never rebuilt, `derived` tables are functions
-    of the table before them, `received` ones hold what came from outside.
+    of the table before them, `computed_from`, and `received` ones hold what came from outside. `rebuilt_by_day` says
+    whether `rebuild` can take some days of a derived table alone.
     """
 
     name: str
@@ -66,11 +72,18 @@ class Schema:
     file_rows: int = 1_000_000
     group: str = field(default="notifications")
     retention: timedelta = RETENTION
+    computed_from: str | None = None
+    rebuilt_by_day: bool = False
 
     @property
     def arrow(self) -> pa.Schema:
         """The columns as Arrow sees them, in the catalogue's order."""
         return pa.schema([pa.field(c.name, c.type, c.nullable) for c in self.columns])
+
+    @property
+    def personal(self) -> frozenset[Personal]:
+        """What the table's columns hold of people; empty if nothing."""
+        return frozenset(column.personal for column in self.columns if column.personal is not None)
 
     @property
     def large(self) -> frozenset[str]:
@@ -113,9 +126,9 @@ _INGESTED = (
 _MESSAGE = (
     Column("customer_id", LONG, "the customer, 1 … 2⁶³−1"),
     Column("message_id", TEXT, "the message's id, unique within its customer"),
-    Column("customer_name", TEXT, "the customer's name as the message gave it"),
+    Column("customer_name", TEXT, "the customer's name as the message gave it", personal="name"),
     Column("channel", TEXT, "WhatsApp, SMS …, as the message gave it"),
-    Column("payload", TEXT, "the text that was sent; personal data", large=True),
+    Column("payload", TEXT, "the text that was sent", large=True, personal="payload"),
     Column("event_datetime", TIMESTAMP, "when the notification happened"),
 )
 _RUN_ID = Column("run_id", TEXT, "the run that wrote the row")
@@ -176,13 +189,39 @@ SCHEMAS: dict[str, Schema] = {
                 _BATCH,
                 _TOPIC,
                 *_kafka_position(),
-                Column("key", BYTES, "the record's key", nullable=True, large=True),
-                Column("value", BYTES, "the record's value as received; personal data", nullable=True, large=True),
+                Column("key", BYTES, "the record's key", nullable=True, large=True, personal="key"),
+                Column("value", BYTES, "the record's value as received", nullable=True, large=True, personal="record"),
                 *_INGESTED,
             ),
             partition_by=("ingest_date",),
             statistics=("batch", "kafka_partition", "kafka_offset"),
             file_rows=4_000_000,  # every batch reads the log of all there are, and it is kept for years
+        ),
+        Schema(
+            "rejected_notifications",
+            "Every message that was not accepted, with its reason.",
+            "derived",
+            (
+                _BATCH,
+                _TOPIC,
+                *_kafka_position(),
+                Column(
+                    "value",
+                    BYTES,
+                    "the record's value as received, of an oversized one the first KiB",
+                    nullable=True,
+                    large=True,
+                    personal="rejected record",
+                ),
+                Column("reason", TEXT, "why, from the fixed list in notifications/validity.py"),
+                Column("detail", TEXT, "where to look; never a value of the message"),
+                Column("customer_id", LONG, "the customer, where it could be told", nullable=True),
+                Column("message_id", TEXT, "the message's id, where it could be told", nullable=True),
+                *_INGESTED,
+            ),
+            partition_by=("ingest_date",),
+            statistics=("batch", "kafka_partition", "kafka_offset", "reason"),
+            computed_from="raw_notifications",
         ),
         Schema(
             "notifications",
@@ -199,30 +238,7 @@ SCHEMAS: dict[str, Schema] = {
             partition_by=("event_date", "event_hour"),
             statistics=("batch", "customer_id", "event_datetime", "kafka_partition", "kafka_offset"),
             sort=("customer_id", "event_datetime", "message_id"),
-        ),
-        Schema(
-            "rejected_notifications",
-            "Every message that was not accepted, with its reason.",
-            "derived",
-            (
-                _BATCH,
-                _TOPIC,
-                *_kafka_position(),
-                Column(
-                    "value",
-                    BYTES,
-                    "the record's value as received, of an oversized one the first KiB; personal data",
-                    nullable=True,
-                    large=True,
-                ),
-                Column("reason", TEXT, "why, from the fixed list in notifications/validity.py"),
-                Column("detail", TEXT, "where to look; never a value of the message"),
-                Column("customer_id", LONG, "the customer, where it could be told", nullable=True),
-                Column("message_id", TEXT, "the message's id, where it could be told", nullable=True),
-                *_INGESTED,
-            ),
-            partition_by=("ingest_date",),
-            statistics=("batch", "kafka_partition", "kafka_offset", "reason"),
+            computed_from="raw_notifications",
         ),
         Schema(
             "minute_aggregates",
@@ -231,7 +247,7 @@ SCHEMAS: dict[str, Schema] = {
             (
                 Column("batch", LONG, "the newest batch counted in the row"),
                 Column("customer_id", LONG, "the customer"),
-                Column("customer_name", TEXT, "newest name of the minute (by event, then by name)"),
+                Column("customer_name", TEXT, "newest name of the minute (by event, then by name)", personal="name"),
                 Column("channel", TEXT, "the channel"),
                 Column("minute", TIMESTAMP, "the minute's beginning"),
                 Column("notifications", LONG, "messages counted"),
@@ -245,6 +261,8 @@ SCHEMAS: dict[str, Schema] = {
             cluster="minute",
             file_rows=100_000,  # a late message costs the rewriting of one
             retention=OF_EVERY_BATCH,
+            computed_from="notifications",
+            rebuilt_by_day=True,
         ),
         Schema(
             "customer_panel",
@@ -253,7 +271,7 @@ SCHEMAS: dict[str, Schema] = {
             (
                 Column("billing_date", DATE, "the day counted"),
                 Column("customer_id", LONG, "the customer"),
-                Column("customer_name", TEXT, "the customer's newest name"),
+                Column("customer_name", TEXT, "the customer's newest name", personal="name"),
                 Column("channel", TEXT, "the channel"),
                 Column("notifications", LONG, "messages of that day so far"),
                 Column("last_event", TIMESTAMP, "newest event of the customer on the channel", nullable=True),
@@ -263,6 +281,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
             statistics=("customer_id",),
             retention=OF_EVERY_BATCH,
+            computed_from="minute_aggregates",
         ),
         Schema(
             "prices",
@@ -288,7 +307,7 @@ SCHEMAS: dict[str, Schema] = {
             (
                 Column("billing_date", DATE, "the day billed, in the billing time zone; partition"),
                 Column("customer_id", LONG, "the customer"),
-                Column("customer_name", TEXT, "the customer's newest name of the day"),
+                Column("customer_name", TEXT, "the customer's newest name of the day", personal="name"),
                 Column("channel", TEXT, "the channel"),
                 Column("notifications", LONG, "messages billed"),
                 Column("unit_price", UNIT_PRICE, "price of one notification"),
@@ -331,7 +350,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("adjustment_id", TEXT, "hash of what the adjustment brings up to date"),
                 Column("billing_date", DATE, "the closed day; partition"),
                 Column("customer_id", LONG, "the customer"),
-                Column("customer_name", TEXT, "the customer's newest name of the day"),
+                Column("customer_name", TEXT, "the customer's newest name of the day", personal="name"),
                 Column("channel", TEXT, "the channel"),
                 Column("notifications_delta", LONG, "messages more (or fewer) than billed so far"),
                 Column("unit_price", UNIT_PRICE, "price of one notification"),
@@ -396,6 +415,8 @@ SCHEMAS: dict[str, Schema] = {
             partition_by=("reference_month",),
             statistics=("avg_invoices_last_3_months",),
             group="invoices",
+            computed_from="invoices",
+            rebuilt_by_day=True,
         ),
         Schema(
             "chatbot_answers",
@@ -409,7 +430,7 @@ SCHEMAS: dict[str, Schema] = {
                 Column("session", TEXT, "the session within customer and flow"),
                 Column("timestamp", TIMESTAMP, "when the answer was given"),
                 Column("key", TEXT, "the question's key"),
-                Column("value", TEXT, "the answer as received; personal data", large=True),
+                Column("value", TEXT, "the answer as received", large=True, personal="answer"),
                 Column("source_file", TEXT, "the file"),
                 Column("position", LONG, "place of the key–value pair in the file, from 1"),
                 Column(
@@ -436,11 +457,13 @@ SCHEMAS: dict[str, Schema] = {
                 Column("session", TEXT, "the session"),
                 Column("first_answer_dt", TIMESTAMP, "first non-blank answer"),
                 Column("last_answer_dt", TIMESTAMP, "last non-blank answer"),
-                Column("answers", pa.map_(TEXT, TEXT), "key → last answer, null: set aside; personal data"),
+                Column("answers", pa.map_(TEXT, TEXT), "key → last answer, null: set aside", personal="answers"),
             ),
             partition_by=("answer_date",),
             statistics=("first_answer_dt",),
             group="chatbot",
+            computed_from="chatbot_answers",
+            rebuilt_by_day=True,
         ),
     )
 }

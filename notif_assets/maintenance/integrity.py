@@ -15,17 +15,7 @@ from notif_assets.lake.tables import DataFile
 from notif_assets.maintenance.lock import Progress, silent
 
 _BACKUP = "restore the file from a backup"
-# What can be computed again, and from where.
-_REPAIRS = {
-    "notifications": "`notif-assets rebuild notifications` replays it from raw_notifications",
-    "rejected_notifications": "`notif-assets rebuild rejected_notifications` replays it from raw_notifications",
-    "minute_aggregates": "`notif-assets rebuild minute_aggregates{days}` counts it again from notifications",
-    "customer_panel": "`notif-assets rebuild customer_panel` computes it again from minute_aggregates",
-    "invoice_window_averages": "`notif-assets rebuild invoice_window_averages{days}` computes it again from invoices",
-    "chatbot_reports": "`notif-assets rebuild chatbot_reports{days}` computes it again from chatbot_answers",
-    "raw_notifications": f"{_BACKUP} or from NOTIF_ARCHIVE, for nothing can compute what was received",
-}
-_OF_THE_REST = {
+_BY_ORIGIN = {
     "book": f"{_BACKUP}, for it is a book, and nothing can compute it again",
     "received": f"{_BACKUP}, for nothing can compute what was received",
 }
@@ -73,5 +63,10 @@ def _what_is_wrong(table: Table, file: DataFile) -> str | None:
 
 
 def _repair(name: str, file: DataFile) -> str:
-    days = f" --from {file.partition[0]} --to {file.partition[0]}" if file.partition else ""
-    return _REPAIRS.get(name, _OF_THE_REST.get(SCHEMAS[name].origin, _BACKUP)).format(days=days)
+    schema = SCHEMAS[name]
+    if name == "raw_notifications":
+        return f"{_BACKUP} or from NOTIF_ARCHIVE, for nothing can compute what was received"
+    if schema.computed_from is None:
+        return _BY_ORIGIN[schema.origin]
+    days = f" --from {file.partition[0]} --to {file.partition[0]}" if schema.rebuilt_by_day else ""
+    return f"`notif-assets rebuild {name}{days}` computes it again from {schema.computed_from}"

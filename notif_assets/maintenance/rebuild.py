@@ -54,7 +54,7 @@ def rebuild(
     if table not in _REBUILDS:
         raise ValueError(f"{table} can't be rebuilt: {_WHY_NOT[SCHEMAS[table].origin]}")
     bounded = first is not None or last is not None
-    if bounded and table in (*_SILVER, "customer_panel"):
+    if bounded and not SCHEMAS[table].rebuilt_by_day:
         raise ValueError(f"{table} is rebuilt whole: leave out --from and --to")
     if first is not None and last is not None and first > last:
         raise ValueError(f"--from {first} lies after --to {last}")

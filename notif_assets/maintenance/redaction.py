@@ -1,6 +1,6 @@
 """Payloads and names taken out of rows, file by file, without moving a watermark or changing a count.
 
-Belongs here: which columns of which table are personal, rewriting the files that hold them, and retention of payloads
+Belongs here: how each kind of personal column is blanked, rewriting the files that hold them, and retention of payloads
 (NOTIF_PAYLOAD_DAYS). Doesn't: what is left of a value (blanks.py), who asks for one customer (erase.py).
 """
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.texts import BLANK_CHARACTERS
-from notif_assets.lake import Lake, LakeError, Scan, Table
+from notif_assets.lake import SCHEMAS, Lake, LakeError, Scan, Table
+from notif_assets.lake.catalogue import Personal
 from notif_assets.lake.pieces import pieces, rows_having
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
@@ -23,19 +24,9 @@ from notif_assets.notifications.rules import limits
 from notif_assets.notifications.validity import Limits
 from notif_assets.settings import Settings
 
-PERSONAL = (
-    "raw_notifications",
-    "rejected_notifications",
-    "notifications",
-    "minute_aggregates",
-    "customer_panel",
-    "daily_billing",
-    "billing_adjustments",
-    "chatbot_answers",
-    "chatbot_reports",
-)
-"""Every table with payloads, names or answers, each after those it is computed from: what is computed anew meanwhile
-is computed from blanked rows."""
+PERSONAL = tuple(name for name, schema in SCHEMAS.items() if schema.personal)
+"""Every table with payloads, names or answers, each after those from which rows come to it: what is computed or moved
+meanwhile comes from blanked rows."""
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
 _COMMIT_ROWS = 5_000_000
@@ -173,9 +164,13 @@ class _Blanking:
     """Blanks batches of rows and counts those that this changes."""
 
     def __init__(self, name: str, mask: Mask, bounds: Limits) -> None:
-        self._blank = _BLANKED_COLUMNS[name]
+        self._kinds = sorted(SCHEMAS[name].personal)
         self._mask, self._limits = mask, bounds
         self.changed = 0
+
+    def _blank(self, rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
+        for kind in self._kinds:
+            yield from _BLANKED[kind](rows, self._limits).items()
 
     def count(self, some: Iterator[pa.Table]) -> None:
         for _ in self.blanked(some):
@@ -187,7 +182,7 @@ class _Blanking:
             if len(places):
                 chosen = rows.take(places)
                 differs = pa.chunked_array([pa.repeat(pa.scalar(False), len(places))])
-                for column, values in self._blank(chosen, self._limits).items():
+                for column, values in self._blank(chosen):
                     differs = pc.or_(differs, _differs(chosen[column], values))
                     at = rows.schema.get_field_index(column)
                     rows = rows.set_column(at, column, _put(rows[column], places, values))
@@ -218,17 +213,21 @@ def _put(column: pa.ChunkedArray, places: pa.Array, values: pa.Array) -> pa.Chun
 _Columns = Mapping[str, pa.Array]
 
 
-def _named(rows: pa.Table, _: Limits) -> _Columns:
+def _name(rows: pa.Table, _: Limits) -> _Columns:
     return {"customer_name": _all(NAME, rows)}
 
 
-def _message(rows: pa.Table, _: Limits) -> _Columns:
-    return {"payload": _all("", rows), "customer_name": _all(NAME, rows)}
+def _payload(rows: pa.Table, _: Limits) -> _Columns:
+    return {"payload": _all("", rows)}
+
+
+def _key(rows: pa.Table, _: Limits) -> _Columns:
+    return {"key": pa.nulls(rows.num_rows, pa.binary())}
 
 
 def _record(rows: pa.Table, bounds: Limits) -> _Columns:
     values, _ = blank_records(rows, rows["conflicts"], bounds)
-    return {"value": values, "key": pa.nulls(rows.num_rows, pa.binary())}
+    return {"value": values}
 
 
 def _rejected(rows: pa.Table, bounds: Limits) -> _Columns:
@@ -261,14 +260,12 @@ def _all(word: str, rows: pa.Table) -> pa.Array:
     return pa.repeat(pa.scalar(word), rows.num_rows)
 
 
-_BLANKED_COLUMNS: Mapping[str, Callable[[pa.Table, Limits], _Columns]] = {
-    "raw_notifications": _record,
-    "rejected_notifications": _rejected,
-    "notifications": _message,
-    "minute_aggregates": _named,
-    "customer_panel": _named,
-    "daily_billing": _named,
-    "billing_adjustments": _named,
-    "chatbot_answers": _answer,
-    "chatbot_reports": _answers,
+_BLANKED: Mapping[Personal, Callable[[pa.Table, Limits], _Columns]] = {
+    "key": _key,
+    "record": _record,
+    "rejected record": _rejected,
+    "name": _name,
+    "payload": _payload,
+    "answer": _answer,
+    "answers": _answers,
 }
