@@ -17,7 +17,7 @@ from notif_assets.defs.sensors import IMPATIENT, SENSORS
 from notif_assets.instance.processes import end_at_sigterm, fork_runs, in_process_executor
 from notif_assets.kafka.client import OpenClient
 from notif_assets.kafka.open import open_client
-from notif_assets.lake import Lake, duckdb_config
+from notif_assets.lake import SCHEMAS, Lake, duckdb_config
 from notif_assets.notifications.bronze import TakeBatches, take_batches
 from notif_assets.settings import Settings, unknown_variables
 
@@ -28,24 +28,26 @@ def build_definitions(
     """The definitions of one deployment. `kafka` opens another client than the settings name (tests); `take_batches`
     is how a run gets its batches of the topic."""
     duckdb = DuckDBResource(database=":memory:", connection_config=duckdb_config(settings.engine_memory))
-    return dg.Definitions(
-        assets=[
-            notifications.kafka_topic,
-            notifications.ingest_losses,
-            notifications.raw_notifications,
-            notifications.notifications,
-            notifications.minute_aggregates,
-            notifications.customer_panel,
-            billing.price_file,
-            billing.prices,
-            billing.daily_billing,
-            inbox.inbox,
-            inbox.rejected_file_rows,
-            invoices.invoices,
-            invoices.invoice_window_averages,
-            chatbot.chatbot_answers,
-            chatbot.chatbot_reports,
-        ],
+    definitions = dg.Definitions(
+        assets=dg.with_source_code_references(
+            [
+                notifications.kafka_topic,
+                notifications.ingest_losses,
+                notifications.raw_notifications,
+                notifications.notifications,
+                notifications.minute_aggregates,
+                notifications.customer_panel,
+                billing.price_file,
+                billing.prices,
+                billing.daily_billing,
+                inbox.inbox,
+                inbox.rejected_file_rows,
+                invoices.invoices,
+                invoices.invoice_window_averages,
+                chatbot.chatbot_answers,
+                chatbot.chatbot_reports,
+            ]
+        ),
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
@@ -59,6 +61,13 @@ def build_definitions(
         },
         executor=in_process_executor,
     )
+    return definitions.map_asset_specs(func=partial(_located, settings))
+
+
+def _located(settings: Settings, spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The spec, and where its table lies."""
+    name = spec.key.to_user_string()
+    return spec.merge_attributes(metadata={"dagster/uri": str(settings.lake / name)}) if name in SCHEMAS else spec
 
 
 @dg.definitions

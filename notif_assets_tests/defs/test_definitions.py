@@ -16,9 +16,11 @@ from deltalake import DeltaTable
 
 from notif_assets.billing import bill
 from notif_assets.definitions import build_definitions
+from notif_assets.defs.assets.specs import column_lineage
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.notifications import silver
 from notif_assets.settings import Settings
+from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.streams import MemoryLog, Record, sent
 
 SNAPSHOT = Path(__file__).parent / "asset_graph.json"
@@ -82,6 +84,7 @@ def test_every_table_is_an_asset_with_its_columns(deployment: Deployment) -> Non
     specs = {spec.key.to_user_string(): spec for spec in deployment.definitions.resolve_all_asset_specs()}
     assert SCHEMAS.keys() <= specs.keys()
     for name, schema in SCHEMAS.items():
+        assert specs[name].metadata["dagster/uri"] == str(deployment.settings.lake / name)
         columns = specs[name].metadata["dagster/column_schema"].columns
         assert [column.name for column in columns] == schema.arrow.names
         assert all(column.description for column in columns)
@@ -90,6 +93,22 @@ def test_every_table_is_an_asset_with_its_columns(deployment: Deployment) -> Non
         assert spec.owners
         assert spec.kinds
         assert spec.group_name
+
+
+def test_every_asset_leads_to_its_code(deployment: Deployment) -> None:
+    for spec in deployment.definitions.resolve_all_asset_specs():
+        if deployment.definitions.resolve_asset_graph().get(spec.key).is_materializable:
+            (reference,) = spec.metadata["dagster/code_references"].code_references
+            assert Path(reference.file_path).is_relative_to(ROOT / "notif_assets" / "defs")
+
+
+@pytest.mark.parametrize("name", ["minute_aggregates", "daily_billing"])
+def test_column_lineage_names_columns_that_exist(name: str) -> None:
+    lineage = column_lineage(name)["dagster/column_lineage"]
+    assert lineage.deps_by_column.keys() <= set(SCHEMAS[name].arrow.names)
+    for sources in lineage.deps_by_column.values():
+        for source in sources:
+            assert source.column_name in SCHEMAS[source.asset_key.to_user_string()].arrow.names
 
 
 def test_the_graph_is_the_one_that_was_agreed_on(deployment: Deployment) -> None:

@@ -17,7 +17,7 @@ from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import ensure_prices, load_prices
 from notif_assets.billing.report_files import publish_bill
 from notif_assets.defs.assets.notifications import findings_result
-from notif_assets.defs.assets.specs import OWNERS, described, row_count
+from notif_assets.defs.assets.specs import OWNERS, column_lineage, described, row_count
 from notif_assets.defs.partitions import billing_days as billing_days_of
 from notif_assets.defs.partitions import key_ranges
 from notif_assets.inbox.dropped_files import read_file
@@ -172,6 +172,7 @@ def _bill(
     reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
     numbers: dict[str, dict[str, Any]] = {
         "daily_billing": {
+            **column_lineage("daily_billing"),
             "dagster/partition_row_count": billed.lines,
             "notifications": billed.notifications,
             f"amount_{billed.currency}": float(billed.amount),  # for the plot; the table has the decimal

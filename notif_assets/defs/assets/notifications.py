@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from notif_assets.defs.assets.specs import OWNERS, described, row_count
+from notif_assets.defs.assets.specs import OWNERS, column_lineage, described, row_count
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.lake import Lake
@@ -155,11 +155,19 @@ def minute_aggregates(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None
             "dagster/row_count": row_count(lake, "minute_aggregates"),
             "minutes_written": advance.rows if advance else 0,
             "seconds": round(time.monotonic() - started, 3),
+            **column_lineage("minute_aggregates"),
         }
     )
 
 
-@dg.asset(**described("customer_panel"), deps=[minute_aggregates, "notifications"], code_version="1", pool=POOL)
+@dg.asset(
+    **described("customer_panel"),
+    deps=[minute_aggregates, "notifications"],
+    code_version="1",
+    pool=POOL,
+    # Dagster judges by the run, the check panel_is_fresh by the data: a run that counts nothing new is no news.
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=4 * FRESH, warn_window=FRESH),
+)
 def customer_panel(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     gold.take_panel(lake, settings)
     panel = lake.table("customer_panel")

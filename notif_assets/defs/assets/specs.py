@@ -13,6 +13,32 @@ import pyarrow as pa
 from notif_assets.lake import SCHEMAS, Lake
 
 OWNERS = ["team:data-engineering"]
+_WRITTEN_AS_GIVEN = frozenset({"ingest_batches", "ingest_losses", "prices"})
+"""Books that no SQL computes."""
+
+_LINEAGE: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "minute_aggregates": {
+        "batch": (("notifications", "batch"),),
+        "customer_id": (("notifications", "customer_id"),),
+        "customer_name": (("notifications", "customer_name"), ("notifications", "event_datetime")),
+        "channel": (("notifications", "channel"),),
+        "minute": (("notifications", "event_datetime"),),
+        "notifications": (("notifications", "message_id"),),
+        "first_event": (("notifications", "event_datetime"),),
+        "last_event": (("notifications", "event_datetime"),),
+    },
+    "daily_billing": {
+        "customer_id": (("minute_aggregates", "customer_id"),),
+        "customer_name": (("minute_aggregates", "customer_name"),),
+        "channel": (("minute_aggregates", "channel"),),
+        "notifications": (("minute_aggregates", "notifications"), ("minute_aggregates", "minute")),
+        "unit_price": (("prices", "unit_price"),),
+        "amount": (("minute_aggregates", "notifications"), ("prices", "unit_price")),
+        "currency": (("prices", "currency"),),
+        "price_version": (("prices", "price_version"),),
+    },
+}
+"""From a minute to a bill: each column, and the columns of other tables that decide its value."""
 
 
 class Described(TypedDict):
@@ -27,10 +53,14 @@ class Described(TypedDict):
 
 def described(name: str) -> Described:
     """The arguments of `@dg.asset` and `dg.AssetSpec` that say what a table of the catalogue is."""
+    as_given = SCHEMAS[name].origin == "received" or name in _WRITTEN_AS_GIVEN
     return {
         "group_name": SCHEMAS[name].group,
         "description": SCHEMAS[name].meaning,
-        "kinds": {"duckdb", "deltalake"},
+        "kinds": {
+            "deltalake",
+            "python" if as_given else "duckdb",
+        },
         "owners": OWNERS,
         "metadata": asset_metadata(name),
     }
@@ -58,3 +88,12 @@ def row_count(lake: Lake, name: str) -> int:
     """How many rows the table has, from the Delta log."""
     files = lake.table(name).files()
     return sum(files["num_records"].to_pylist()) if files.num_rows else 0
+
+
+def column_lineage(name: str) -> dict[str, dg.TableColumnLineage]:
+    """Dagster's standard metadata of a materialization that says which columns each column comes from."""
+    deps = {
+        column: [dg.TableColumnDep(asset_key=table, column_name=source) for table, source in sources]
+        for column, sources in _LINEAGE[name].items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps)}
