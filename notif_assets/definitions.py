@@ -53,6 +53,7 @@ def build_definitions(
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources={
+            "duckdb": duckdb,  # what the lake computes with; shown with its settings
             "lake": Lake(settings.lake, duckdb.get_connection),
             "settings": settings,
             "take_batches": take_batches,
