@@ -29,7 +29,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from bench.usage import Memory, memory
-from notif_assets.billing.bill import close_day
+from notif_assets.billing.closing import close_day
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import load_prices
 from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch

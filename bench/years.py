@@ -27,7 +27,8 @@ import numpy as np
 import pyarrow as pa
 
 from bench.hour import PARTITIONS, RATE, SECONDS, Growing, take
-from notif_assets.billing import audit, bill
+from notif_assets.billing import audit
+from notif_assets.billing.adjustments import days_with_adjustments_due, late_messages_without_a_price
 from notif_assets.billing.prices import ensure_prices
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
@@ -98,8 +99,8 @@ def _look(lake: Lake, settings: Settings, now: datetime) -> int:
     assert messages_audit.unaccepted_losses(lake) == []
     messages_audit.open_days_that_should_be_closed(lake, settings)
     hour, batch = audit.hour_of(now), lake.table("minute_aggregates").watermark
-    bill.late_messages_without_a_price(lake, settings, batch - _BATCHES_A_DAY // 24)
-    bill.days_with_adjustments_due(lake, settings, batch - 1)
+    late_messages_without_a_price(lake, settings, batch - _BATCHES_A_DAY // 24)
+    days_with_adjustments_due(lake, settings, batch - 1)
     before = audit.Memory(hour - 1)
     return len(audit.days_to_count(*audit.closed_and_corrected(lake, before), before, hour))
 

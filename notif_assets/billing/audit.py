@@ -1,6 +1,6 @@
 """Which closed days are looked at again, and when: what changed, what failed, and all of history bit by bit.
 
-Belongs here: the choice, and what must be remembered for it. Doesn't: what must hold of a closed day (bill.py), where
+Belongs here: the choice, and what must be remembered for it. Doesn't: what must hold of a closed day (adjustments.py), where
 it is remembered (defs/assets/).
 
 A closed day of 100 million messages takes seconds to count. Counted every hour, a year of them takes longer than that.
@@ -11,10 +11,20 @@ So each look takes the days that were closed or corrected since the one before i
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Self
 
-from notif_assets.billing.bill import closed_rows
+import pyarrow as pa
+
+from notif_assets.billing.adjustments import adjustments_of, billed_so_far, not_nothing, notifications_by_pair
+from notif_assets.billing.closed_days import closed_rows, newest_row
+from notif_assets.billing.lines import CENT
+from notif_assets.billing.prices import (
+    price_list,
+)
+from notif_assets.core.days import day_bounds
 from notif_assets.lake import Lake
+from notif_assets.settings import Settings
 
 HOUR = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,3 +119,52 @@ def closed_and_corrected(lake: Lake, before: Memory | None) -> tuple[dict[date, 
     since = _EPOCH if before is None else _EPOCH + before.hour * HOUR - _SLACK
     changed = lake.table("billing_adjustments").partitions_changed_since(since)
     return closed, {day for (day,) in changed if isinstance(day, date)}
+
+
+def closed_days_that_differ(
+    lake: Lake, settings: Settings, days: Collection[date] | None = None
+) -> dict[date, list[str]]:
+    """Closed days whose lines and adjustments are not the messages of the day times the price in force, with a sentence
+    for each line; among `days` (None: all).
+
+    Counts the messages themselves, up to the batch that the bill counted. Late messages that no adjustment has taken
+    yet are not a difference: they are due, or held because they have no price.
+    """
+    found: dict[date, list[str]] = {}
+    for day, rows in sorted(closed_rows(lake).items()):
+        if days is not None and day not in days:
+            continue
+        adjustments = adjustments_of(lake, day)
+        through = max([row["through_batch"] for row in rows] + adjustments["through_batch"].to_pylist())
+        start, end = day_bounds(day, settings.zone)
+        messages = lake.table("notifications").scan(event_datetime=(start, end), batch=(None, through + 1))
+        counts = lake.select("message_counts", {"notifications": messages})
+        billed = billed_so_far(lake, day, adjustments)
+        pairs = lake.select("billed_pairs", {"counts": counts, "billed": billed})
+        version = newest_row(rows)["price_version"]
+        prices = lake.select("unit_prices", {"pairs": pairs, "prices": price_list(lake, version)}, day=day)
+        if sentences := _wrongly_billed(counts, billed, prices):
+            found[day] = [f"{day}, {sentence}" for sentence in sentences]
+    return found
+
+
+def _wrongly_billed(counts: pa.Table, billed: pa.Table, prices: pa.Table) -> list[str]:
+    """The customers and channels that were not billed their count times the price, in the price's currency and in no
+    other; a sentence for each. What is held, because it has no price, is left to the check on that."""
+    sent, paid = notifications_by_pair(counts), notifications_by_pair(billed)
+    amounts: dict[tuple[int, str], dict[str, tuple[int, Decimal]]] = {}
+    for row in billed.filter(not_nothing(billed)).to_pylist():
+        of_pair = amounts.setdefault((row["customer_id"], row["channel"]), {})
+        of_pair[row["currency"]] = row["notifications"], row["amount"]
+    found = []
+    for row in prices.to_pylist():
+        key = (row["customer_id"], row["channel"])
+        n, is_priced = sent.get(key, 0), row["prices_found"] == 1
+        if not is_priced and paid.get(key, 0) != n:
+            continue
+        due = (n * row["unit_price"]).quantize(CENT, ROUND_HALF_UP) if is_priced else None
+        if amounts.get(key, {}) != ({row["currency"]: (n, due)} if n else {}):
+            got = ", ".join(f"{amount} {currency}" for currency, (_, amount) in sorted(amounts.get(key, {}).items()))
+            owed = f"{due} {row['currency']}" if is_priced else "which there is no price"
+            found.append(f"customer {key[0]}, {key[1]}: billed {paid.get(key, 0)} for {got or 0}, sent {n} for {owed}")
+    return found

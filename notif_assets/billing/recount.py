@@ -1,7 +1,7 @@
 """A day's messages counted anew: all of them, or those of the customers of whom a closed day's bill may lack something.
 
 Belongs here: which customers these are, and which files are read to count them. Doesn't: what a bill makes of the
-counts (bill.py), the counting itself (sql/).
+counts (lines.py, adjustments.py), the counting itself (sql/).
 
 A bill says of each customer and channel up to which batch it counts their messages, and a minute says which batch it
 counted last. What comes to a day is newer than what was there. Nothing goes from a day that is closed: it was

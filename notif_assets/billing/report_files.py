@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from notif_assets.billing.bill import adjustments_of
+from notif_assets.billing.adjustments import adjustments_of
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.inbox.dropped_files import publish
 from notif_assets.lake import Lake

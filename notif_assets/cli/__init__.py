@@ -394,7 +394,7 @@ def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
 def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -> None:
     from dagster import PartitionKeyRange
 
-    from notif_assets.billing.bill import currencies_of_days, losses_noted, rejections_noted
+    from notif_assets.billing.closed_days import currencies_of_days, losses_noted, rejections_noted
     from notif_assets.billing.report_files import bill_of
     from notif_assets.core.amounts import sums_of
     from notif_assets.core.days import FIRST_DAY
@@ -725,7 +725,7 @@ def report_billing(
     """
     import pyarrow.compute as pc
 
-    from notif_assets.billing.bill import BillRefused, published_bill_differs
+    from notif_assets.billing.lines import BillRefused, published_bill_differs
     from notif_assets.core.days import days_between, stretches
     from notif_assets.notifications import queries
     from notif_assets.reports import write_billing
@@ -765,7 +765,7 @@ def report_statement(settings: Settings, customer: int, month: date, format: Sta
     \b
     Example: notif-assets report statement --customer 1 --month 2020-02 --format pdf --out 2020-02.pdf
     """
-    from notif_assets.billing.bill import published_bill_differs
+    from notif_assets.billing.lines import published_bill_differs
     from notif_assets.core.days import stretches
     from notif_assets.notifications import queries
     from notif_assets.reports import write_statement
@@ -1122,7 +1122,7 @@ def check(settings: Settings, everything: bool) -> None:
     \b
     Example: notif-assets check --lately
     """
-    from notif_assets.billing.bill import published_bill_differs
+    from notif_assets.billing.lines import published_bill_differs
     from notif_assets.chatbot.sessions import published_flows_that_differ
     from notif_assets.defs.assets.billing import BOUNDED
     from notif_assets.invoices.averages import published_accounts_that_differ

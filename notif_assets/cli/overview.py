@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from notif_assets.billing.bill import BillRefused, lines_of
+from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import shown
 from notif_assets.defs.partitions import billing_days, key_ranges

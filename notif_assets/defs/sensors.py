@@ -21,7 +21,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
-from notif_assets.billing.bill import days_with_adjustments_due
+from notif_assets.billing.adjustments import days_with_adjustments_due
 from notif_assets.defs.assets.inbox import answers_of_inbox, some
 from notif_assets.defs.jobs import (
     JOBS,

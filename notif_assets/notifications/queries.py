@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.billing import bill
+from notif_assets.billing.closed_days import currencies_of_days
+from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.billing.prices import with_currency
 from notif_assets.core.days import day_bounds, day_of, days_between
 from notif_assets.errors import Refusal
@@ -263,7 +264,7 @@ def bills(
     customer_id: int | None = None,
     channel: str | None = None,
     at_hand: AtHand | None = None,
-    unpriced: list[bill.BillRefused] | None = None,
+    unpriced: list[BillRefused] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
 
@@ -292,7 +293,7 @@ def bills(
         else:
             if not aggregates.scan(minute=day_bounds(day, settings.zone)).files:
                 continue  # counting a day without messages would cost as much as counting any other
-            day_lines, _ = bill.lines_of(lake, settings, day, "provisional", "report", customer_id, None, unpriced)
+            day_lines, _ = lines_of(lake, settings, day, "provisional", "report", customer_id, None, unpriced)
         lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
         there = {day for table in lines for day in table["billing_date"].to_pylist()}
@@ -306,7 +307,7 @@ def _lines_of_nothing(
     lake: Lake, whose: Mapping[str, object], days: Sequence[date], closed: Collection[date]
 ) -> pa.Table:
     """A line of no notification for each day, in the currency of the price list in force for the day."""
-    currencies = bill.currencies_of_days(lake, days)
+    currencies = currencies_of_days(lake, days)
     rows = [
         {
             **whose,
@@ -333,7 +334,7 @@ def statement(
         raise ValueError(f"{month:%Y-%m} has not begun")
     days = list(days_between(month, (month + 31 * _DAY).replace(day=1) - _DAY))
     past = [one for one in days if one <= day]
-    unpriced: list[bill.BillRefused] = []
+    unpriced: list[BillRefused] = []
     lines, adjustments = bills(lake, settings, past, customer_id, None, at_hand, unpriced)
     entries = billing_entries(lines.filter(pc.is_valid(lines["channel"])), adjustments)
     names = lines["customer_name"].to_pylist()
@@ -344,7 +345,7 @@ def statement(
         entries=entries,
         open_days=tuple(days_still_open(lake, settings, days)),
         unpriced_days=tuple(sorted({refused.day for refused in unpriced})),
-        currency=bill.currencies_of_days(lake, past[-1:])[past[-1]],
+        currency=currencies_of_days(lake, past[-1:])[past[-1]],
     )
 
 

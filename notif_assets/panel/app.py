@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from notif_assets.billing.bill import BillRefused
+from notif_assets.billing.lines import BillRefused
 from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import NO_MEMORY
 from notif_assets.panel import api, export, memory, metrics, pages

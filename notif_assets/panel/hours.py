@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.billing.bill import BillRefused, lines_of
+from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.core.days import day_bounds, hours_of
 from notif_assets.lake import Lake, Table, only
 from notif_assets.lake.engine import Input

@@ -23,7 +23,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect
 
-from notif_assets.billing.bill import BillRefused
+from notif_assets.billing.lines import BillRefused
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
 from notif_assets.core.formats import Format, StatementFormat

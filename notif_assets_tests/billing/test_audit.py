@@ -9,8 +9,8 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.billing import audit, bill
-from notif_assets.billing.audit import HOUR, Memory, days_to_count, remembered
+from notif_assets.billing import audit
+from notif_assets.billing.audit import HOUR, Memory, closed_days_that_differ, days_to_count, remembered
 from notif_assets_tests.instance.daemon import Daemon
 from notif_assets_tests.streams import sent
 
@@ -89,7 +89,7 @@ def test_the_hourly_check_counts_what_changed_and_what_did_not_hold(
     assert look(daemon, everything=True) == (False, 3)
     assert look(daemon) == (False, 1)
     assert look(daemon) == (False, 1)
-    assert bill.closed_days_that_differ(daemon.lake, daemon.settings).keys() == {date.fromisoformat(DAYS_AGO[5])}
+    assert closed_days_that_differ(daemon.lake, daemon.settings).keys() == {date.fromisoformat(DAYS_AGO[5])}
 
 
 def days_of_slice(hour: int) -> list[str]:

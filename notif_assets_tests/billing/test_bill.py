@@ -14,7 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets.billing import bill, prices
+from notif_assets.billing import closing, prices
+from notif_assets.billing.adjustments import days_with_adjustments_due, held_sentence, late_messages_without_a_price
+from notif_assets.billing.audit import closed_days_that_differ
+from notif_assets.billing.lines import BillRefused, published_bill_differs
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.report_files import publish_bill
 from notif_assets.lake import SCHEMAS, Lake, write_once
@@ -62,9 +65,9 @@ class House:
         bronze.take_next_batch(self.lake, self.log, self.settings, "ingest", even_if_quiet=True)
         catch_up.settle(self.lake, self.settings)
 
-    def close(self, day: date = MONDAY, run_id: str = "run") -> bill.Billed:
+    def close(self, day: date = MONDAY, run_id: str = "run") -> closing.Billed:
         self.ingest()
-        return bill.close_day(self.lake, self.settings, self.log, day, run_id)
+        return closing.close_day(self.lake, self.settings, self.log, day, run_id)
 
     def lines(self, day: date = MONDAY) -> dict[tuple[int, str], tuple[int, Decimal]]:
         rows = [row for row in rows_of(self.lake, "daily_billing") if row["billing_date"] == day]
@@ -102,7 +105,7 @@ BOOKS = ("daily_billing", "billing_days", "billing_adjustments", "prices")
 
 def test_the_documents_bill(lake: Lake) -> None:
     """25000 WhatsApp notifications → R$ 1000,00, with the packaged list."""
-    assert bill.published_bill_differs(lake) == []
+    assert published_bill_differs(lake) == []
 
 
 def test_a_closed_day_is_byte_identical_however_often_it_is_done_again(house: House) -> None:
@@ -111,9 +114,9 @@ def test_a_closed_day_is_byte_identical_however_often_it_is_done_again(house: Ho
     first = house.close()
     assert (first.closed_now, first.lines, first.notifications, first.amount) == (True, 2, 5, Decimal("0.13"))
     files, rows = contents(house.lake, *BOOKS), {name: rows_of(house.lake, name) for name in BOOKS}
-    again: list[Callable[[], bill.Billed]] = [
-        lambda: bill.close_day(house.lake, house.settings, house.log, MONDAY, "again"),
-        lambda: bill.bill_day(house.lake, house.settings, house.log, MONDAY, "again"),
+    again: list[Callable[[], closing.Billed]] = [
+        lambda: closing.close_day(house.lake, house.settings, house.log, MONDAY, "again"),
+        lambda: closing.bill_day(house.lake, house.settings, house.log, MONDAY, "again"),
         lambda: house.close(run_id="after another batch"),
     ]
     for once_more in again:
@@ -164,7 +167,7 @@ def test_a_line_says_all_it_stands_on(house: House) -> None:
 
 
 def test_a_day_without_messages_closes_without_lines(house: House) -> None:
-    assert house.close() == bill.Billed(MONDAY, "final", 0, 0, Decimal(0), "BRL", 0, {}, True, None)
+    assert house.close() == closing.Billed(MONDAY, "final", 0, 0, Decimal(0), "BRL", 0, {}, True, None)
     (day,) = rows_of(house.lake, "billing_days")
     assert (day["lines"], day["notifications"], day["amount"]) == (0, 0, 0)
     assert house.close().closed_now is False
@@ -177,37 +180,37 @@ def test_a_day_without_messages_closes_without_lines(house: House) -> None:
 def test_a_day_does_not_close_before_its_end_and_grace(house: House, seconds: int) -> None:
     house.send()
     house.clock.now = datetime.combine(MONDAY + DAY, datetime.min.time(), NOON.tzinfo) + timedelta(seconds=seconds)
-    with pytest.raises(bill.NotClosable) as refused:
+    with pytest.raises(closing.NotClosable) as refused:
         house.close()
     told = str(refused.value)
     assert f"{house.clock.now:%Y-%m-%dT%H:%M:%S}" in told
     assert "past 2020-02-04T01:00:00+0000" in told
     assert "NOTIF_GRACE" in told
     assert house.nothing_billed()
-    provisional = bill.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
+    provisional = closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
     assert (provisional.status, provisional.notifications, provisional.closed_now) == ("provisional", 1, False)
     assert {row["status"] for row in rows_of(house.lake, "daily_billing")} == {"provisional"}
     house.clock.advance(timedelta(seconds=3600 - seconds))
     house.send()
     house.ingest()
-    final = bill.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
+    final = closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
     assert (final.status, final.notifications, final.closed_now) == ("final", 2, True)
     assert {row["status"] for row in rows_of(house.lake, "daily_billing")} == {"final"}
 
 
 def test_a_day_does_not_close_while_kafka_holds_more_than_was_read(house: House) -> None:
-    with pytest.raises(bill.NotClosable, match="not all messages are counted"):
-        bill.close_day(house.lake, house.settings, house.log, MONDAY, "run")
+    with pytest.raises(closing.NotClosable, match="not all messages are counted"):
+        closing.close_day(house.lake, house.settings, house.log, MONDAY, "run")
     house.send(5)
     house.settings = Settings(batch_messages=3)
-    with pytest.raises(bill.NotClosable, match="not all messages are counted"):
+    with pytest.raises(closing.NotClosable, match="not all messages are counted"):
         house.close()
     assert house.close().notifications == 5
 
 
 def test_the_grace_is_a_setting(house: House) -> None:
     house.settings = Settings(grace=timedelta(days=3))
-    with pytest.raises(bill.NotClosable, match=r"past 2020-02-07T00:00:00"):
+    with pytest.raises(closing.NotClosable, match=r"past 2020-02-07T00:00:00"):
         house.close()
 
 
@@ -285,9 +288,9 @@ def test_a_channel_without_exactly_one_price_blocks_the_close(
     house.price(*listed)
     house.send()
     house.send(2, channel="SMS")
-    for attempt in (bill.close_day, bill.bill_day):
+    for attempt in (closing.close_day, closing.bill_day):
         house.ingest()
-        with pytest.raises(bill.BillRefused, match=f"2020-02-03 can't be billed: {found}.*customer 1") as refused:
+        with pytest.raises(BillRefused, match=f"2020-02-03 can't be billed: {found}.*customer 1") as refused:
             attempt(house.lake, house.settings, house.log, MONDAY, "run")
         assert refused.value.gate == "every_channel_has_one_price"
         assert len(refused.value.findings) == 1
@@ -309,19 +312,19 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
         "channel Whatsap has no price in list [0-9a-f]{16} .customer 9.: this day is closed, so import", held
     )
     assert "`notif-assets reprice --from 2020-02-03 --to 2020-02-03 --reason " in held
-    told, through = bill.late_messages_without_a_price(house.lake, house.settings)
-    assert told == {MONDAY: bill.held_sentence(MONDAY, [held])}
-    assert bill.late_messages_without_a_price(house.lake, house.settings, through) == ({}, through)  # nothing is new
-    assert bill.late_messages_without_a_price(house.lake, house.settings, through, {MONDAY}) == (told, through)
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
-    assert bill.days_with_adjustments_due(house.lake, house.settings, 0)[0] == []
+    told, through = late_messages_without_a_price(house.lake, house.settings)
+    assert told == {MONDAY: held_sentence(MONDAY, [held])}
+    assert late_messages_without_a_price(house.lake, house.settings, through) == ({}, through)  # nothing is new
+    assert late_messages_without_a_price(house.lake, house.settings, through, {MONDAY}) == (told, through)
+    assert closed_days_that_differ(house.lake, house.settings) == {}
+    assert days_with_adjustments_due(house.lake, house.settings, 0)[0] == []
 
     house.price(*LIST, ",Whatsap,0.03,BRL,,")
     assert house.close().held  # a new list alone prices no closed day
-    repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
+    repriced = closing.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
     assert (repriced.held, repriced.adjusted) == ((), {"BRL": Decimal("0.03")})
-    assert bill.late_messages_without_a_price(house.lake, house.settings)[0] == {}
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
     assert house.billed() == Decimal("0.27")
 
 
@@ -332,11 +335,11 @@ def test_what_a_new_list_cannot_price_either_stays_held_and_the_rest_is_repriced
     house.send(1, channel="Push", customer_id=9)
     assert len(house.close().held) == 2
     house.price(*LIST, ",Push,1,BRL,,")
-    repriced = bill.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+    repriced = closing.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     assert repriced.adjusted == {"BRL": Decimal(1)}
     assert len(repriced.held) == 1
     assert "channel Pombo has no price" in repriced.held[0]
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
 
 
 ODD = [
@@ -366,7 +369,7 @@ def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel:
     if late:
         (told,) = house.close().held
     else:
-        with pytest.raises(bill.BillRefused) as refused:
+        with pytest.raises(BillRefused) as refused:
             house.close()
         (told,) = refused.value.findings
     assert told.isprintable()
@@ -375,10 +378,10 @@ def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel:
     house.price(*LIST, f"9,{cell},0.5,BRL,,")
     house.close()
     if late:
-        bill.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
+        closing.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
     assert house.billed() == Decimal("1.04")
-    assert bill.late_messages_without_a_price(house.lake, house.settings)[0] == {}
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_a_report_has_what_can_be_priced_and_says_what_it_lacks(house: House) -> None:
@@ -386,7 +389,7 @@ def test_a_report_has_what_can_be_priced_and_says_what_it_lacks(house: House) ->
     house.send(1, NOON + DAY)
     house.send(1, channel="Push", customer_id=9)
     house.ingest()
-    days, unpriced = [MONDAY, MONDAY + DAY], list[bill.BillRefused]()
+    days, unpriced = [MONDAY, MONDAY + DAY], list[BillRefused]()
     lines, _ = queries.bills(house.lake, house.settings, days, unpriced=unpriced)
     assert lines.select(["customer_id", "billing_date"]).to_pylist() == [
         {"customer_id": 1, "billing_date": MONDAY},
@@ -394,7 +397,7 @@ def test_a_report_has_what_can_be_priced_and_says_what_it_lacks(house: House) ->
     ]
     assert [refused.day for refused in unpriced] == [MONDAY]
     assert queries.bills(house.lake, house.settings, days, 1)[0].num_rows == 2
-    with pytest.raises(bill.BillRefused, match="2020-02-03 can't be billed: channel Push"):
+    with pytest.raises(BillRefused, match="2020-02-03 can't be billed: channel Push"):
         queries.bills(house.lake, house.settings, days)
 
 
@@ -503,7 +506,7 @@ def test_late_messages_are_adjusted_once_and_only_where_something_changed(house:
     house.send(1)
     house.close()
     assert written_adjustments(house.lake) == sorted([*expected, (MONDAY, 1, "Whatsapp", "late", 1, Decimal("0.04"))])
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_readmitted_messages_have_their_own_reason(house: House) -> None:
@@ -527,13 +530,13 @@ def test_readmitted_messages_have_their_own_reason(house: House) -> None:
 def test_reprice_writes_the_difference_and_nothing_else(house: House) -> None:
     house.send(3)
     house.send(1, channel="SMS")
-    with pytest.raises(bill.NotClosable, match="2020-02-03 is open"):
-        bill.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+    with pytest.raises(closing.NotClosable, match="2020-02-03 is open"):
+        closing.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     house.close()
     lines = house.lines()
     house.price(",Whatsapp,0.05,BRL,,", ",SMS,0.005,BRL,,")
     for adjustments in (1, 0):
-        done = bill.reprice(house.lake, house.settings, house.log, MONDAY, "new contract", "run")
+        done = closing.reprice(house.lake, house.settings, house.log, MONDAY, "new contract", "run")
         assert (done.adjustments, done.closed_now) == (adjustments, False)
     assert written_adjustments(house.lake) == [(MONDAY, 1, "Whatsapp", "repriced", 0, Decimal("0.03"))]
     assert house.lines() == lines
@@ -544,15 +547,15 @@ def test_reprice_writes_the_difference_and_nothing_else(house: House) -> None:
     house.price(",Whatsapp,7,BRL,,", ",SMS,7,BRL,,")
     house.send(1)
     assert house.close().adjusted == {"BRL": Decimal("0.05")}
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_reprice_to_a_list_that_lacks_a_channel_is_refused(house: House) -> None:
     house.send()
     house.close()
     house.price(",SMS,1,BRL,,")
-    with pytest.raises(bill.BillRefused, match="channel Whatsapp has no price"):
-        bill.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+    with pytest.raises(BillRefused, match="channel Whatsapp has no price"):
+        closing.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     assert len(rows_of(house.lake, "billing_days")) == 1
     assert house.close().adjustments == 0
 
@@ -607,14 +610,14 @@ def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_ne
     house.send(5)
     house.close()
     new = house.price(*REAIS)
-    done = bill.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    done = closing.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
     assert (done.amount, done.currency) == (Decimal("0.50"), "USD")
     assert done.adjusted == {"BRL": Decimal("2.50"), "USD": Decimal("-1.00")}
     repriced = [row for row in rows_of(house.lake, "billing_adjustments") if row["reason"] == "repriced"]
     assert {
         (row["price_version"], row["unit_price"], row["notifications_delta"], row["amount_delta"]) for row in repriced
     } == {(old, Decimal("0.10"), -10, Decimal("-1.00")), (new, Decimal("0.25"), 10, Decimal("2.50"))}
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
     assert house.close().adjustments == 0
     house.send()  # from here on the day is billed in reais
     assert house.close().adjusted == {"BRL": Decimal("0.25")}
@@ -624,9 +627,9 @@ def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_ne
         (DOLLARS, None),
     ):
         house.price(*lines)
-        done = bill.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        done = closing.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
         assert adjusted in (None, done.adjusted)
-        assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+        assert closed_days_that_differ(house.lake, house.settings) == {}
     written_adjustments(house.lake)  # no two have one id
 
 
@@ -636,17 +639,17 @@ def test_amounts_of_two_currencies_that_were_subtracted_are_found_and_put_right(
     house.send(5)
     house.close()
     house.price(",Whatsapp,0.50,BRL,,", ",SMS,0.25,BRL,,")
-    bill.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    closing.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
 
     def as_before(rows: list[Row]) -> list[Row]:
         (row,) = [row for row in rows if row["notifications_delta"] > 0]
         return [row | {"notifications_delta": 0, "amount_delta": Decimal("2.00")}]
 
     tampered(house, "billing_adjustments", as_before)
-    (sentence,) = bill.closed_days_that_differ(house.lake, house.settings)[MONDAY]
+    (sentence,) = closed_days_that_differ(house.lake, house.settings)[MONDAY]
     assert sentence.endswith("billed 5 for 2.00 BRL, 0.50 USD, sent 5 for 2.50 BRL")
     assert house.close().adjusted == {"BRL": Decimal("0.50"), "USD": Decimal("-0.50")}
-    assert bill.closed_days_that_differ(house.lake, house.settings) == {}
+    assert closed_days_that_differ(house.lake, house.settings) == {}
 
 
 def test_prices_to_and_fro_have_an_adjustment_each(house: House) -> None:
@@ -654,7 +657,7 @@ def test_prices_to_and_fro_have_an_adjustment_each(house: House) -> None:
     house.close()
     for cents in (5, 4, 5, 4):
         house.price(f",Whatsapp,0.0{cents},BRL,,", ",SMS,1,BRL,,")
-        bill.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        closing.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
     assert len(written_adjustments(house.lake)) == 4  # no two have one id
 
 
@@ -685,8 +688,8 @@ def test_a_bill_that_is_not_silver_times_price_is_not_written(
     plan_move(house.lake, "run", "dedup", dedup_through=MONDAY)
     catch_up.execute_planned(house.lake, house.log, house.settings)
     tampered(house, table, change)
-    with pytest.raises(bill.BillRefused, match=why) as refused:
-        bill.close_day(house.lake, house.settings, house.log, MONDAY, "run")
+    with pytest.raises(BillRefused, match=why) as refused:
+        closing.close_day(house.lake, house.settings, house.log, MONDAY, "run")
     assert refused.value.gate == "bill_equals_messages_times_price"
     assert house.nothing_billed()
 
@@ -696,7 +699,7 @@ def test_killed_between_the_lines_and_the_closed_day(house: House) -> None:
     house.ingest()
     house.clock.advance(HOUR)
     with pytest.raises(Killed), killed_after(1, "daily_billing"):
-        bill.close_day(house.lake, house.settings, house.log, MONDAY, "killed")
+        closing.close_day(house.lake, house.settings, house.log, MONDAY, "killed")
     files = contents(house.lake, "daily_billing")
     assert rows_of(house.lake, "billing_days") == []
     # Somebody may have seen these lines: they are what closes, though more came, and though prices changed.
@@ -716,10 +719,10 @@ def test_provisional_lines_are_replaced_and_final_ones_are_not(house: House) -> 
     for sent_so_far in (1, 2):
         house.send()
         house.ingest()
-        done = bill.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
+        done = closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
         assert (done.status, done.notifications) == ("provisional", sent_so_far)
     house.price(",Whatsapp,1,BRL,,", ",SMS,1,BRL,,")
-    assert bill.bill_day(house.lake, house.settings, house.log, MONDAY, "run").amount == 2
+    assert closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run").amount == 2
     assert rows_of(house.lake, "billing_days") == []
     house.clock.now = NOON + 2 * DAY
     house.close()
@@ -731,9 +734,9 @@ def test_two_close_the_same_day_at_once(house: House) -> None:
         house.send(1, NOON + n % 2 * HOUR, message_id=str(n % 3))
     house.ingest()
 
-    def close(name: str) -> bill.Billed:
+    def close(name: str) -> closing.Billed:
         with Lake(house.lake.root) as lake:
-            return bill.close_day(lake, house.settings, house.log, MONDAY, name)
+            return closing.close_day(lake, house.settings, house.log, MONDAY, name)
 
     for late in (0, 1):
         with ThreadPoolExecutor(3) as pool:

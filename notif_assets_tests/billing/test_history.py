@@ -25,7 +25,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from notif_assets.billing import bill, prices
+from notif_assets.billing import closing, prices
+from notif_assets.billing.adjustments import _due
+from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.maintenance.rebuild import rebuild
@@ -131,7 +133,7 @@ class History(RuleBasedStateMachine):
             if self.world.oracle.replay(self.world.lake).batches:
                 assert_tables(self.world.lake, self.world.oracle)
             assert audit.minutes_that_differ(self.world.lake) == []
-            assert bill.closed_days_that_differ(self.world.lake, self.world.settings()) == {}
+            assert closed_days_that_differ(self.world.lake, self.world.settings()) == {}
             self.seen["closed days"] += len(self.closed())
             self.seen["adjustments"] += len(self.books["billing_adjustments"])
             self.seen.update(f"adjusted: {row['reason']}" for row in self.books["billing_adjustments"])
@@ -183,7 +185,7 @@ class History(RuleBasedStateMachine):
         catch_up.settle(world.lake, world.settings())
         if not rows_of(world.lake, "ingest_batches"):
             return
-        one = lambda: bill.bill_day(world.lake, world.settings(), world.log, day, "run")  # noqa: E731
+        one = lambda: closing.bill_day(world.lake, world.settings(), world.log, day, "run")  # noqa: E731
         if self.attempt(crash, lambda: world.surviving(None, one)) and day in self.closed():
             self.assert_sums(day)
 
@@ -201,7 +203,7 @@ class History(RuleBasedStateMachine):
     def a_day_is_repriced(self, which: int, crash: tuple[int, bool] | None) -> None:
         world, day = self.world, sorted(self.closed())[which % len(self.closed())]
         catch_up.execute_planned(world.lake, world.log, world.settings())
-        one = lambda: bill.reprice(world.lake, world.settings(), world.log, day, "corrected", "run")  # noqa: E731
+        one = lambda: closing.reprice(world.lake, world.settings(), world.log, day, "corrected", "run")  # noqa: E731
         if self.attempt(crash, lambda: world.surviving(None, one)):
             self.observe()
             assert self.price_of[day] == self.current
@@ -244,7 +246,7 @@ class History(RuleBasedStateMachine):
     def due(self, day: date, *, whole: bool) -> tuple[list[Row], tuple[str, ...]]:
         """The rows that the day's adjustments lack, and what is held."""
         lake = self.world.lake
-        rows, held = bill._due(lake, self.world.settings(), day, lake.table("billing_adjustments"), "run", whole=whole)
+        rows, held = _due(lake, self.world.settings(), day, lake.table("billing_adjustments"), "run", whole=whole)
         return rows.drop_columns(["created_at"]).to_pylist(), held
 
     def observe(self) -> None:
@@ -320,8 +322,8 @@ class History(RuleBasedStateMachine):
         """Closes the day, if it may close."""
         world = self.world
         try:
-            bill.close_day(world.lake, world.settings(), world.log, day, "run", whole=self.whole)
-        except bill.NotClosable:
+            closing.close_day(world.lake, world.settings(), world.log, day, "run", whole=self.whole)
+        except closing.NotClosable:
             assert day not in self.closed()
 
     def attempt(self, crash: tuple[int, bool] | None, step: Callable[[], object]) -> bool:

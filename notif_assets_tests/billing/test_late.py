@@ -13,7 +13,8 @@ from itertools import pairwise
 
 import pytest
 
-from notif_assets.billing import bill, prices
+from notif_assets.billing import closing, prices
+from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.lake import Lake
 from notif_assets.notifications import bronze, catch_up
@@ -64,7 +65,7 @@ class Office:
 
     def close(self, *days: date) -> None:
         for day in days:
-            bill.close_day(self.lake, self.settings, self.log, day, "run")
+            closing.close_day(self.lake, self.settings, self.log, day, "run")
 
     def lines(self, day: date) -> dict[int, int]:
         return {row["customer_id"]: row["notifications"] for row in self.of("daily_billing", day)}
@@ -80,7 +81,7 @@ class Office:
 
     def assert_exact(self) -> None:
         assert_tables(self.lake, Oracle(self.log, self.settings.zone))
-        assert bill.closed_days_that_differ(self.lake, self.settings) == {}
+        assert closed_days_that_differ(self.lake, self.settings) == {}
 
 
 @pytest.fixture
@@ -114,8 +115,8 @@ def test_late_by_a_minute_to_40_days_across_midnight_and_a_change_of_clocks(
     for customer, (start, end) in enumerate(pairwise(bounds), 1):
         for event in (start, start + 59 * MINUTE, end - HOUR, end - 61 * MINUTE, end - timedelta(microseconds=1)):
             coming += [(event + late, event, customer) for late in LATE]
-    closing = {day: end + HOUR for day, end in zip(days, bounds[1:], strict=True)}
-    moments = sorted({*closing.values(), bounds[1], *(bounds[-1] + n * DAY for n in (1, 8, 41))})
+    closes_at = {day: end + HOUR for day, end in zip(days, bounds[1:], strict=True)}
+    moments = sorted({*closes_at.values(), bounds[1], *(bounds[-1] + n * DAY for n in (1, 8, 41))})
     expected_lines: dict[date, Counter[int]] = {day: Counter() for day in days}
     expected_late: dict[date, Counter[int]] = {day: Counter() for day in days}
     for before, now in pairwise([bounds[0] - HOUR, *moments]):
@@ -123,15 +124,15 @@ def test_late_by_a_minute_to_40_days_across_midnight_and_a_change_of_clocks(
         for arrives, event, customer in sorted(coming):
             if before < arrives <= now:
                 day = days[customer - 1]
-                (expected_lines if arrives <= closing[day] else expected_late)[day][customer] += 1
+                (expected_lines if arrives <= closes_at[day] else expected_late)[day][customer] += 1
                 office.number += 1
                 office.log.produce(sent(event, at=arrives, customer_id=customer, message_id=str(office.number)))
         office.arrive()
         for day in days:
-            if now >= closing[day]:
+            if now >= closes_at[day]:
                 office.close(day)
             else:
-                with pytest.raises(bill.NotClosable):
+                with pytest.raises(closing.NotClosable):
                     office.close(day)
     for day in days:
         assert office.lines(day) == dict(expected_lines[day])
@@ -259,9 +260,9 @@ def test_closed_repriced_and_ingested_at_once_the_books_are_exact(office: Office
     def again(name: str) -> None:
         with Lake(office.lake.root) as lake:
             if name == "reprice":
-                bill.reprice(lake, office.settings, office.log, MONDAY, "corrected", name)
+                closing.reprice(lake, office.settings, office.log, MONDAY, "corrected", name)
             else:
-                bill.close_day(lake, office.settings, office.log, MONDAY, name)
+                closing.close_day(lake, office.settings, office.log, MONDAY, name)
 
     for n, each in enumerate(("0.05", "0.03"), 1):
         office.log.produce(*(sent(NOON + HOUR, at=office.clock.now, message_id=f"late {n} {m}") for m in range(6)))
@@ -292,12 +293,12 @@ def test_prices_corrected_twice_and_back_are_adjustments_and_the_lines_stay(offi
     for each, late in (("0.05", 1), ("0.001", 0), ("0.05", 2), ("0.04", 0)):
         office.price(each)
         office.arrive(*[NOON] * late, customer_id=2, channel="SMS")
-        bill.reprice(office.lake, office.settings, office.log, MONDAY, "corrected", "run")
+        closing.reprice(office.lake, office.settings, office.log, MONDAY, "corrected", "run")
         rows = rows_of(office.lake, "billing_adjustments")
         assert all(row in rows for row in so_far)
         so_far = rows
         assert rows_of(office.lake, "daily_billing") == lines
-        assert bill.closed_days_that_differ(office.lake, office.settings) == {}
+        assert closed_days_that_differ(office.lake, office.settings) == {}
     totals: Counter[int] = Counter()
     amounts: dict[int, Decimal] = {1: 3 * FOUR_CENTS, 2: FOUR_CENTS}
     for row in rows_of(office.lake, "billing_adjustments"):
@@ -325,4 +326,4 @@ def test_readmitted_after_a_rule_changed_each_closed_day_gets_its_own(office: Of
     assert (office.lines(MONDAY), office.lines(TUESDAY)) == ({1: 1}, {1: 1})
     left = [row["reason"] for row in rows_of(office.lake, "rejected_notifications")]
     assert left == ["event_too_early"] * 2  # b again, which is a duplicate now, and the one of January
-    assert bill.closed_days_that_differ(office.lake, office.settings) == {}
+    assert closed_days_that_differ(office.lake, office.settings) == {}

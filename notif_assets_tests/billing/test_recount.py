@@ -15,7 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets.billing import bill
+from notif_assets.billing import closing
+from notif_assets.billing.adjustments import _due, days_with_adjustments_due
+from notif_assets.billing.audit import closed_days_that_differ
+from notif_assets.billing.closed_days import closed_rows
+from notif_assets.billing.lines import BillRefused
 from notif_assets.lake import Lake, Scan
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.notifications import catch_up
@@ -36,13 +40,13 @@ LISTS = (
 
 def due(house: House, day: date, *, whole: bool) -> tuple[list[Row], tuple[str, ...]]:
     """The rows that the day's adjustments lack, and what is held."""
-    rows, held = bill._due(house.lake, house.settings, day, house.lake.table("billing_adjustments"), "run", whole=whole)
+    rows, held = _due(house.lake, house.settings, day, house.lake.table("billing_adjustments"), "run", whole=whole)
     return rows.drop_columns(["created_at"]).to_pylist(), held
 
 
-def close(house: House, day: date, *, whole: bool) -> bill.Billed:
+def close(house: House, day: date, *, whole: bool) -> closing.Billed:
     house.ingest()
-    return bill.close_day(house.lake, house.settings, house.log, day, "run", whole=whole)
+    return closing.close_day(house.lake, house.settings, house.log, day, "run", whole=whole)
 
 
 messages = st.tuples(
@@ -94,13 +98,13 @@ def test_what_a_bill_lacks_is_the_same_whether_the_day_is_counted_whole_or_in_pa
         }
         for what, how in after:
             actions[what](house, how)
-            for day in bill.closed_rows(lake):
+            for day in closed_rows(lake):
                 assert due(house, day, whole=False) == due(house, day, whole=True)
         house.ingest()
-        for day in bill.closed_rows(lake):
+        for day in closed_rows(lake):
             close(house, day, whole=False)
             assert due(house, day, whole=True)[0] == []
-        assert bill.closed_days_that_differ(lake, house.settings) == {}
+        assert closed_days_that_differ(lake, house.settings) == {}
 
 
 def _send(house: House, message: tuple[int, str, str, timedelta, str]) -> None:
@@ -112,15 +116,15 @@ def _send(house: House, message: tuple[int, str, str, timedelta, str]) -> None:
 def _correct(house: House, killed: int) -> None:
     """In part; killed after some commits, it is left to the next one. Tuesday may be open, and closes then."""
     for day in (MONDAY, MONDAY + DAY):
-        with suppress(Killed, bill.BillRefused, bill.NotClosable), killed_after(killed or 99):
+        with suppress(Killed, BillRefused, closing.NotClosable), killed_after(killed or 99):
             close(house, day, whole=False)
 
 
 def _reprice(house: House, how: tuple[tuple[str, ...], int]) -> None:
     listed, killed = how
     house.price(*listed)
-    with suppress(Killed, bill.BillRefused), killed_after(killed or 99):
-        bill.reprice(house.lake, house.settings, house.log, MONDAY, "corrected", "run")
+    with suppress(Killed, BillRefused), killed_after(killed or 99):
+        closing.reprice(house.lake, house.settings, house.log, MONDAY, "corrected", "run")
 
 
 def _deduplicate(house: House, days: int) -> None:
@@ -150,10 +154,10 @@ def test_of_a_corrected_day_only_those_customers_are_counted_who_changed(
     house.ingest()
     assert [_counted(house, asked, whole) for whole in (True, False)] == [241, 7]
     assert _files(asked, "customers_to_recount") == 1  # of six: the others hold nothing that was not billed
-    assert bill.days_with_adjustments_due(lake, house.settings, 0)[0] == [MONDAY]
+    assert days_with_adjustments_due(lake, house.settings, 0)[0] == [MONDAY]
     assert close(house, MONDAY, whole=False).adjustments == 2
     assert [_counted(house, asked, whole) for whole in (True, False)] == [241, 0]
-    assert bill.days_with_adjustments_due(lake, house.settings, 0)[0] == []
+    assert days_with_adjustments_due(lake, house.settings, 0)[0] == []
 
 
 def _counted(house: House, asked: list[Asked], whole: bool) -> int:
@@ -195,10 +199,10 @@ def test_a_reprice_that_was_killed_is_found_though_no_minute_is_newer(
     house.close()
     house.price(*listed)
     with suppress(Killed), killed_after(1, "billing_days"):
-        bill.reprice(lake, house.settings, house.log, MONDAY, "corrected", "run")
+        closing.reprice(lake, house.settings, house.log, MONDAY, "corrected", "run")
     assert due(house, MONDAY, whole=False) == due(house, MONDAY, whole=True)
     expected = [MONDAY] if due(house, MONDAY, whole=True)[0] else []
-    assert bill.days_with_adjustments_due(lake, house.settings, 99)[0] == expected
+    assert days_with_adjustments_due(lake, house.settings, 99)[0] == expected
 
 
 def test_what_has_no_price_is_told_again_after_others_were_corrected(
@@ -224,12 +228,12 @@ def test_amounts_of_two_currencies_are_never_taken_for_each_other(lake: Lake, mo
     house.send(25)
     house.close()
     house.price(",Whatsapp,0.04,USD,,", ",SMS,0.005,USD,,")
-    bill.reprice(lake, house.settings, house.log, MONDAY, "dollars", "run")
+    closing.reprice(lake, house.settings, house.log, MONDAY, "dollars", "run")
     house.price(*LIST)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bill, "close_day", _killed)
+        patch.setattr(closing, "close_day", _killed)
         with pytest.raises(Killed):  # before its adjustments
-            bill.reprice(lake, house.settings, house.log, MONDAY, "and back", "run")
+            closing.reprice(lake, house.settings, house.log, MONDAY, "and back", "run")
     assert due(house, MONDAY, whole=False) == due(house, MONDAY, whole=True) != ([], ())
 
 

@@ -14,7 +14,9 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from notif_assets.billing import bill
+from notif_assets.billing import lines as lines_module
+from notif_assets.billing.closed_days import is_closed
+from notif_assets.billing.lines import PUBLISHED_BILL
 from notif_assets.definitions import build_definitions
 from notif_assets.defs.assets.specs import column_lineage
 from notif_assets.lake import SCHEMAS, Lake
@@ -153,7 +155,7 @@ def test_one_run_brings_a_message_from_the_topic_to_the_panel_and_another_to_the
     }
     result = deployment.bill(YESTERDAY - timedelta(days=1), YESTERDAY - timedelta(days=1))
     assert result.success
-    assert bill.is_closed(deployment.lake, (YESTERDAY - timedelta(days=1)).date())
+    assert is_closed(deployment.lake, (YESTERDAY - timedelta(days=1)).date())
     assert (deployment.settings.reports / "billing" / f"{YESTERDAY - timedelta(days=1):%Y-%m-%d}.txt").exists()
 
 
@@ -183,9 +185,9 @@ def test_a_gate_that_fails_writes_nothing_and_names_itself(
     result = deployment.bill(day)
     assert not result.success
     assert failed_checks(result) == {"every_channel_has_one_price"}
-    assert not bill.is_closed(deployment.lake, day.date())
+    assert not is_closed(deployment.lake, day.date())
 
-    monkeypatch.setattr(bill, "PUBLISHED_BILL", bill.PUBLISHED_BILL.replace("1000,00", "1000,01"))
+    monkeypatch.setattr(lines_module, "PUBLISHED_BILL", PUBLISHED_BILL.replace("1000,00", "1000,01"))
     result = deployment.bill(day - timedelta(days=1))
     assert not result.success
     assert "published_bill_holds" in failed_checks(result)

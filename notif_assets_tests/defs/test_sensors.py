@@ -31,7 +31,9 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from notif_assets.billing import bill, prices
+from notif_assets.billing import adjustments as adjustments_module
+from notif_assets.billing import prices
+from notif_assets.billing.adjustments import write_adjustments
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.core.texts import shown
 from notif_assets.definitions import build_definitions
@@ -624,13 +626,13 @@ def test_late_messages_start_one_run_for_exactly_the_closed_days_they_change(
     assert request.run_config == {"ops": {"daily_billing": {"config": {"days": [DAYS_AGO[5], DAYS_AGO[3]]}}}}
     assert daemon.requests("late_messages") == [request], "what was asked for is not yet done"
     recounted: list[str] = []
-    adjust = bill._adjust
+    adjust = write_adjustments
 
     def noting(*given: Any) -> Any:
         recounted.append(str(given[2]))
         return adjust(*given)
 
-    monkeypatch.setattr(bill, "_adjust", noting)
+    monkeypatch.setattr(adjustments_module, "write_adjustments", noting)
     assert daemon.run("daily_billing_job", request).success
     assert recounted == [DAYS_AGO[5], DAYS_AGO[3]]
     adjusted = {
@@ -750,7 +752,7 @@ def late(daemon: Daemon) -> None:
 def test_late_messages_of_a_lake_that_was_restored_are_found(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
-    monkeypatch.setattr(bill, "_LATELY", timedelta(0))  # the day was closed long ago
+    monkeypatch.setattr(adjustments_module, "_LATELY", timedelta(0))  # the day was closed long ago
     daemon.topic.produce(sent(NOW - timedelta(days=3), message_id="on time"))
     daemon.ingest()
     daemon.close(DAYS_AGO[3])

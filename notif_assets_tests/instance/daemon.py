@@ -19,7 +19,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from notif_assets.billing.bill import close_day
+from notif_assets.billing.closing import close_day
 from notif_assets.definitions import build_definitions
 from notif_assets.defs import schedules, sensors
 from notif_assets.instance.processes import PROCESS

@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from notif_assets.billing import bill
+from notif_assets.billing import closing
 from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.kafka.open import open_client
@@ -598,7 +598,7 @@ def test_from_a_real_broker_to_a_printed_line(lake: Lake) -> None:
                 catch_up.settle(lake, settings)
             assert_tables(lake, Oracle(log))
             day = event.astimezone(settings.zone).date()
-            billed = bill.close_day(lake, settings, client, day, "run")
+            billed = closing.close_day(lake, settings, client, day, "run")
     oracle = Oracle(log)
     assert_tables(lake, oracle)
     assert (billed.lines, billed.closed_now) == (1, True)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notif_assets.billing import bill, prices
+from notif_assets.billing import closing, prices
+from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.lake import Lake
 from notif_assets.notifications import audit, bronze, catch_up, gold, ledger
@@ -195,10 +196,10 @@ class World:
         until = self.oracle.complete_until(newest) if newest else None
         end = datetime.combine(day + DAY, datetime.min.time(), self.settings().zone)
         if day not in self.bills.lines and (until is None or until < end + HOUR):
-            with pytest.raises(bill.NotClosable, match=str(day)):
-                bill.close_day(self.lake, self.settings(), self.log, day, "run")
+            with pytest.raises(closing.NotClosable, match=str(day)):
+                closing.close_day(self.lake, self.settings(), self.log, day, "run")
             return
-        self.surviving(commits, lambda: bill.close_day(self.lake, self.settings(), self.log, day, "run"))
+        self.surviving(commits, lambda: closing.close_day(self.lake, self.settings(), self.log, day, "run"))
         self.bills.close(self.oracle.replay(self.lake), day)
         self.assert_bills()
         self.assert_sums(day)
@@ -250,7 +251,7 @@ class World:
         assert audit.repeated_in_hours(self.lake, 0) == []
         assert audit.minutes_that_differ(self.lake) == []
         assert audit.panel_differs(self.lake, self.settings()) == []
-        assert bill.closed_days_that_differ(self.lake, self.settings()) == {}
+        assert closed_days_that_differ(self.lake, self.settings()) == {}
 
     def assert_ledger(self) -> None:
         """Each partition is read without gap or overlap, no batch is larger than allowed, time never goes back."""

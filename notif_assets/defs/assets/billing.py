@@ -12,7 +12,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from notif_assets.billing import audit, bill
+from notif_assets.billing import audit, closing
+from notif_assets.billing.adjustments import held_sentence, late_messages_without_a_price
+from notif_assets.billing.audit import closed_days_that_differ
+from notif_assets.billing.closed_days import is_closed
+from notif_assets.billing.lines import BillRefused, published_bill_differs
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import ensure_prices, load_prices
 from notif_assets.billing.report_files import publish_bill
@@ -115,19 +119,19 @@ def daily_billing(
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     found: dict[str, list[str]] = {name: [] for name in GATES}
-    found["published_bill_holds"] = bill.published_bill_differs(lake)
+    found["published_bill_holds"] = published_bill_differs(lake)
     waiting: list[str] = []
     held: list[str] = []
     if not any(found.values()):
         with kafka() as client:
             for day in map(date.fromisoformat, sorted(context.partition_keys)):
-                if config.days and str(day) not in config.days and bill.is_closed(lake, day):
+                if config.days and str(day) not in config.days and is_closed(lake, day):
                     continue
                 try:
                     held += _bill(context, config, lake, settings, client, day)
-                except bill.BillRefused as refused:  # the other days don't have to wait for this one
+                except BillRefused as refused:  # the other days don't have to wait for this one
                     found[refused.gate].append(str(refused))
-                except bill.NotClosable as not_yet:
+                except closing.NotClosable as not_yet:
                     waiting.append(str(not_yet))
                 except (KafkaError, PlanRefused, OffsetsLost) as error:
                     raise dg.Failure(str(error)) from None
@@ -164,11 +168,11 @@ def _bill(
 ) -> list[str]:
     """Bills one day; gives what is held of it. Raises BillRefused, NotClosable."""
     if config.reprice:
-        billed = bill.reprice(lake, settings, client, day, config.note, context.run.run_id)
+        billed = closing.reprice(lake, settings, client, day, config.note, context.run.run_id)
     elif config.must_close:
-        billed = bill.close_day(lake, settings, client, day, context.run.run_id)
+        billed = closing.close_day(lake, settings, client, day, context.run.run_id)
     else:
-        billed = bill.bill_day(lake, settings, client, day, context.run.run_id, whole=not config.days)
+        billed = closing.bill_day(lake, settings, client, day, context.run.run_id, whole=not config.days)
     reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
     numbers: dict[str, dict[str, Any]] = {
         "daily_billing": {
@@ -199,7 +203,7 @@ def _bill(
     )
     if billed.rejected:
         context.log.warning("%s: %s", day, billed.rejected)
-    return [bill.held_sentence(day, billed.held)] if billed.held else []
+    return [held_sentence(day, billed.held)] if billed.held else []
 
 
 class Looking(dg.Config):
@@ -233,7 +237,7 @@ def closed_days_equal_their_recount(
     hour, batch = audit.hour_of(datetime.now(UTC)), lake.table("minute_aggregates").watermark
     closed, corrected = audit.closed_and_corrected(lake, before)
     days = audit.days_to_count(closed, corrected, before, hour)
-    found = bill.closed_days_that_differ(lake, settings, days)
+    found = closed_days_that_differ(lake, settings, days)
     result = findings_result(
         [sentence for sentences in found.values() for sentence in sentences],
         "daily_billing, billing_adjustments",
@@ -295,7 +299,7 @@ def every_late_message_has_one_price(
 ) -> dg.AssetCheckResult:
     before = None if config.everything else _memory_of(context.instance, LATE_PRICES, lake)
     after, again = (before.batch, before.failing) if before else (0, ())
-    found, batch = bill.late_messages_without_a_price(lake, settings, after, again)
+    found, batch = late_messages_without_a_price(lake, settings, after, again)
     result = findings_result([found[day] for day in sorted(found)], "billing_adjustments, prices")
     memory = audit.Memory(audit.hour_of(datetime.now(UTC)), failing=found.keys(), batch=batch)
     return _remembering(result, memory)

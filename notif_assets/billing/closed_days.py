@@ -1,0 +1,68 @@
+"""Which days are closed, and what is written down of each.
+
+Belongs here: reading billing_days, and the day's part of a table. Doesn't: closing a day (closing.py).
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from notif_assets.billing.prices import (
+    currencies,
+    prices_in_force,
+)
+from notif_assets.core.days import day_bounds
+from notif_assets.lake import Lake, Scan, Table
+from notif_assets.notifications.audit import much_rejected
+from notif_assets.settings import Settings
+
+
+def losses_noted(lake: Lake, day: date) -> str | None:
+    """What was lost, with somebody's consent, when the messages of the closed day came; None if nothing was."""
+    rows = rows_of_day(lake, lake.table("billing_days"), day)
+    return next((row["note"] for row in rows if row["status"] == "final"), None)
+
+
+def rejections_noted(lake: Lake, settings: Settings, day: date) -> str | None:
+    """That many of the messages which came since the day began, until a day after it may close, were rejected; None
+    if few were. Of which day a rejected message is can't be told."""
+    start, end = day_bounds(day, settings.zone)
+    until = end + settings.grace + timedelta(days=1)
+    found = much_rejected(lake, settings, start, until, f"that came from {day} on")
+    return found[0] if found else None
+
+
+def is_closed(lake: Lake, day: date) -> bool:
+    """Whether the day is closed."""
+    return bool(rows_of_day(lake, lake.table("billing_days"), day))
+
+
+def rows_of_day(lake: Lake, table: Table, day: date) -> list[dict[str, Any]]:
+    return [row for row in lake.rows(table.scan()).to_pylist() if row["billing_date"] == day]
+
+
+def closed_rows(lake: Lake) -> dict[date, list[dict[str, Any]]]:
+    """The rows of billing_days by day: of each closed day the one that closed it, and one for each time it was priced
+    anew."""
+    closed: dict[date, list[dict[str, Any]]] = {}
+    for row in lake.rows(lake.table("billing_days").scan()).to_pylist():
+        closed.setdefault(row["billing_date"], []).append(row)
+    return closed
+
+
+def newest_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of a day's rows of billing_days the one whose price list is in force."""
+    return max(rows, key=lambda row: row["closed_at"])
+
+
+def day_scan(table: Table, day: date) -> Scan:
+    return table.scan(partitions={(day,)})
+
+
+def currencies_of_days(lake: Lake, days: Collection[date]) -> dict[date, str]:
+    """The currency of the price list in force for each day: of a closed day its newest list, else the current one."""
+    closed = {day: rows for day, rows in closed_rows(lake).items() if day in days}
+    versions = {day: newest_row(rows)["price_version"] for day, rows in closed.items()}
+    known = currencies(lake)
+    current = prices_in_force(lake)[1]["currency"][0].as_py()
+    return {day: known[versions[day]] if day in versions else current for day in days}

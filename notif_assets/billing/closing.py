@@ -1,0 +1,227 @@
+"""The life of a day's bill: provisional until the day closes, final then, corrected ever after.
+
+Belongs here: when a day may close, what must hold before anything of it is written, and the order of commits that a
+killed run can't spoil. Doesn't: what is on the bill (lines.py, adjustments.py), where a day begins (core/days.py),
+reports.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+
+from notif_assets.billing.adjustments import adjustments_of, billed_so_far, not_nothing, write_adjustments
+from notif_assets.billing.closed_days import (
+    currencies_of_days,
+    day_scan,
+    is_closed,
+    losses_noted,
+    newest_row,
+    rejections_noted,
+    rows_of_day,
+)
+from notif_assets.billing.lines import BillRefused, Status, lines_of, refuse_unpriced, wrong_lines
+from notif_assets.billing.prices import (
+    ensure_prices,
+    price_list,
+    with_currency,
+)
+from notif_assets.core.amounts import sums_of
+from notif_assets.core.days import day_bounds
+from notif_assets.errors import Refusal
+from notif_assets.kafka.client import KafkaClient
+from notif_assets.lake import SCHEMAS, Lake, literal, until_committed
+from notif_assets.notifications.audit import accepted_losses, offsets_taken_once, repeated_messages
+from notif_assets.notifications.catch_up import execute_planned
+from notif_assets.notifications.ledger import complete_until, deduplicated_through, plan_move
+from notif_assets.settings import Settings
+
+
+class NotClosable(Refusal):
+    """The day can't close yet; the message says until when everything is counted and until when it must be."""
+
+
+@dataclass(frozen=True)
+class Billed:
+    """What one call did to one day's bill."""
+
+    day: date
+    status: Status
+    lines: int
+    notifications: int
+    amount: Decimal
+    currency: str
+    """Of `amount`: a day's lines are priced by one list, which has one currency."""
+    adjustments: int
+    adjusted: Mapping[str, Decimal]
+    """What the adjustments come to in each currency."""
+    closed_now: bool
+    accepted_losses: str | None
+    held: tuple[str, ...] = ()
+    """What of the closed day is not billed, for it has no price: a sentence for each channel, with the way out."""
+    rejected: str | None = None
+
+
+def bill_day(
+    lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str, *, whole: bool = True
+) -> Billed:
+    """Brings the day's bill up to date: closes it if it may close, else writes provisional lines; a closed day gets
+    the adjustments that are due and can be priced, see close_day. Raises BillRefused before anything is written."""
+    if not is_closed(lake, day):
+        try:
+            return close_day(lake, settings, client, day, run_id)
+        except NotClosable:
+            return _write_provisional(lake, settings, day, run_id)
+    return close_day(lake, settings, client, day, run_id, whole=whole)
+
+
+def close_day(
+    lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str, *, whole: bool = True
+) -> Billed:
+    """Closes the day, or writes the adjustments that are due if it is closed. Raises NotClosable, BillRefused.
+
+    On a closed day a channel without a price holds up no other: the outcome says what is held. Kafka is only asked if
+    a batch was planned that nobody has executed yet. A closed day is counted whole, or only of the customers of whom
+    its bill may lack something (recount.py): that is the same unless somebody repaired the day's minutes.
+    """
+    closed_now = False
+    if not is_closed(lake, day):
+        _require_complete(lake, settings, day)
+        ensure_prices(lake)
+        through = deduplicated_through(lake)
+        if through is None or through < day:
+            plan_move(lake, run_id, "dedup", dedup_through=day)
+        execute_planned(lake, client, settings)
+        closed_now = until_committed(lambda: _close(lake, settings, day, run_id))
+    written, held = until_committed(lambda: write_adjustments(lake, settings, day, run_id, whole))
+    rejected = rejections_noted(lake, settings, day) if closed_now else None
+    return _billed(lake, day, "final", written, closed_now, held, rejected)
+
+
+def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note: str, run_id: str) -> Billed:
+    """From here on the current price list prices the closed day; what that changes becomes adjustments.
+
+    Raises NotClosable if the day is not closed, BillRefused if the list can't price what is billed already. What was
+    held and has no price in this list either stays held.
+    """
+    version = ensure_prices(lake)
+
+    def attempt() -> None:
+        days = lake.table("billing_days")
+        rows = rows_of_day(lake, days, day)
+        if not rows:
+            raise NotClosable(
+                f"{day} is open: open days take the current prices anyway, `close-day {day}` when it ends"
+            )
+        newest = newest_row(rows)
+        billed = billed_so_far(lake, day, adjustments_of(lake, day))
+        refuse_unpriced(lake, day, billed.filter(not_nothing(billed)), version, price_list(lake, version))
+        if newest["price_version"] == version:
+            return
+        row = {**newest, "status": "repriced", "price_version": version, "note": note, "run_id": run_id}
+        row["closed_at"] = max(datetime.now(UTC), newest["closed_at"])
+        days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
+
+    until_committed(attempt)
+    return close_day(lake, settings, client, day, run_id)
+
+
+def _require_complete(lake: Lake, settings: Settings, day: date) -> None:
+    aggregates = lake.table("minute_aggregates")
+    until = complete_until(lake, aggregates.watermark)
+    needed = day_bounds(day, settings.zone)[1] + settings.grace
+    if until is not None:
+        until = min(until, datetime.now(UTC))  # of a time that is yet to come a clock told that was wrong then
+    if until is None or until < needed:
+        seen = (
+            f"all messages are counted up to {until:%Y-%m-%dT%H:%M:%S%z}" if until else "not all messages are counted"
+        )
+        raise NotClosable(
+            f"{day} can't close yet: {seen}, and it must be so past {needed:%Y-%m-%dT%H:%M:%S%z} (the day's end plus "
+            "NOTIF_GRACE); ingest until then (`notif-assets ingest --until-caught-up`), then close it again"
+        )
+
+
+def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
+    """Writes the final lines, then the closed day. True if this call closed it."""
+    billing, days = lake.table("daily_billing"), lake.table("billing_days")
+    if rows_of_day(lake, days, day):
+        return False
+    lines = lake.rows(day_scan(billing, day))
+    through = lines["through_batch"][0].as_py() if lines.num_rows else 0
+    if "final" not in lines["status"].to_pylist():
+        lines, through = lines_of(lake, settings, day, "final", run_id)
+        _refuse_wrong_inputs(lake, settings, day, lines, through)
+        billing.replace(lines, f"billing_date = {literal(day)}")
+    start, end = day_bounds(day, settings.zone)
+    # Final lines without a closed day: a run was killed in between. They were visible, so they are what is closed.
+    row = {
+        "billing_date": day,
+        "status": "final",
+        "through_batch": through,
+        "price_version": lines["price_version"][0].as_py() if lines.num_rows else ensure_prices(lake),
+        "lines": lines.num_rows,
+        "notifications": sum(lines["notifications"].to_pylist()),
+        "amount": sum(lines["amount"].to_pylist(), Decimal(0)),
+        "closed_at": datetime.now(UTC),
+        "run_id": run_id,
+        # What was lost when the day's messages came stays on its bill.
+        "note": "; ".join(accepted_losses(lake, start, end + settings.grace)) or None,
+    }
+    days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
+    return True
+
+
+def _refuse_wrong_inputs(lake: Lake, settings: Settings, day: date, lines: pa.Table, through: int) -> None:
+    """What the bill stands on is proved for this day, whatever checks ran or did not run before."""
+    start, end = day_bounds(day, settings.zone)
+    findings = wrong_lines(lake, settings, day, lines, through)
+    findings += repeated_messages(lake, lake.table("notifications").scan(event_datetime=(start, end)))
+    batches = lake.select(
+        "batch_span", {"notifications": lake.table("notifications").scan(event_datetime=(start, end))}
+    )
+    first, last = (batches[name][0].as_py() for name in ("first_batch", "last_batch"))
+    if first is not None:
+        findings += offsets_taken_once(lake, first, min(last, through))
+    if findings:
+        raise BillRefused(day, "bill_equals_messages_times_price", findings)
+
+
+def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -> Billed:
+    def attempt() -> None:
+        billing = lake.table("daily_billing")
+        if is_closed(lake, day) or "final" in lake.rows(day_scan(billing, day))["status"].to_pylist():
+            return  # somebody is closing it right now
+        lines, _ = lines_of(lake, settings, day, "provisional", run_id)
+        billing.replace(lines, f"billing_date = {literal(day)}")
+
+    until_committed(attempt)
+    return _billed(lake, day, "provisional", SCHEMAS["billing_adjustments"].arrow.empty_table(), False)
+
+
+def _billed(
+    lake: Lake,
+    day: date,
+    status: Status,
+    written: pa.Table,
+    closed_now: bool,
+    held: tuple[str, ...] = (),
+    rejected: str | None = None,
+) -> Billed:
+    lines = lake.rows(day_scan(lake.table("daily_billing"), day))
+    return Billed(
+        day=day,
+        status=status,
+        lines=lines.num_rows,
+        notifications=sum(lines["notifications"].to_pylist()),
+        amount=sum(lines["amount"].to_pylist(), Decimal(0)),
+        currency=lines["currency"][0].as_py() if lines.num_rows else currencies_of_days(lake, [day])[day],
+        adjustments=written.num_rows,
+        adjusted=sums_of(with_currency(lake, written), "amount_delta"),
+        closed_now=closed_now,
+        accepted_losses=losses_noted(lake, day),
+        held=held,
+        rejected=rejected,
+    )
