@@ -29,7 +29,6 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from bench.usage import Memory, memory
-from notif_assets.billing.closing import close_day
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import load_prices
 from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch
@@ -42,6 +41,7 @@ from notif_assets.notifications.silver import days_with_messages
 from notif_assets.panel.tokens import Keys
 from notif_assets.sandbox.traffic import ACME, Message, messages
 from notif_assets.settings import Settings
+from notif_assets_tests.books import close_day
 
 _CUSTOMERS = 5_000
 _PORT = 8_999

@@ -1,7 +1,7 @@
 """Which closed days are looked at again, and when: what changed, what failed, and all of history bit by bit.
 
-Belongs here: the choice, and what must be remembered for it. Doesn't: what must hold of a closed day (adjustments.py), where
-it is remembered (defs/assets/).
+Belongs here: the choice, and what must be remembered for it. Doesn't: what must hold of a closed day (adjustments.py),
+where it is remembered (defs/assets/).
 
 A closed day of 100 million messages takes seconds to count. Counted every hour, a year of them takes longer than that.
 So each look takes the days that were closed or corrected since the one before it, the days that did not hold, and one

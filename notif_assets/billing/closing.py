@@ -5,7 +5,7 @@ killed run can't spoil. Doesn't: what is on the bill (lines.py, adjustments.py),
 reports.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -31,11 +31,10 @@ from notif_assets.billing.prices import (
 from notif_assets.core.amounts import sums_of
 from notif_assets.core.days import day_bounds
 from notif_assets.errors import Refusal
-from notif_assets.kafka.client import KafkaClient
 from notif_assets.lake import SCHEMAS, Lake, literal, until_committed
 from notif_assets.notifications.audit import accepted_losses, offsets_taken_once, repeated_messages
-from notif_assets.notifications.catch_up import execute_planned
-from notif_assets.notifications.ledger import complete_until, deduplicated_through, plan_move
+from notif_assets.notifications.deduplication import is_deduplicated
+from notif_assets.notifications.ledger import complete_until
 from notif_assets.settings import Settings
 
 
@@ -64,43 +63,36 @@ class Billed:
     rejected: str | None = None
 
 
-def bill_day(
-    lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str, *, whole: bool = True
-) -> Billed:
+def bill_day(lake: Lake, settings: Settings, day: date, run_id: str, *, whole: bool = True) -> Billed:
     """Brings the day's bill up to date: closes it if it may close, else writes provisional lines; a closed day gets
     the adjustments that are due and can be priced, see close_day. Raises BillRefused before anything is written."""
     if not is_closed(lake, day):
         try:
-            return close_day(lake, settings, client, day, run_id)
+            return close_day(lake, settings, day, run_id)
         except NotClosable:
             return _write_provisional(lake, settings, day, run_id)
-    return close_day(lake, settings, client, day, run_id, whole=whole)
+    return close_day(lake, settings, day, run_id, whole=whole)
 
 
-def close_day(
-    lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str, *, whole: bool = True
-) -> Billed:
+def close_day(lake: Lake, settings: Settings, day: date, run_id: str, *, whole: bool = True) -> Billed:
     """Closes the day, or writes the adjustments that are due if it is closed. Raises NotClosable, BillRefused.
 
-    On a closed day a channel without a price holds up no other: the outcome says what is held. Kafka is only asked if
-    a batch was planned that nobody has executed yet. A closed day is counted whole, or only of the customers of whom
-    its bill may lack something (recount.py): that is the same unless somebody repaired the day's minutes.
+    A day that was not deduplicated does not close (notifications/deduplication.py). On a closed day a channel without a
+    price holds up no other: the outcome says what is held. A closed day is counted whole, or only of the customers of
+    whom its bill may lack something (recount.py): that is the same unless somebody repaired the day's minutes.
     """
     closed_now = False
     if not is_closed(lake, day):
         _require_complete(lake, settings, day)
+        _require_deduplicated(lake, day)
         ensure_prices(lake)
-        through = deduplicated_through(lake)
-        if through is None or through < day:
-            plan_move(lake, run_id, "dedup", dedup_through=day)
-        execute_planned(lake, client, settings)
         closed_now = until_committed(lambda: _close(lake, settings, day, run_id))
     written, held = until_committed(lambda: write_adjustments(lake, settings, day, run_id, whole))
     rejected = rejections_noted(lake, settings, day) if closed_now else None
     return _billed(lake, day, "final", written, closed_now, held, rejected)
 
 
-def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note: str, run_id: str) -> Billed:
+def reprice(lake: Lake, settings: Settings, day: date, note: str, run_id: str) -> Billed:
     """From here on the current price list prices the closed day; what that changes becomes adjustments.
 
     Raises NotClosable if the day is not closed, BillRefused if the list can't price what is billed already. What was
@@ -125,15 +117,28 @@ def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note
         days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
 
     until_committed(attempt)
-    return close_day(lake, settings, client, day, run_id)
+    return close_day(lake, settings, day, run_id)
+
+
+def last_that_may_close(lake: Lake, settings: Settings, days: Collection[date]) -> date | None:
+    """The last of these days that is open and of which every message is counted; None if none is."""
+    until = _complete_until(lake)
+    ready = (day for day in days if until is not None and until >= _needed(settings, day))
+    return max((day for day in ready if not is_closed(lake, day)), default=None)
+
+
+def _complete_until(lake: Lake) -> datetime | None:
+    until = complete_until(lake, lake.table("minute_aggregates").watermark)
+    # Of a time that is yet to come a clock told that was wrong then.
+    return None if until is None else min(until, datetime.now(UTC))
+
+
+def _needed(settings: Settings, day: date) -> datetime:
+    return day_bounds(day, settings.zone)[1] + settings.grace
 
 
 def _require_complete(lake: Lake, settings: Settings, day: date) -> None:
-    aggregates = lake.table("minute_aggregates")
-    until = complete_until(lake, aggregates.watermark)
-    needed = day_bounds(day, settings.zone)[1] + settings.grace
-    if until is not None:
-        until = min(until, datetime.now(UTC))  # of a time that is yet to come a clock told that was wrong then
+    until, needed = _complete_until(lake), _needed(settings, day)
     if until is None or until < needed:
         seen = (
             f"all messages are counted up to {until:%Y-%m-%dT%H:%M:%S%z}" if until else "not all messages are counted"
@@ -141,6 +146,13 @@ def _require_complete(lake: Lake, settings: Settings, day: date) -> None:
         raise NotClosable(
             f"{day} can't close yet: {seen}, and it must be so past {needed:%Y-%m-%dT%H:%M:%S%z} (the day's end plus "
             "NOTIF_GRACE); ingest until then (`notif-assets ingest --until-caught-up`), then close it again"
+        )
+
+
+def _require_deduplicated(lake: Lake, day: date) -> None:
+    if not is_deduplicated(lake, day):
+        raise NotClosable(
+            f"{day} can't close yet: messages may be counted twice; `notif-assets close-day {day}` mends it"
         )
 
 

@@ -25,6 +25,7 @@ from notif_assets.notifications import bronze, catch_up, queries, rules
 from notif_assets.notifications.ledger import plan_move
 from notif_assets.reports import billing_entries
 from notif_assets.settings import Settings
+from notif_assets_tests import books
 from notif_assets_tests.streams import (
     CENT,
     DAY,
@@ -67,7 +68,7 @@ class House:
 
     def close(self, day: date = MONDAY, run_id: str = "run") -> closing.Billed:
         self.ingest()
-        return closing.close_day(self.lake, self.settings, self.log, day, run_id)
+        return books.close_day(self.lake, self.settings, self.log, day, run_id)
 
     def lines(self, day: date = MONDAY) -> dict[tuple[int, str], tuple[int, Decimal]]:
         rows = [row for row in rows_of(self.lake, "daily_billing") if row["billing_date"] == day]
@@ -115,8 +116,8 @@ def test_a_closed_day_is_byte_identical_however_often_it_is_done_again(house: Ho
     assert (first.closed_now, first.lines, first.notifications, first.amount) == (True, 2, 5, Decimal("0.13"))
     files, rows = contents(house.lake, *BOOKS), {name: rows_of(house.lake, name) for name in BOOKS}
     again: list[Callable[[], closing.Billed]] = [
-        lambda: closing.close_day(house.lake, house.settings, house.log, MONDAY, "again"),
-        lambda: closing.bill_day(house.lake, house.settings, house.log, MONDAY, "again"),
+        lambda: books.close_day(house.lake, house.settings, house.log, MONDAY, "again"),
+        lambda: books.bill_day(house.lake, house.settings, house.log, MONDAY, "again"),
         lambda: house.close(run_id="after another batch"),
     ]
     for once_more in again:
@@ -187,20 +188,20 @@ def test_a_day_does_not_close_before_its_end_and_grace(house: House, seconds: in
     assert "past 2020-02-04T01:00:00+0000" in told
     assert "NOTIF_GRACE" in told
     assert house.nothing_billed()
-    provisional = closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
+    provisional = books.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
     assert (provisional.status, provisional.notifications, provisional.closed_now) == ("provisional", 1, False)
     assert {row["status"] for row in rows_of(house.lake, "daily_billing")} == {"provisional"}
     house.clock.advance(timedelta(seconds=3600 - seconds))
     house.send()
     house.ingest()
-    final = closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
+    final = books.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
     assert (final.status, final.notifications, final.closed_now) == ("final", 2, True)
     assert {row["status"] for row in rows_of(house.lake, "daily_billing")} == {"final"}
 
 
 def test_a_day_does_not_close_while_kafka_holds_more_than_was_read(house: House) -> None:
     with pytest.raises(closing.NotClosable, match="not all messages are counted"):
-        closing.close_day(house.lake, house.settings, house.log, MONDAY, "run")
+        books.close_day(house.lake, house.settings, house.log, MONDAY, "run")
     house.send(5)
     house.settings = Settings(batch_messages=3)
     with pytest.raises(closing.NotClosable, match="not all messages are counted"):
@@ -288,7 +289,7 @@ def test_a_channel_without_exactly_one_price_blocks_the_close(
     house.price(*listed)
     house.send()
     house.send(2, channel="SMS")
-    for attempt in (closing.close_day, closing.bill_day):
+    for attempt in (books.close_day, books.bill_day):
         house.ingest()
         with pytest.raises(BillRefused, match=f"2020-02-03 can't be billed: {found}.*customer 1") as refused:
             attempt(house.lake, house.settings, house.log, MONDAY, "run")
@@ -321,7 +322,7 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
 
     house.price(*LIST, ",Whatsap,0.03,BRL,,")
     assert house.close().held  # a new list alone prices no closed day
-    repriced = closing.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
+    repriced = books.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
     assert (repriced.held, repriced.adjusted) == ((), {"BRL": Decimal("0.03")})
     assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
     assert closed_days_that_differ(house.lake, house.settings) == {}
@@ -335,7 +336,7 @@ def test_what_a_new_list_cannot_price_either_stays_held_and_the_rest_is_repriced
     house.send(1, channel="Push", customer_id=9)
     assert len(house.close().held) == 2
     house.price(*LIST, ",Push,1,BRL,,")
-    repriced = closing.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+    repriced = books.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     assert repriced.adjusted == {"BRL": Decimal(1)}
     assert len(repriced.held) == 1
     assert "channel Pombo has no price" in repriced.held[0]
@@ -378,7 +379,7 @@ def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel:
     house.price(*LIST, f"9,{cell},0.5,BRL,,")
     house.close()
     if late:
-        closing.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
+        books.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
     assert house.billed() == Decimal("1.04")
     assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
     assert closed_days_that_differ(house.lake, house.settings) == {}
@@ -531,12 +532,12 @@ def test_reprice_writes_the_difference_and_nothing_else(house: House) -> None:
     house.send(3)
     house.send(1, channel="SMS")
     with pytest.raises(closing.NotClosable, match="2020-02-03 is open"):
-        closing.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+        books.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     house.close()
     lines = house.lines()
     house.price(",Whatsapp,0.05,BRL,,", ",SMS,0.005,BRL,,")
     for adjustments in (1, 0):
-        done = closing.reprice(house.lake, house.settings, house.log, MONDAY, "new contract", "run")
+        done = books.reprice(house.lake, house.settings, house.log, MONDAY, "new contract", "run")
         assert (done.adjustments, done.closed_now) == (adjustments, False)
     assert written_adjustments(house.lake) == [(MONDAY, 1, "Whatsapp", "repriced", 0, Decimal("0.03"))]
     assert house.lines() == lines
@@ -555,7 +556,7 @@ def test_reprice_to_a_list_that_lacks_a_channel_is_refused(house: House) -> None
     house.close()
     house.price(",SMS,1,BRL,,")
     with pytest.raises(BillRefused, match="channel Whatsapp has no price"):
-        closing.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+        books.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
     assert len(rows_of(house.lake, "billing_days")) == 1
     assert house.close().adjustments == 0
 
@@ -610,7 +611,7 @@ def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_ne
     house.send(5)
     house.close()
     new = house.price(*REAIS)
-    done = closing.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    done = books.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
     assert (done.amount, done.currency) == (Decimal("0.50"), "USD")
     assert done.adjusted == {"BRL": Decimal("2.50"), "USD": Decimal("-1.00")}
     repriced = [row for row in rows_of(house.lake, "billing_adjustments") if row["reason"] == "repriced"]
@@ -627,7 +628,7 @@ def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_ne
         (DOLLARS, None),
     ):
         house.price(*lines)
-        done = closing.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        done = books.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
         assert adjusted in (None, done.adjusted)
         assert closed_days_that_differ(house.lake, house.settings) == {}
     written_adjustments(house.lake)  # no two have one id
@@ -639,7 +640,7 @@ def test_amounts_of_two_currencies_that_were_subtracted_are_found_and_put_right(
     house.send(5)
     house.close()
     house.price(",Whatsapp,0.50,BRL,,", ",SMS,0.25,BRL,,")
-    closing.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    books.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
 
     def as_before(rows: list[Row]) -> list[Row]:
         (row,) = [row for row in rows if row["notifications_delta"] > 0]
@@ -657,7 +658,7 @@ def test_prices_to_and_fro_have_an_adjustment_each(house: House) -> None:
     house.close()
     for cents in (5, 4, 5, 4):
         house.price(f",Whatsapp,0.0{cents},BRL,,", ",SMS,1,BRL,,")
-        closing.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        books.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
     assert len(written_adjustments(house.lake)) == 4  # no two have one id
 
 
@@ -689,7 +690,7 @@ def test_a_bill_that_is_not_silver_times_price_is_not_written(
     catch_up.execute_planned(house.lake, house.log, house.settings)
     tampered(house, table, change)
     with pytest.raises(BillRefused, match=why) as refused:
-        closing.close_day(house.lake, house.settings, house.log, MONDAY, "run")
+        books.close_day(house.lake, house.settings, house.log, MONDAY, "run")
     assert refused.value.gate == "bill_equals_messages_times_price"
     assert house.nothing_billed()
 
@@ -699,7 +700,7 @@ def test_killed_between_the_lines_and_the_closed_day(house: House) -> None:
     house.ingest()
     house.clock.advance(HOUR)
     with pytest.raises(Killed), killed_after(1, "daily_billing"):
-        closing.close_day(house.lake, house.settings, house.log, MONDAY, "killed")
+        books.close_day(house.lake, house.settings, house.log, MONDAY, "killed")
     files = contents(house.lake, "daily_billing")
     assert rows_of(house.lake, "billing_days") == []
     # Somebody may have seen these lines: they are what closes, though more came, and though prices changed.
@@ -719,10 +720,10 @@ def test_provisional_lines_are_replaced_and_final_ones_are_not(house: House) -> 
     for sent_so_far in (1, 2):
         house.send()
         house.ingest()
-        done = closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
+        done = books.bill_day(house.lake, house.settings, house.log, MONDAY, "run")
         assert (done.status, done.notifications) == ("provisional", sent_so_far)
     house.price(",Whatsapp,1,BRL,,", ",SMS,1,BRL,,")
-    assert closing.bill_day(house.lake, house.settings, house.log, MONDAY, "run").amount == 2
+    assert books.bill_day(house.lake, house.settings, house.log, MONDAY, "run").amount == 2
     assert rows_of(house.lake, "billing_days") == []
     house.clock.now = NOON + 2 * DAY
     house.close()
@@ -736,7 +737,7 @@ def test_two_close_the_same_day_at_once(house: House) -> None:
 
     def close(name: str) -> closing.Billed:
         with Lake(house.lake.root) as lake:
-            return closing.close_day(lake, house.settings, house.log, MONDAY, name)
+            return books.close_day(lake, house.settings, house.log, MONDAY, name)
 
     for late in (0, 1):
         with ThreadPoolExecutor(3) as pool:

@@ -33,6 +33,7 @@ from notif_assets.maintenance.maintain import maintain
 from notif_assets.maintenance.rebuild import rebuild
 from notif_assets.notifications import audit, catch_up
 from notif_assets.notifications.ledger import plan_move
+from notif_assets_tests import books
 from notif_assets_tests.notifications.test_model import MIDNIGHT, World, messages
 from notif_assets_tests.streams import (
     CENT,
@@ -185,7 +186,7 @@ class History(RuleBasedStateMachine):
         catch_up.settle(world.lake, world.settings())
         if not rows_of(world.lake, "ingest_batches"):
             return
-        one = lambda: closing.bill_day(world.lake, world.settings(), world.log, day, "run")  # noqa: E731
+        one = lambda: books.bill_day(world.lake, world.settings(), world.log, day, "run")  # noqa: E731
         if self.attempt(crash, lambda: world.surviving(None, one)) and day in self.closed():
             self.assert_sums(day)
 
@@ -203,7 +204,7 @@ class History(RuleBasedStateMachine):
     def a_day_is_repriced(self, which: int, crash: tuple[int, bool] | None) -> None:
         world, day = self.world, sorted(self.closed())[which % len(self.closed())]
         catch_up.execute_planned(world.lake, world.log, world.settings())
-        one = lambda: closing.reprice(world.lake, world.settings(), world.log, day, "corrected", "run")  # noqa: E731
+        one = lambda: books.reprice(world.lake, world.settings(), world.log, day, "corrected", "run")  # noqa: E731
         if self.attempt(crash, lambda: world.surviving(None, one)):
             self.observe()
             assert self.price_of[day] == self.current
@@ -322,7 +323,7 @@ class History(RuleBasedStateMachine):
         """Closes the day, if it may close."""
         world = self.world
         try:
-            closing.close_day(world.lake, world.settings(), world.log, day, "run", whole=self.whole)
+            books.close_day(world.lake, world.settings(), world.log, day, "run", whole=self.whole)
         except closing.NotClosable:
             assert day not in self.closed()
 

@@ -20,6 +20,7 @@ from notif_assets.lake import Lake
 from notif_assets.notifications import bronze, catch_up
 from notif_assets.notifications.ledger import plan_move
 from notif_assets.settings import Settings
+from notif_assets_tests import books
 from notif_assets_tests.streams import (
     DAY,
     HOUR,
@@ -65,7 +66,7 @@ class Office:
 
     def close(self, *days: date) -> None:
         for day in days:
-            closing.close_day(self.lake, self.settings, self.log, day, "run")
+            books.close_day(self.lake, self.settings, self.log, day, "run")
 
     def lines(self, day: date) -> dict[int, int]:
         return {row["customer_id"]: row["notifications"] for row in self.of("daily_billing", day)}
@@ -260,9 +261,9 @@ def test_closed_repriced_and_ingested_at_once_the_books_are_exact(office: Office
     def again(name: str) -> None:
         with Lake(office.lake.root) as lake:
             if name == "reprice":
-                closing.reprice(lake, office.settings, office.log, MONDAY, "corrected", name)
+                books.reprice(lake, office.settings, office.log, MONDAY, "corrected", name)
             else:
-                closing.close_day(lake, office.settings, office.log, MONDAY, name)
+                books.close_day(lake, office.settings, office.log, MONDAY, name)
 
     for n, each in enumerate(("0.05", "0.03"), 1):
         office.log.produce(*(sent(NOON + HOUR, at=office.clock.now, message_id=f"late {n} {m}") for m in range(6)))
@@ -293,7 +294,7 @@ def test_prices_corrected_twice_and_back_are_adjustments_and_the_lines_stay(offi
     for each, late in (("0.05", 1), ("0.001", 0), ("0.05", 2), ("0.04", 0)):
         office.price(each)
         office.arrive(*[NOON] * late, customer_id=2, channel="SMS")
-        closing.reprice(office.lake, office.settings, office.log, MONDAY, "corrected", "run")
+        books.reprice(office.lake, office.settings, office.log, MONDAY, "corrected", "run")
         rows = rows_of(office.lake, "billing_adjustments")
         assert all(row in rows for row in so_far)
         so_far = rows

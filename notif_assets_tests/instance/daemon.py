@@ -19,7 +19,6 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from notif_assets.billing.closing import close_day
 from notif_assets.definitions import build_definitions
 from notif_assets.defs import schedules, sensors
 from notif_assets.instance.processes import PROCESS
@@ -27,6 +26,7 @@ from notif_assets.instance.run_tags import range_tags
 from notif_assets.lake import Lake
 from notif_assets.notifications import bronze, catch_up, ledger
 from notif_assets.settings import Settings
+from notif_assets_tests.books import close_day
 from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.streams import MemoryLog
 

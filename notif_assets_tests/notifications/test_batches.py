@@ -8,7 +8,6 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from notif_assets.billing import closing
 from notif_assets.kafka.client import KafkaClient, KafkaError, TopicOffsets
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.kafka.open import open_client
@@ -27,6 +26,7 @@ from notif_assets.notifications.ledger import (
     plan_move,
 )
 from notif_assets.settings import Settings
+from notif_assets_tests import books
 from notif_assets_tests.conftest import Asked
 from notif_assets_tests.streams import (
     DAY,
@@ -598,7 +598,7 @@ def test_from_a_real_broker_to_a_printed_line(lake: Lake) -> None:
                 catch_up.settle(lake, settings)
             assert_tables(lake, Oracle(log))
             day = event.astimezone(settings.zone).date()
-            billed = closing.close_day(lake, settings, client, day, "run")
+            billed = books.close_day(lake, settings, client, day, "run")
     oracle = Oracle(log)
     assert_tables(lake, oracle)
     assert (billed.lines, billed.closed_now) == (1, True)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from notif_assets.billing import closing, prices
+from notif_assets.billing import prices
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.lake import Lake
 from notif_assets.notifications import bronze, catch_up
 from notif_assets.notifications.ledger import plan_move
 from notif_assets.settings import Settings
+from notif_assets_tests import books
 from notif_assets_tests.notifications.test_model import POISON, PRICE_LIST, PRICES
 from notif_assets_tests.streams import (
     DAY,
@@ -69,17 +70,17 @@ class Scenario:
         yield lambda: catch_up.settle(lake, strict()), None
         self.clock.advance(2 * DAY)
         yield self.catch_up, None
-        yield lambda: closing.close_day(lake, strict(), log, MONDAY, "run"), MONDAY
+        yield lambda: books.close_day(lake, strict(), log, MONDAY, "run"), MONDAY
         log.produce(sent(NOON, at=self.clock.now, message_id="late"))
         log.produce(sent(NOON + 5 * HOUR, at=self.clock.now, message_id="twice"), partition=1)
         log.produce(sent(NOON - 32 * DAY, at=NOON, message_id="older"))
         yield self.catch_up, None
-        yield lambda: closing.close_day(lake, strict(), log, MONDAY, "run"), MONDAY
+        yield lambda: books.close_day(lake, strict(), log, MONDAY, "run"), MONDAY
         # The rule changes, and what was too old is tried again.
         self.oracle.bounds[self.newest() + 1] = Bounds(max_age=RELAXED)
         yield self.readmit, None
         late = (NOON - 32 * DAY).date()
-        yield lambda: closing.close_day(lake, relaxed(), log, late, "run"), late
+        yield lambda: books.close_day(lake, relaxed(), log, late, "run"), late
 
     def settings(self) -> Settings:
         """Those in force now."""
@@ -185,7 +186,7 @@ def test_two_close_and_ingest_at_once(tmp_path: Path) -> None:
     def close(day: date) -> None:
         ingest(root, log, 50)
         with Lake(root) as lake:
-            closing.close_day(lake, Settings(), log, day, "run")
+            books.close_day(lake, Settings(), log, day, "run")
 
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(close, day) for day in (MONDAY, MONDAY, MONDAY - DAY)]

@@ -20,6 +20,7 @@ from notif_assets.lake import Lake
 from notif_assets.notifications import audit, bronze, catch_up, gold, ledger
 from notif_assets.notifications.ledger import complete_until, plan_move
 from notif_assets.settings import Settings
+from notif_assets_tests import books
 from notif_assets_tests.streams import (
     DAY,
     HOUR,
@@ -197,9 +198,9 @@ class World:
         end = datetime.combine(day + DAY, datetime.min.time(), self.settings().zone)
         if day not in self.bills.lines and (until is None or until < end + HOUR):
             with pytest.raises(closing.NotClosable, match=str(day)):
-                closing.close_day(self.lake, self.settings(), self.log, day, "run")
+                books.close_day(self.lake, self.settings(), self.log, day, "run")
             return
-        self.surviving(commits, lambda: closing.close_day(self.lake, self.settings(), self.log, day, "run"))
+        self.surviving(commits, lambda: books.close_day(self.lake, self.settings(), self.log, day, "run"))
         self.bills.close(self.oracle.replay(self.lake), day)
         self.assert_bills()
         self.assert_sums(day)

@@ -27,11 +27,12 @@ from notif_assets.defs.partitions import key_ranges
 from notif_assets.inbox.dropped_files import read_file
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.instance.alerts import last_evaluation
-from notif_assets.kafka.client import KafkaClient, KafkaError, OpenClient
+from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.lake import Lake
 from notif_assets.notifications import audit as messages_audit
 from notif_assets.notifications.bronze import OffsetsLost
+from notif_assets.notifications.deduplication import deduplicate
 from notif_assets.reports.text import amounts
 from notif_assets.settings import Settings
 
@@ -123,18 +124,17 @@ def daily_billing(
     waiting: list[str] = []
     held: list[str] = []
     if not any(found.values()):
-        with kafka() as client:
-            for day in map(date.fromisoformat, sorted(context.partition_keys)):
-                if config.days and str(day) not in config.days and is_closed(lake, day):
-                    continue
-                try:
-                    held += _bill(context, config, lake, settings, client, day)
-                except BillRefused as refused:  # the other days don't have to wait for this one
-                    found[refused.gate].append(str(refused))
-                except closing.NotClosable as not_yet:
-                    waiting.append(str(not_yet))
-                except (KafkaError, PlanRefused, OffsetsLost) as error:
-                    raise dg.Failure(str(error)) from None
+        days = [date.fromisoformat(key) for key in sorted(context.partition_keys)]
+        _deduplicate(lake, settings, kafka, days, context.run.run_id)
+        for day in days:
+            if config.days and str(day) not in config.days and is_closed(lake, day):
+                continue
+            try:
+                held += _bill(context, config, lake, settings, day)
+            except BillRefused as refused:  # the other days don't have to wait for this one
+                found[refused.gate].append(str(refused))
+            except closing.NotClosable as not_yet:
+                waiting.append(str(not_yet))
     results = [
         dg.AssetCheckResult(
             check_name=name,
@@ -158,21 +158,26 @@ def daily_billing(
         raise dg.Failure("; ".join(held), allow_retries=False)
 
 
-def _bill(
-    context: dg.AssetExecutionContext,
-    config: Billing,
-    lake: Lake,
-    settings: Settings,
-    client: KafkaClient,
-    day: date,
-) -> list[str]:
+def _deduplicate(lake: Lake, settings: Settings, kafka: OpenClient, days: list[date], run_id: str) -> None:
+    """Once for all days that may close: a batch that moves rows costs a round through all tables."""
+    through = closing.last_that_may_close(lake, settings, days)
+    if through is None:
+        return
+    try:
+        with kafka() as client:
+            deduplicate(lake, client, settings, through, run_id)
+    except (KafkaError, PlanRefused, OffsetsLost) as error:
+        raise dg.Failure(str(error)) from None
+
+
+def _bill(context: dg.AssetExecutionContext, config: Billing, lake: Lake, settings: Settings, day: date) -> list[str]:
     """Bills one day; gives what is held of it. Raises BillRefused, NotClosable."""
     if config.reprice:
-        billed = closing.reprice(lake, settings, client, day, config.note, context.run.run_id)
+        billed = closing.reprice(lake, settings, day, config.note, context.run.run_id)
     elif config.must_close:
-        billed = closing.close_day(lake, settings, client, day, context.run.run_id)
+        billed = closing.close_day(lake, settings, day, context.run.run_id)
     else:
-        billed = closing.bill_day(lake, settings, client, day, context.run.run_id, whole=not config.days)
+        billed = closing.bill_day(lake, settings, day, context.run.run_id, whole=not config.days)
     reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
     numbers: dict[str, dict[str, Any]] = {
         "daily_billing": {
