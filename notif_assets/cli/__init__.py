@@ -725,9 +725,9 @@ def report_billing(
     """
     import pyarrow.compute as pc
 
+    from notif_assets.billing import statements
     from notif_assets.billing.lines import BillRefused, published_bill_differs
     from notif_assets.core.days import days_between, stretches
-    from notif_assets.notifications import queries
     from notif_assets.reports import write_billing
 
     first, last = _period(day, first, last)
@@ -738,7 +738,7 @@ def report_billing(
     _refuse_unless_published(published_bill_differs(lake))
     unpriced: list[BillRefused] = []
     with _unknown():
-        lines, adjustments = queries.bills(lake, settings, days, customer, channel, unpriced=unpriced)
+        lines, adjustments = statements.bills(lake, settings, days, customer, channel, unpriced=unpriced)
     if lines.num_rows or not unpriced:
         _write(out, partial(write_billing, lines, adjustments, format=format))
         there = {*lines["billing_date"].to_pylist(), *adjustments["billing_date"].to_pylist()}
@@ -765,6 +765,7 @@ def report_statement(settings: Settings, customer: int, month: date, format: Sta
     \b
     Example: notif-assets report statement --customer 1 --month 2020-02 --format pdf --out 2020-02.pdf
     """
+    from notif_assets.billing import statements
     from notif_assets.billing.lines import published_bill_differs
     from notif_assets.core.days import stretches
     from notif_assets.notifications import queries
@@ -774,7 +775,7 @@ def report_statement(settings: Settings, customer: int, month: date, format: Sta
     _refuse_unless_published(published_bill_differs(lake))
     try:
         with _unknown():
-            found = queries.statement(lake, settings, customer, month, queries.today(settings))
+            found = statements.statement(lake, settings, customer, month, queries.today(settings))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     _write(out, partial(write_statement, found, format=format))

@@ -4,27 +4,20 @@ Belongs here: which rows a report holds for a customer, a channel, a period. Doe
 files (cli.py), pages (panel/).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.billing.closed_days import currencies_of_days
-from notif_assets.billing.lines import BillRefused, lines_of
-from notif_assets.billing.prices import with_currency
-from notif_assets.core.days import day_bounds, day_of, days_between
+from notif_assets.core.days import day_of
 from notif_assets.errors import Refusal
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, only
 from notif_assets.lake.pieces import PIECE_BYTES, bytes_of_rows, spans, values_at
-from notif_assets.notifications.audit import closed_days, open_days_that_should_be_closed
-from notif_assets.notifications.ledger import Batch, complete_until, read_batch
-from notif_assets.reports import billing_entries
-from notif_assets.reports.statement import Statement
+from notif_assets.notifications.ledger import Batch, read_batch
 from notif_assets.settings import Settings
 
 _SLICE = 10_000  # messages sorted, and held, at once
@@ -69,8 +62,8 @@ def panel(lake: Lake, day: date, customer_id: int | None = None, channel: str | 
     whole = lake.rows(lake.table("customer_panel").scan())
     known = _names(whole, customer_id)
     if whole.num_rows and whole["billing_date"][0].as_py() < day:
-        whole = _replaced(whole, billing_date=day, notifications=0)
-    rows = _of(whole, customer_id, channel)
+        whole = with_values(whole, billing_date=day, notifications=0)
+    rows = rows_of(whole, customer_id, channel)
     if not rows.num_rows and customer_id is not None:
         empty = {
             "billing_date": whole["billing_date"][0].as_py(),
@@ -80,7 +73,7 @@ def panel(lake: Lake, day: date, customer_id: int | None = None, channel: str | 
             "notifications": 0,
             "updated_at": whole["updated_at"][0].as_py(),
         }
-        rows = pa.Table.from_pylist([empty], schema=_nullable("customer_panel"))
+        rows = pa.Table.from_pylist([empty], schema=nullable("customer_panel"))
     return rows
 
 
@@ -248,133 +241,13 @@ def page(
     return Page(whole, (last["event_datetime"], last["message_id"]) if last else None)
 
 
-@dataclass(frozen=True)
-class AtHand:
-    """What somebody knows of a customer already, so that it need not be read: the name, and the lines of an open day,
-    whatever name they have (None: they must be counted)."""
-
-    name: str
-    lines: Callable[[date], pa.Table | None]
-
-
-def bills(
-    lake: Lake,
-    settings: Settings,
-    days: Sequence[date],
-    customer_id: int | None = None,
-    channel: str | None = None,
-    at_hand: AtHand | None = None,
-    unpriced: list[BillRefused] | None = None,
-) -> tuple[pa.Table, pa.Table]:
-    """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
-
-    A known customer without messages has a line of nothing for each day, of the channel asked, whose case doesn't
-    count. Raises BillRefused for an open day that can't be priced; or puts it into `unpriced`, and gives what has a
-    price.
-    """
-    known = {customer_id: at_hand.name} if at_hand else customer_names(lake, customer_id)
-    closed = closed_days(lake).intersection(days)
-    partitions = {(day,) for day in closed}
-    written, adjustments = (
-        _of(lake.rows(lake.table(name).scan(partitions, customer_id=only(customer_id))), None, channel).cast(
-            _nullable(name)
-        )
-        for name in ("daily_billing", "billing_adjustments")
-    )
-    adjustments = with_currency(lake, adjustments)
-    lines = [written]
-    aggregates = lake.table("minute_aggregates")
-    for day in days:
-        if day in closed:
-            continue
-        day_lines = at_hand.lines(day) if at_hand else None
-        if at_hand and day_lines is not None:
-            day_lines = _replaced(day_lines, customer_name=at_hand.name)
-        else:
-            if not aggregates.scan(minute=day_bounds(day, settings.zone)).files:
-                continue  # counting a day without messages would cost as much as counting any other
-            day_lines, _ = lines_of(lake, settings, day, "provisional", "report", customer_id, None, unpriced)
-        lines.append(_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
-    if customer_id is not None:
-        there = {day for table in lines for day in table["billing_date"].to_pylist()}
-        empty = [day for day in days if day not in there]
-        nothing = {"customer_id": customer_id, "customer_name": known[customer_id], "channel": channel}
-        lines.append(_lines_of_nothing(lake, nothing, empty, closed))
-    return pa.concat_tables(lines), adjustments
-
-
-def _lines_of_nothing(
-    lake: Lake, whose: Mapping[str, object], days: Sequence[date], closed: Collection[date]
-) -> pa.Table:
-    """A line of no notification for each day, in the currency of the price list in force for the day."""
-    currencies = currencies_of_days(lake, days)
-    rows = [
-        {
-            **whose,
-            "notifications": 0,
-            "amount": Decimal(0),
-            "billing_date": day,
-            "currency": currencies[day],
-            "status": "final" if day in closed else "provisional",
-        }
-        for day in days
-    ]
-    return pa.Table.from_pylist(rows, schema=_nullable("daily_billing"))
-
-
-def statement(
-    lake: Lake, settings: Settings, customer_id: int, month: date, day: date, at_hand: AtHand | None = None
-) -> Statement:
-    """The customer's month, whose first day is `month`, as it is on `day`. Raises Unknown; ValueError for a month that
-    is still to come.
-
-    What of an open day has no price is left out, and the day named.
-    """
-    if month > day:
-        raise ValueError(f"{month:%Y-%m} has not begun")
-    days = list(days_between(month, (month + 31 * _DAY).replace(day=1) - _DAY))
-    past = [one for one in days if one <= day]
-    unpriced: list[BillRefused] = []
-    lines, adjustments = bills(lake, settings, past, customer_id, None, at_hand, unpriced)
-    entries = billing_entries(lines.filter(pc.is_valid(lines["channel"])), adjustments)
-    names = lines["customer_name"].to_pylist()
-    return Statement(
-        customer_id=customer_id,
-        customer_name=names[-1] or "",
-        month=month,
-        entries=entries,
-        open_days=tuple(days_still_open(lake, settings, days)),
-        unpriced_days=tuple(sorted({refused.day for refused in unpriced})),
-        currency=currencies_of_days(lake, past[-1:])[past[-1]],
-    )
-
-
-def days_still_open(lake: Lake, settings: Settings, days: Sequence[date]) -> list[date]:
-    """Those of the days that are not closed and may still have a bill: all that are not counted past, and of the days
-    before those that should be closed."""
-    until = complete_until(lake, lake.table("minute_aggregates").watermark)
-    not_closed = [day for day in days if day not in closed_days(lake)]
-    if until is None:
-        return not_closed
-    due = set(open_days_that_should_be_closed(lake, settings))
-    counted = until - settings.grace
-    return [day for day in not_closed if day in due or day_bounds(day, settings.zone)[1] > counted]
-
-
-def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
-    """The days whose bills somebody looks at on `day`: the newest closed ones, and the last calendar days, closed or
-    not, `most` of each. A day that failed to close is among them."""
-    closed = sorted(closed_days(lake))
-    return sorted({*closed[-most:], *days_between(day - (most - 1) * _DAY, day)})
-
-
 def newest_batch(lake: Lake) -> Batch | None:
     """The batch that was planned last, with what Kafka held beyond it then; None before the first."""
     ledger = lake.table("ingest_batches")
     return read_batch(lake, ledger, ledger.watermark) if ledger.watermark else None
 
 
-def _replaced(rows: pa.Table, **values: object) -> pa.Table:
+def with_values(rows: pa.Table, **values: object) -> pa.Table:
     for name, value in values.items():
         at = rows.schema.get_field_index(name)
         field = rows.schema.field(at)
@@ -382,7 +255,7 @@ def _replaced(rows: pa.Table, **values: object) -> pa.Table:
     return rows
 
 
-def _of(rows: pa.Table, customer_id: int | None, channel: str | None) -> pa.Table:
+def rows_of(rows: pa.Table, customer_id: int | None, channel: str | None) -> pa.Table:
     if customer_id is not None:
         rows = rows.filter(pc.equal(rows["customer_id"], customer_id))
     if channel is not None:
@@ -390,6 +263,6 @@ def _of(rows: pa.Table, customer_id: int | None, channel: str | None) -> pa.Tabl
     return rows
 
 
-def _nullable(name: str) -> pa.Schema:
+def nullable(name: str) -> pa.Schema:
     """The table's columns, each allowed to be null: a line of nothing has no channel."""
     return pa.schema([field.with_nullable(True) for field in SCHEMAS[name].arrow])

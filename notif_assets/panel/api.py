@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
+from notif_assets.billing import statements
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import days_between
 from notif_assets.core.formats import Format, StatementFormat
@@ -297,14 +298,14 @@ def bills_of(
     panel: Panel,
     customer: Customer,
     days: list[date],
-    at_hand: queries.AtHand | None = None,
+    at_hand: statements.AtHand | None = None,
     lake: Lake | None = None,
 ) -> BillsAnswer:
-    """The bills of these days, as queries.bills; `lake` is that of a view. Raises BillRefused for an open day that
+    """The bills of these days, as statements.bills; `lake` is that of a view. Raises BillRefused for an open day that
     can't be priced."""
     lake = lake or panel.lake
     try:
-        lines, adjustments = queries.bills(lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
+        lines, adjustments = statements.bills(lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
     except queries.Unknown:
         return BillsAnswer(lines=[], adjustments=[], totals={}, total=Decimal("0.00"))
     of_day = sorted(lines.to_pylist(), key=lambda row: (row["billing_date"], row["channel"] or ""))
@@ -330,7 +331,7 @@ def statement_of(panel: Panel, customer: Customer, month: str, format: Statement
         first = date.fromisoformat(f"{month}-01")
         if first < _EARLIEST.date().replace(day=1):
             raise ValueError(month)
-        found = queries.statement(panel.lake, panel.settings, customer.customer_id, first, panel.today)
+        found = statements.statement(panel.lake, panel.settings, customer.customer_id, first, panel.today)
     except queries.Unknown:
         raise Refused(404, "no message was counted yet") from None
     except ValueError:
@@ -343,7 +344,7 @@ def bills_file(panel: Panel, customer: Customer, first: date, last: date, format
     """The bills of some days as a file. Raises Refused for too many days, BillRefused for one that can't be priced."""
     days = days_to_bill(panel, first, last)
     try:
-        found = queries.bills(panel.lake, panel.settings, days, customer.customer_id)
+        found = statements.bills(panel.lake, panel.settings, days, customer.customer_id)
     except queries.Unknown:
         raise Refused(404, "no message was counted yet") from None
     return Download(

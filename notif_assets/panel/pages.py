@@ -23,6 +23,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect
 
+from notif_assets.billing import statements
 from notif_assets.billing.lines import BillRefused
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
@@ -316,10 +317,10 @@ def _bills(panel: Panel, customer: Customer, view: View) -> tuple[list[DayBill],
     An open day without messages has none yet, but for today.
     """
     lake, today = view.lake, view.overview.day
-    days = queries.billed_days(lake, today, _BILLS)
+    days = statements.billed_days(lake, today, _BILLS)
     at_hand = None
     if customer.customer_id in view.overview.customers:
-        at_hand = queries.AtHand(customer.name, partial(view.hours.lines, panel.settings, customer.customer_id))
+        at_hand = statements.AtHand(customer.name, partial(view.hours.lines, panel.settings, customer.customer_id))
     try:
         answer, unpriced = bills_of(panel, customer, days, at_hand, lake), False
     except BillRefused:

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notif_assets.billing import closing, prices
+from notif_assets.billing import closing, prices, statements
 from notif_assets.billing.adjustments import days_with_adjustments_due, held_sentence, late_messages_without_a_price
 from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.lines import BillRefused, published_bill_differs
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.report_files import publish_bill
 from notif_assets.lake import SCHEMAS, Lake, write_once
-from notif_assets.notifications import bronze, catch_up, queries, rules
+from notif_assets.notifications import bronze, catch_up, rules
 from notif_assets.notifications.ledger import plan_move
 from notif_assets.reports import billing_entries
 from notif_assets.settings import Settings
@@ -391,15 +391,15 @@ def test_a_report_has_what_can_be_priced_and_says_what_it_lacks(house: House) ->
     house.send(1, channel="Push", customer_id=9)
     house.ingest()
     days, unpriced = [MONDAY, MONDAY + DAY], list[BillRefused]()
-    lines, _ = queries.bills(house.lake, house.settings, days, unpriced=unpriced)
+    lines, _ = statements.bills(house.lake, house.settings, days, unpriced=unpriced)
     assert lines.select(["customer_id", "billing_date"]).to_pylist() == [
         {"customer_id": 1, "billing_date": MONDAY},
         {"customer_id": 1, "billing_date": MONDAY + DAY},
     ]
     assert [refused.day for refused in unpriced] == [MONDAY]
-    assert queries.bills(house.lake, house.settings, days, 1)[0].num_rows == 2
+    assert statements.bills(house.lake, house.settings, days, 1)[0].num_rows == 2
     with pytest.raises(BillRefused, match="2020-02-03 can't be billed: channel Push"):
-        queries.bills(house.lake, house.settings, days)
+        statements.bills(house.lake, house.settings, days)
 
 
 def test_a_customers_own_price_goes_first(house: House) -> None:
@@ -569,7 +569,7 @@ REAIS = ",Whatsapp,0.25,BRL,,", ",SMS,0.25,BRL,,"
 
 def reported(house: House, customer_id: int | None = None) -> set[tuple[int, str, str, Decimal]]:
     """What the report of the day says: customer, status, currency and amount of each entry."""
-    found = queries.bills(house.lake, house.settings, [MONDAY], customer_id)
+    found = statements.bills(house.lake, house.settings, [MONDAY], customer_id)
     rows = billing_entries(*found).to_pylist()
     return {(row["customer_id"], row["status"], row["currency"], row["amount"]) for row in rows}
 
@@ -598,7 +598,7 @@ def test_nothing_is_nothing_in_the_currency_of_the_day_s_list(house: House) -> N
     house.send(customer_id=9, event=NOON + DAY)
     house.ingest()
     days = [MONDAY, MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)]
-    lines, _ = queries.bills(house.lake, house.settings, days, 9)
+    lines, _ = statements.bills(house.lake, house.settings, days, 9)
     assert {row["billing_date"]: row["currency"] for row in lines.to_pylist()} == dict(
         zip(days, ("USD", "BRL", "BRL"), strict=True)
     )
