@@ -185,20 +185,6 @@ def _after_space(text: str, at: int) -> int:
     return match.end()
 
 
-def hour_of_file_name(name: str) -> int:
-    """The hour, 0 to 23, of a file named `hour=HH.json` or packed as `hour=HH.json.gz`, in any case.
-
-    Raises ValueError on another name.
-
-    >>> hour_of_file_name("hour=07.json"), hour_of_file_name("Hour=7.JSON.gz")
-    (7, 7)
-    """
-    match = re.fullmatch(r"hour=([0-9]|[01][0-9]|2[0-3])\.json(?:\.gz)?", name, re.IGNORECASE)
-    if not match:
-        raise ValueError(f"want a file named hour=HH.json with HH from 00 to 23, got {name!r}")
-    return int(match[1])
-
-
 def column_names(keys: Sequence[str]) -> dict[str, str]:
     """Each key's column in a flow's table, in the order of `keys`: its own name, unless it looks like a fixed column.
 

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.chatbot.parsing import FIXED_COLUMNS, column_names, hour_of_file_name, parse_answers
+from notif_assets.chatbot.parsing import FIXED_COLUMNS, column_names, parse_answers
 from notif_assets.core.days import days_between
 from notif_assets.core.texts import BLANK_CHARACTERS, shown
 from notif_assets.inbox.dropped_files import MOST_BYTES, read_file, set_aside
+from notif_assets.inbox.listing import hour_of_file_name
 from notif_assets.inbox.rows import ParsedFile
 from notif_assets.lake import SCHEMAS, Lake, Scan, literal, until_committed
 from notif_assets.lake.tables import Table

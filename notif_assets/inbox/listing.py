@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from notif_assets.chatbot.parsing import hour_of_file_name
 from notif_assets.core.texts import shown
 from notif_assets.inbox.dropped_files import MOST_BYTES, is_inside, odd_name
 
@@ -128,3 +127,17 @@ def _why_not(path: Path, folder: Path, about: os.stat_result, most: int) -> str 
     if about.st_size > most:
         return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes"
     return None if os.access(path, os.R_OK) else "can't be read: Permission denied"
+
+
+def hour_of_file_name(name: str) -> int:
+    """The hour, 0 to 23, of a file named `hour=HH.json` or packed as `hour=HH.json.gz`, in any case.
+
+    Raises ValueError on another name.
+
+    >>> hour_of_file_name("hour=07.json"), hour_of_file_name("Hour=7.JSON.gz")
+    (7, 7)
+    """
+    match = re.fullmatch(r"hour=([0-9]|[01][0-9]|2[0-3])\.json(?:\.gz)?", name, re.IGNORECASE)
+    if not match:
+        raise ValueError(f"want a file named hour=HH.json with HH from 00 to 23, got {name!r}")
+    return int(match[1])

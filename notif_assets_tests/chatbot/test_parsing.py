@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.chatbot.parsing import ANSWERS_SCHEMA, FIXED_COLUMNS, column_names, hour_of_file_name, parse_answers
+from notif_assets.chatbot.parsing import ANSWERS_SCHEMA, FIXED_COLUMNS, column_names, parse_answers
 from notif_assets.core.texts import BLANK_CHARACTERS
+from notif_assets.inbox.listing import hour_of_file_name
 from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused, ParsedFile
 
 DAY = date(2019, 12, 16)
