@@ -13,7 +13,7 @@ import click
 import pytest
 from deltalake import DeltaTable, TableFeatures
 
-from notif_assets.cli import _one_line
+from notif_assets.cli.main import _one_line
 from notif_assets.sandbox.broker import BrokerNotStarted, EmbeddedBroker
 from notif_assets.settings import Settings, unknown_variables
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal

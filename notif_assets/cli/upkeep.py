@@ -1,0 +1,142 @@
+"""Proving the lake, keeping it small, repairing it, and forgetting a customer.
+
+Belongs here: these commands' names, options, help, exit codes and what they print. Doesn't: any work: each calls the
+functions or jobs that the assets use too. Libraries that a command does not need are not imported for it.
+"""
+
+from datetime import UTC, date, datetime
+
+import click
+
+from notif_assets.cli.shared import DAY, existing_lake, open_runs
+from notif_assets.core.texts import printable
+from notif_assets.settings import Settings
+
+
+@click.command()
+@click.option("--all/--lately", "everything", default=True, help="Everything there is (the default), or what is new.")
+@click.pass_obj
+def check(settings: Settings, everything: bool) -> None:
+    """Read every data file, run every asset check, and the document's published examples. Exit code 1 if one fails.
+
+    A damaged file is named with what repairs its table; then nothing else is looked at. With --lately no data file is
+    read for its own sake, and of offsets and closed days what changed since the last look, what did not hold then and
+    a part of history is counted again, as the daemon does every hour.
+
+    \b
+    Example: notif-assets check --lately
+    """
+    from notif_assets.billing.lines import published_bill_differs
+    from notif_assets.chatbot.sessions import published_flows_that_differ
+    from notif_assets.defs.assets.billing import BOUNDED
+    from notif_assets.invoices.averages import published_accounts_that_differ
+    from notif_assets.maintenance.integrity import damage
+    from notif_assets.notifications.audit import every_offset_once
+
+    lake = existing_lake(settings)
+    damaged = 0
+    for table, finding in damage(lake) if everything else ():
+        click.echo(f"FAIL {table}: {printable(finding)}")
+        damaged += 1
+    if damaged:
+        raise click.ClickException(f"{damaged} files of the lake are damaged: repair them, then check again")
+    results: list[tuple[str, bool, bool, str]] = [
+        (f"{asset}.{name}", not wrong, True, ", ".join(map(str, wrong)))
+        for asset, name, wrong in (
+            ("daily_billing", "published_bill_holds", published_bill_differs(lake)),
+            ("invoice_window_averages", "published_averages_hold", published_accounts_that_differ(lake)),
+            ("chatbot_reports", "published_chatbot_holds", published_flows_that_differ(lake)),
+        )
+    ]
+    if everything:  # the check of that name looks at what is new
+        offsets = every_offset_once(lake)
+        more = [f"… and {len(offsets) - 5} more"] if len(offsets) > 5 else []
+        sentence = "; ".join(offsets[:5] + more)
+        results.append(("rejected_notifications.every_offset_ever_once", not offsets, True, sentence))
+    with open_runs(settings) as runs:
+        config = {f"{key.asset_key.to_user_string()}_{key.name}": {"everything": everything} for key in BOUNDED}
+        run = runs.attempt("all_checks", config)
+    results += [
+        (
+            f"{result.asset_key.to_user_string()}.{result.check_name}",
+            result.passed,
+            result.severity.value == "ERROR",
+            result.description or "see the run",
+        )
+        for result in run.get_asset_check_evaluations()
+    ]
+    results += [(name, False, True, reason) for name, reason in runs.checks_not_made(run).items()]
+    failed = 0
+    for name, passed, is_error, description in sorted(results):
+        verdict = "ok  " if passed else "FAIL" if is_error else "warn"
+        failed += not passed and is_error
+        click.echo(f"{verdict} {name}{'' if passed else ': ' + printable(description)}")
+    if failed:
+        raise click.ClickException(f"{failed} of {len(results)} checks failed")
+
+
+@click.command()
+@click.pass_obj
+def maintain(settings: Settings) -> None:
+    """Keep the lake flat: compaction of closed hours and days, vacuum, log clean-up, retention. Old runs leave
+    Dagster's storage too, but for the newest 1000 of each job; of bills, averages and chatbot the newest 200, and the
+    last one that computed a day, month or hour.
+
+    \b
+    Example: notif-assets maintain
+    """
+    from notif_assets.maintenance.maintain import maintain as run
+
+    for line in run(existing_lake(settings), settings, datetime.now(UTC)):
+        click.echo(line)
+    with open_runs(settings) as runs:
+        from notif_assets.defs.partitions import CUT_OF_JOBS
+
+        click.echo(f"{runs.prune(CUT_OF_JOBS)} old runs deleted")
+
+
+@click.command()
+@click.argument("table")
+@click.option("--from", "first", type=DAY, help="First day.")
+@click.option("--to", "last", type=DAY, help="Last day, included.")
+@click.pass_obj
+def rebuild(settings: Settings, table: str, first: date | None, last: date | None) -> None:
+    """Compute a derived table again from the table before it. Books and received tables are refused.
+
+    \b
+    Example: notif-assets rebuild minute_aggregates --from 2020-02-03 --to 2020-02-03
+    """
+    from notif_assets.maintenance.rebuild import rebuild as run
+
+    try:
+        run(existing_lake(settings), settings, table, first, last)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{table} is rebuilt")
+
+
+@click.command()
+@click.option("--customer", required=True, type=click.IntRange(1), help="The customer's id.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_obj
+def erase(settings: Settings, customer: int, yes: bool) -> None:
+    """Blank a customer's payloads and names in every table, never counts. The next maintain after the retention of
+    7 days removes the files that held them.
+
+    Rejected messages that name the customer in any way are found too; how many name nobody at all is told.
+
+    \b
+    Example: notif-assets erase --customer 7494212 --yes
+    """
+    from notif_assets.maintenance.erase import erase as run
+    from notif_assets.maintenance.erase import of_nobody
+
+    if not yes:
+        click.confirm(f"Blank every payload and name of customer {customer}? This can't be undone", abort=True)
+    lake = existing_lake(settings)
+    for table, rows in run(lake, settings, customer).items():
+        click.echo(f"{table}: {rows} rows blanked")
+    click.echo(
+        f"{of_nobody(lake, settings)} rejected messages name no customer, so whose they are can't be told; "
+        "NOTIF_PAYLOAD_DAYS blanks them in time"
+    )
