@@ -36,7 +36,7 @@ def close_day(settings: Settings, day: date, last: date | None) -> None:
 @click.option("--reason", required=True, help="Why, for the record.")
 @click.pass_obj
 def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
-    """Price closed days with the current list; what that changes becomes adjustments.
+    """Price closed days with the current list. What that changes becomes adjustments.
 
     If the list has another currency, the old amounts are reversed in the old one and billed anew in the new.
 

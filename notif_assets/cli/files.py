@@ -26,7 +26,8 @@ from notif_assets.cli.shared import DAY, lake_of, open_runs, progress_bar
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def import_prices(settings: Settings, file: Path) -> None:
-    """Load a price list (CSV: customer_id,channel,unit_price,currency,valid_from,valid_to); it prices open days.
+    """Load a price list, which prices open days. Its columns:
+    customer_id,channel,unit_price,currency,valid_from,valid_to.
 
     A list is taken whole or not at all.
 
@@ -52,7 +53,9 @@ def import_prices(settings: Settings, file: Path) -> None:
 @click.option("--forget", multiple=True, metavar="FILE", help="Take the import of a file of this name back.")
 @click.pass_obj
 def import_invoices(settings: Settings, files: tuple[Path, ...], forget: tuple[str, ...]) -> None:
-    """Import invoice files (customer,account,month,invoice) and compute the averages that they change.
+    """Import invoice files, and compute what they change.
+
+    Their columns: customer,account,month,invoice. The averages that they change are computed again.
 
     CSV in UTF-8, CSV as Excel writes it in Brazil (semicolons, decimal comma, Windows-1252, 01/2020) or .xlsx, each
     also packed by gzip. A file replaces all earlier rows of every customer, account and month that it has, also those
@@ -121,7 +124,9 @@ def _tell_invoices_that_count_nowhere(lake: "Lake") -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.pass_obj
 def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> None:
-    """Import the chatbot answers of some hours of a day (files named hour=HH.json) and compute the day's report.
+    """Import chatbot answers by the hour, and report their day.
+
+    The files are named hour=HH.json.
 
     A file may be packed by gzip (hour=HH.json.gz); it replaces all answers of its hour. Bad records and values are set
     aside in rejected_file_rows and named; the exit code is 1 then. A question whose last answer was set aside has no

@@ -21,7 +21,7 @@ from notif_assets.cli.shared import existing_lake, lake_of, open_runs, progress_
 @click.option("--until-caught-up", is_flag=True, help="Repeat until all that Kafka holds now is read.")
 @click.pass_obj
 def ingest(settings: Settings, until_caught_up: bool) -> None:
-    """Run the micro-batch job here: from the topic to the panel, with its checks.
+    """Bring new messages from the topic to the panel. This is the micro-batch job, with its checks.
 
     The same code as the sensor's run. With --until-caught-up the next run's messages are read while one brings its own
     through the tables. Two at once do no harm.
@@ -95,7 +95,7 @@ def _rows_since(lake: "Lake", table: str, batch: int) -> int:
 @click.option("--by", default=lambda: os.environ.get("USER", "unknown"), help="Who accepts it.  [default: $USER]")
 @click.pass_obj
 def accept_loss(settings: Settings, batch: int, by: str) -> None:
-    """Accept that Kafka deleted offsets of a batch before they were read; a lasting record, then ingestion goes on.
+    """Accept offsets that Kafka deleted before they were read. It is a lasting record; then ingestion goes on.
 
     \b
     Example: notif-assets accept-loss --batch 812
@@ -118,7 +118,7 @@ def accept_loss(settings: Settings, batch: int, by: str) -> None:
 @click.option("--reason", required=True, help="The reason whose messages are tried again, e.g. event_too_early.")
 @click.pass_obj
 def readmit(settings: Settings, reason: str) -> None:
-    """Try rejected messages again, after a rule or a setting changed.
+    """Try rejected messages again after a rule changed.
 
     \b
     Example: NOTIF_MAX_EVENT_AGE=800d notif-assets readmit --reason event_too_early

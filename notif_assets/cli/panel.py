@@ -26,7 +26,8 @@ from notif_assets.settings import Settings
 )
 @click.pass_obj
 def panel(settings: Settings, port: int, host: str) -> None:
-    """Serve the panel: customers' pages, the operator's page, and the API under /api/v1. Ctrl-C ends it.
+    """Serve the panel until Ctrl-C. It has customers' pages, the operator's page, and the API under /api/v1. Ctrl-C
+    ends it.
 
     It only reads the lake. Who may see what is said by tokens; `notif-assets token` mints them.
 
@@ -126,7 +127,9 @@ def revoke(
     operators: bool,
     before: datetime | None,
 ) -> None:
-    """End tokens of the panel before their time: one, or all of a customer or of the operators up to a moment.
+    """End tokens of the panel before their time.
+
+    One, or all of a customer or of the operators that were issued up to a moment.
 
     It is written into the lake's folder; every panel on that lake refuses them from the next second on, for good.
 

@@ -21,7 +21,8 @@ from notif_assets.settings import Settings
 
 @click.group()
 def report() -> None:
-    """Print a report as text, CSV (also for Excel in Brazil), an Excel workbook, JSON or Parquet.
+    """Print a report, or write it to a file. As text, CSV (also for Excel in Brazil), an Excel workbook, JSON or
+    Parquet.
 
     \b
     Example: notif-assets report billing --date 2020-02-03 --format csv-br
@@ -73,7 +74,7 @@ def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
 def report_panel(
     settings: Settings, customer: int | None, channel: str | None, format: Format, out: Path | None
 ) -> None:
-    """Each customer's notifications of the day so far, and up to when all is counted.
+    """Each customer's notifications of the day so far. It says up to when all is counted.
 
     \b
     Example: notif-assets report panel --customer 1
@@ -102,7 +103,7 @@ def report_detailed(
     format: Format,
     out: Path | None,
 ) -> None:
-    """Every message, streamed; days and hours are those of NOTIF_TIMEZONE.
+    """Every message, streamed. Days and hours are those of NOTIF_TIMEZONE.
 
     \b
     Example: notif-assets report detailed --customer 1 --from 2020-02-03T14 --to 2020-02-03T15 --format csv
@@ -141,7 +142,7 @@ def report_billing(
     format: Format,
     out: Path | None,
 ) -> None:
-    """The bills of one day or of several; an open day is billed provisionally. A day without a bill is named on
+    """The bills of one day or of several. An open day is billed provisionally. A day without a bill is named on
     standard error.
 
     What has no price yet is left out and named, and the exit code is 1 then.
@@ -183,7 +184,9 @@ def report_billing(
 @click.option("--month", required=True, type=MONTH, help="The month, as 2020-02.")
 @click.pass_obj
 def report_statement(settings: Settings, customer: int, month: date, format: StatementFormat, out: Path | None) -> None:
-    """A customer's month: the bill of each day and channel, adjustments, totals, and whether all of it is final.
+    """The bill of a customer's month.
+
+    It has each day and channel, adjustments, totals, and whether all of it is final.
 
     An adjustment stands with the day that it corrects. What has no price yet is left out and named, and the exit code
     is 1 then.
@@ -222,7 +225,7 @@ def report_statement(settings: Settings, customer: int, month: date, format: Sta
 def report_invoice_averages(
     settings: Settings, month: date, customer: str | None, format: Format, out: Path | None
 ) -> None:
-    """The average invoice per account over the 3 and the 6 months before a month.
+    """Average invoices over the 3 and 6 months before.
 
     \b
     Example: notif-assets report invoice-averages --month 2020-01
@@ -259,7 +262,7 @@ def report_chatbot(
     format: Format,
     out: Path | None,
 ) -> None:
-    """The last answers of every session over the hours asked, a table per flow. Hours without answers, or of whole
+    """The last answers of every session, a table per flow. Hours without answers, or of whole
     days the days without any, are named on standard error.
 
     \b

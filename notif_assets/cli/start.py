@@ -37,7 +37,7 @@ def broker(settings: Settings, port: int, topic: str | None, partitions: int) ->
 @click.option("--seed", type=int, help="The same seed gives the same message ids again.  [default: another each time]")
 @click.pass_obj
 def produce(settings: Settings, rate: int, seconds: float, customers: int, seed: int | None) -> None:
-    """Send made-up traffic to the topic, with duplicates, late and broken messages, and tell what was sent.
+    """Send made-up traffic to the topic. It has duplicates, late and broken messages; what was sent is told.
 
     Every run sends new messages, unless --seed names that of another run.
 
@@ -57,7 +57,7 @@ def produce(settings: Settings, rate: int, seconds: float, customers: int, seed:
 @click.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Tell on one screen how the whole stands, and which command comes next. Nothing is written.
+    """Tell how the whole stands and what comes next. One screen. Nothing is written.
 
     Lake, topic, lag now, newest counted minute, open days and why, missing prices, whether Dagster can be reached.
 

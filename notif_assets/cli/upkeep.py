@@ -17,7 +17,8 @@ from notif_assets.settings import Settings
 @click.option("--all/--lately", "everything", default=True, help="Everything there is (the default), or what is new.")
 @click.pass_obj
 def check(settings: Settings, everything: bool) -> None:
-    """Read every data file, run every asset check, and the document's published examples. Exit code 1 if one fails.
+    """Prove the lake: every file, check and example. The examples are those of the published document. Exit code 1 if
+    one fails.
 
     A damaged file is named with what repairs its table; then nothing else is looked at. With --lately no data file is
     read for its own sake, and of offsets and closed days what changed since the last look, what did not hold then and
@@ -78,9 +79,9 @@ def check(settings: Settings, everything: bool) -> None:
 @click.command()
 @click.pass_obj
 def maintain(settings: Settings) -> None:
-    """Keep the lake flat: compaction of closed hours and days, vacuum, log clean-up, retention. Old runs leave
-    Dagster's storage too, but for the newest 1000 of each job; of bills, averages and chatbot the newest 200, and the
-    last one that computed a day, month or hour.
+    """Keep the lake small over months. Compaction of closed hours and days, vacuum, log clean-up, retention. Old runs
+    leave Dagster's storage too, but for the newest 1000 of each job; of bills, averages and chatbot the newest 200,
+    and the last one that computed a day, month or hour.
 
     \b
     Example: notif-assets maintain
@@ -101,7 +102,7 @@ def maintain(settings: Settings) -> None:
 @click.option("--to", "last", type=DAY, help="Last day, included.")
 @click.pass_obj
 def rebuild(settings: Settings, table: str, first: date | None, last: date | None) -> None:
-    """Compute a derived table again from the table before it. Books and received tables are refused.
+    """Compute a derived table again from its source. Books and received tables are refused.
 
     \b
     Example: notif-assets rebuild minute_aggregates --from 2020-02-03 --to 2020-02-03
@@ -120,7 +121,7 @@ def rebuild(settings: Settings, table: str, first: date | None, last: date | Non
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.pass_obj
 def erase(settings: Settings, customer: int, yes: bool) -> None:
-    """Blank a customer's payloads and names in every table, never counts. The next maintain after the retention of
+    """Blank a customer's payloads and names, never counts. In every table. The next maintain after the retention of
     7 days removes the files that held them.
 
     Rejected messages that name the customer in any way are found too; how many name nobody at all is told.

@@ -35,6 +35,15 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> Non
         )
 
 
+@pytest.mark.parametrize("command", [*_commands(main)], ids=" ".join)
+def test_the_first_line_of_a_command_s_help_is_whole(command: tuple[str, ...]) -> None:
+    found: click.Command = main
+    for name in command:
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    assert not found.get_short_help_str(limit=60).endswith("...")
+
+
 def test_help_of_the_whole(deployment: Deployment) -> None:
     said = ok(deployment.run("--help")).text
     assert "Example, on the embedded broker:" in said
