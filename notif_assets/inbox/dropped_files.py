@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.texts import CONTROL_CHARACTER, shown
-from notif_assets.inbox.rows import FileRefused
+from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused
 from notif_assets.lake import Lake, literal, until_committed
 
 MOST_BYTES = 2**30
@@ -130,6 +130,18 @@ def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> 
     rows = rejected.append_column("loaded_at", now)
     where = f"source_file in ({', '.join(map(literal, sorted(source_files)))})"
     until_committed(lambda: lake.table("rejected_file_rows").replace(rows, where))
+
+
+def note_refused(lake: Lake, source_file: str, why: FileRefused) -> None:
+    """Adds to a file's set-aside rows that it was refused whole, as line 0, until a file of that name is taken.
+
+    The job that refused it is followed by good ones, and the file stays in the inbox.
+    """
+    known = rows_set_aside(lake, [source_file])
+    others = known.filter(pc.not_equal(known["reason"], "file_refused")).select(REJECTED_SCHEMA.names)
+    row = {"source_file": source_file, "source_line": 0, "reason": "file_refused", "detail": str(why)}
+    noted = pa.Table.from_pylist([row], schema=REJECTED_SCHEMA)
+    set_aside(lake, [source_file], pa.concat_tables([noted, others.cast(REJECTED_SCHEMA)]))
 
 
 def rows_set_aside(lake: Lake, source_files: Collection[str]) -> pa.Table:

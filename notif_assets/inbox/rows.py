@@ -25,6 +25,7 @@ REJECTED_SCHEMA = pa.schema(
 """Rows set aside. source_line counts physical lines from 1; detail says what was wanted and holds no value."""
 
 Reason = Literal[
+    "file_refused",
     "not_utf8",
     "blank_line",
     "line_too_long",

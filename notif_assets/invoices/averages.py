@@ -21,7 +21,15 @@ import pyarrow.parquet as pq
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.core.texts import BLANK_CHARACTERS, shown
 from notif_assets.core.windows import has_windows, window_start
-from notif_assets.inbox.dropped_files import MOST_BYTES, names_of, opened, publish, rows_set_aside, set_aside
+from notif_assets.inbox.dropped_files import (
+    MOST_BYTES,
+    names_of,
+    note_refused,
+    opened,
+    publish,
+    rows_set_aside,
+    set_aside,
+)
 from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused
 from notif_assets.invoices.parsing import GAPS_SCHEMA, INVOICES_SCHEMA, invoice_pieces, parse_invoices
 from notif_assets.lake import SCHEMAS, Lake, Scan, literal, until_committed
@@ -107,6 +115,7 @@ def import_invoices(
                 if refused is None:
                     raise
                 refused.append(why)
+                note_refused(lake, name, why)
         rejected = pa.concat_tables([REJECTED_SCHEMA.empty_table(), *(file.rejected for file in parsed)])
         if parsed:
             set_aside(lake, [file.name for file in parsed], rejected)

@@ -460,3 +460,19 @@ def test_any_answers_against_plain_python(
             for s, session in told(held, (day, 0), (day, 23)).items()
         }
         assert days_that_differ(lake, 31) == []
+
+
+def test_an_hour_of_the_inbox_that_is_refused_is_told_until_it_is_taken(lake: Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox" / "chatbot" / f"date={DAY}"
+    inbox.mkdir(parents=True)
+    for name in ("hour=13.json", "hour=14.json"):
+        (inbox / name).write_text("no JSON")
+    assert not run_answers(lake, tmp_path, f"{DAY}-13:00", f"{DAY}-14:00").success
+    told = {
+        (row["source_file"][-12:], row["source_line"], row["reason"]) for row in rows_of(lake, "rejected_file_rows")
+    }
+    assert told == {("hour=13.json", 0, "file_refused"), ("hour=14.json", 0, "file_refused")}
+    for sample in SAMPLES:
+        (inbox / sample.name).write_bytes(sample.read_bytes())
+    assert run_answers(lake, tmp_path, f"{DAY}-13:00", f"{DAY}-14:00").success
+    assert rows_of(lake, "rejected_file_rows") == []

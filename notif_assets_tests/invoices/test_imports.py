@@ -451,6 +451,23 @@ def test_a_refused_file_of_the_inbox_keeps_no_other_one_out_by_hand_either(lake:
     assert len(rows_of(lake, "invoices")) == 1
 
 
+def test_a_file_of_the_inbox_that_is_refused_is_told_until_it_is_taken(lake: Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox" / "invoices"
+    inbox.mkdir(parents=True)
+    (inbox / "a.csv").write_text("no,such,columns\n")
+    assert not run_invoices(lake, tmp_path).success
+    (inbox / "b.csv").write_text(HEADER + "C,A1,2019-12-01,100\n")
+    assert not run_invoices(lake, tmp_path).success
+    (row,) = rows_of(lake, "rejected_file_rows")
+    assert (row["source_file"], row["source_line"], row["reason"]) == ("a.csv", 0, "file_refused")
+    told = no_rows_are_set_aside(lake)
+    assert isinstance(told, dg.AssetCheckResult)
+    assert "a.csv (1)" in str(told.description)
+    (inbox / "a.csv").write_text(HEADER + "C,A1,2019-11-01,100\n")
+    assert run_invoices(lake, tmp_path).success
+    assert rows_of(lake, "rejected_file_rows") == []
+
+
 # What replaces what
 
 

@@ -24,6 +24,7 @@ from notif_assets.chatbot.sessions import (
 from notif_assets.defs.assets.inbox import answers_of_inbox, difference_result, inbox, report_set_aside
 from notif_assets.defs.assets.specs import described
 from notif_assets.defs.partitions import answer_days, answer_hours
+from notif_assets.inbox.dropped_files import note_refused
 from notif_assets.inbox.listing import Dropped
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.lake import Lake
@@ -79,6 +80,8 @@ def chatbot_answers(
         except FileRefused as error:
             if len(pieces) == 1:
                 refused.append(f"Nothing of {day} was imported. {error}")
+                if not config.files:
+                    note_refused(lake, source_file_of(day, min(of_hours)), error)
                 continue
             for piece in pieces:
                 try:
@@ -86,6 +89,7 @@ def chatbot_answers(
                     imported += [key for key, _ in piece.values()]
                 except FileRefused as why:
                     refused.append(f"Of {day}, the hour {min(piece):02} was not imported. {why}")
+                    note_refused(lake, source_file_of(day, min(piece)), why)
     if refused:
         for key in imported:
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
