@@ -261,9 +261,9 @@ def test_a_new_account_appears_in_the_months_already_there_and_nothing_else_is_c
     import_invoices(lake, [SAMPLE])
     for month in (JANUARY, date(2020, 2, 1)):
         replace_averages(lake, month)
-    before = rows_of(lake, "invoice_window_averages")
+    before = sorted(rows_of(lake, "invoice_window_averages"), key=repr)
     assert run_invoices(lake, tmp_path, [csv_file(tmp_path, "new.csv", ["C3000,A3100,2021-05-01,1"])]).success
-    after = rows_of(lake, "invoice_window_averages")
+    after = sorted(rows_of(lake, "invoice_window_averages"), key=repr)
     assert [row for row in after if row["customer"] != "C3000"] == before
     assert [tuple(row.values())[1:] for row in after if row["customer"] == "C3000"] == [
         ("C3000", "A3100", None, None)
@@ -273,7 +273,7 @@ def test_a_new_account_appears_in_the_months_already_there_and_nothing_else_is_c
     forget_invoices(lake, ["new.csv"])
     assert months_that_differ(lake) == complete_accounts(lake) == [JANUARY, date(2020, 2, 1)]
     assert months_that_differ(lake) == []
-    assert rows_of(lake, "invoice_window_averages") == before
+    assert sorted(rows_of(lake, "invoice_window_averages"), key=repr) == before
 
 
 def test_the_plain_calculation_finds_what_is_wrong(lake: Lake, tmp_path: Path) -> None:
