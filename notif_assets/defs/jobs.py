@@ -4,9 +4,9 @@ Belongs here: selections. Doesn't: when they run (schedules.py, sensors.py), wha
 """
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from notif_assets.defs.assets import billing, chatbot, inbox, invoices, maintenance, notifications
+from notif_assets.instance.private import AssetJob
 
 MICRO_BATCH = dg.AssetSelection.assets(
     "ingest_batches",
@@ -73,7 +73,7 @@ def daily_maintenance() -> None:
     maintenance.prune(maintenance.maintain())
 
 
-JOBS: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
+JOBS: list[dg.JobDefinition | AssetJob] = [
     micro_batch,
     daily_billing_job,
     prices_job,

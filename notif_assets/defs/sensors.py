@@ -19,7 +19,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
 from notif_assets.billing.adjustments import days_with_adjustments_due
 from notif_assets.defs.assets.inbox import answers_of_inbox, some
@@ -37,6 +36,7 @@ from notif_assets.inbox.listing import Dropped
 from notif_assets.inbox.listing import invoice_files as files_of_invoices
 from notif_assets.instance.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
 from notif_assets.instance.location import store
+from notif_assets.instance.private import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 from notif_assets.instance.processes import end_runs_of_the_dead
 from notif_assets.instance.run_tags import range_tags
 from notif_assets.invoices.averages import months_affected
