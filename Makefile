@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(abspath $(or $(NOTIF_DATA),data))/dagster
 
-.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui docs lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed .env
@@ -88,6 +88,10 @@ ui: install
 	@echo 'Dagster UI at http://127.0.0.1:3000: it has no login, and starts what anybody on this machine asks it to, and'
 	@echo 'any web page in a browser here; the sensors and schedules run too. For others to see it: docs/nginx.conf.'
 	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
+
+# Writes docs/reference/ from the settings, the catalogue, the commands and the reasons.
+docs: install
+	$(BIN)/python -m notif_assets_tests.docs.reference
 
 # The lock names no index, and holds for every platform and every Python from 3.11 on.
 lock:

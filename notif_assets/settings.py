@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     @classmethod
     def variables(cls) -> set[str]:
         """The environment variables that are read."""
-        return {_variable(name, field) for name, field in cls.model_fields.items()}
+        return {variable(name, field) for name, field in cls.model_fields.items()}
 
     @property
     def lake(self) -> Path:
@@ -207,7 +207,8 @@ class Settings(BaseSettings):
         return ZoneInfo(self.timezone)
 
 
-def _variable(name: str, field: FieldInfo) -> str:
+def variable(name: str, field: FieldInfo) -> str:
+    """The environment variable that a field of Settings is read from."""
     alias = field.validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"NOTIF_{name.upper()}"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from io import BytesIO
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import pyarrow as pa
 
@@ -45,6 +45,26 @@ Reason = Literal[
     "too_late",
     "value_not_text",
 ]
+
+MEANINGS: Final[dict[Reason, str]] = {
+    "not_utf8": "the line is not UTF-8",
+    "blank_line": "the line is blank",
+    "stray_quote": "a quote does not enclose a whole cell, or is never closed",
+    "missing_cell": "the line has fewer cells than the header",
+    "extra_cell": "the line has more cells than the header",
+    "empty_field": "a cell or a field that must say something is empty",
+    "bad_month": "the month is not written as YYYY-MM-01, or lies at the end of the calendar",
+    "bad_date": "a date is not written as YYYY-MM-DD, or valid_from is not before valid_to",
+    "bad_number": "a number is not a plain decimal like -1234.50, or has too many digits",
+    "bad_currency": "the currency is not a code of three capitals, like BRL",
+    "bad_channel": "a channel in double quotes is not a JSON string",
+    "not_an_object": "the record is not a JSON object",
+    "missing_field": "the record lacks a field",
+    "wrong_type": "a field of the record has the wrong type",
+    "bad_timestamp": "the timestamp is not ISO 8601 with an offset",
+    "too_late": "the timestamp lies more than a day after the hour of the file",
+    "value_not_text": "an answer is not text, or holds half a surrogate pair; the record's other answers are imported",
+}
 
 
 class FileRefused(Refusal, ValueError):

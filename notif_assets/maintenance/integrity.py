@@ -63,10 +63,15 @@ def _what_is_wrong(table: Table, file: DataFile) -> str | None:
 
 
 def _repair(name: str, file: DataFile) -> str:
-    schema = SCHEMAS[name]
-    if name == "raw_notifications":
+    by_day = SCHEMAS[name].rebuilt_by_day
+    return repair(name, f" --from {file.partition[0]} --to {file.partition[0]}" if by_day else "")
+
+
+def repair(table: str, days: str = "") -> str:
+    """How a table comes back once a file of it is lost; `days` are the options of rebuild that bound it, if any."""
+    schema = SCHEMAS[table]
+    if table == "raw_notifications":
         return f"{_BACKUP} or from NOTIF_ARCHIVE, for nothing can compute what was received"
     if schema.computed_from is None:
         return _BY_ORIGIN[schema.origin]
-    days = f" --from {file.partition[0]} --to {file.partition[0]}" if schema.rebuilt_by_day else ""
-    return f"`notif-assets rebuild {name}{days}` computes it again from {schema.computed_from}"
+    return f"`notif-assets rebuild {table}{days}` computes it again from {schema.computed_from}"
