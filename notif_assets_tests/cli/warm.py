@@ -94,6 +94,10 @@ class Command:
         """kill -9."""
         self.send_signal(signal.SIGKILL)
 
+    def printed(self) -> str:
+        """Standard output and standard error so far."""
+        return "".join(path.read_text() for path in (self._out, self._err) if path.exists())
+
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
         """Standard output and standard error, once it ended. Raises subprocess.TimeoutExpired."""
         self.wait(timeout)
