@@ -1,5 +1,6 @@
 """The code location: assembles, decides nothing.
 
+Belongs here: which assets, checks, jobs, schedules, sensors and resources there are. Doesn't: any of them (defs/).
 `build_definitions(settings)` is what Dagster, the command line and the tests use; nothing is opened by it.
 """
 

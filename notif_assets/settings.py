@@ -1,6 +1,6 @@
 """Every knob of the project, once: its name, type, default and meaning.
 
-Belongs here: what a deployment may change. Doesn't: constants of a rule (they live beside the rule in core/), and
+Belongs here: what a deployment may change. Doesn't: constants of a rule (they live beside the rule), and
 anything that opens a file or a connection.
 
 Each setting is read from the environment variable `NOTIF_<NAME>`, then from `.env` in the current folder, then from

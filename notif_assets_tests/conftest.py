@@ -1,4 +1,8 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use.
+
+Belongs here: a lake, the broker, a deployment, the daemon; the order in which files are dealt to workers. Doesn't: what
+only one room needs (the conftest.py of that room).
+"""
 
 import itertools
 import os

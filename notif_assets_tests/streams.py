@@ -2,6 +2,7 @@
 
 Belongs here: a message builder, a topic in memory, a clock, crashes, and the rules of ingestion and billing told once
 more, as loops over lists. Nothing of the code under test is used to compute what it should have done.
+Doesn't: which streams are tried, and what of the tables is compared (the tests).
 """
 
 import json
@@ -475,7 +476,7 @@ class Oracle:
         ]
 
     def complete_until(self, batch: int) -> datetime | None:
-        """DESIGN 7.7: of the partitions, the earliest of the newest moments at which all they held is committed.
+        """Of the partitions, the earliest of the newest moments at which all they held is committed.
 
         At a moment before a partition existed it held nothing.
         """

@@ -1,7 +1,7 @@
 """Price lists: bytes of a CSV file or a workbook in, prices out; and the version that a list's content gives it.
 
-Belongs here: what a price is, and when two lists are the same. Doesn't: CSV itself (files.py), workbooks
-(workbooks.py), which price holds for a line of the bill (sql/), when a list is loaded (assets/prices.py).
+Belongs here: what a price is, and when two lists are the same. Doesn't: CSV itself (inbox/rows.py), workbooks
+(inbox/workbooks.py), which price holds for a line of the bill (sql/), when a list is loaded (prices.py).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Chatbot answer files: JSON bytes in, one row per answer out; and the names of a flow's columns.
 
 Belongs here: what an answer is, why a record or a value isn't one, what counts as blank, how keys become columns.
-Doesn't: which answer is the last (sql/), opening files and partitions (assets/chatbot_answers.py).
+Doesn't: which answer is the last (sql/), opening files and partitions (defs/assets/chatbot.py).
 
 The standard library reads the JSON, not msgspec: it gives the place where each record begins, and half a surrogate
 pair (an emoji that a chat client cut in two) costs its own value there, the whole file with msgspec.

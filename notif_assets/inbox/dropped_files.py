@@ -1,7 +1,7 @@
 """What every import of dropped files does: read the bytes, set bad rows aside, publish a file.
 
-Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean (core/), which rows of a
-table an import replaces (invoices.py, answers.py), which files of the inbox are taken (inbox.py).
+Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean, and which rows of a table an
+import replaces (invoices/, chatbot/, billing/), which files of the inbox are taken (listing.py).
 """
 
 import gzip

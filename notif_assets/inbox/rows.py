@@ -1,7 +1,7 @@
 """What all dropped files share: good rows and set-aside rows, the reasons, and the lines of a CSV file.
 
-Belongs here: what is the same for invoices, answers and price lists. Doesn't: what their columns mean (invoices.py,
-answers.py, price_list.py), opening a file, and where rows go (defs/assets/).
+Belongs here: what is the same for invoices, answers and price lists. Doesn't: what their columns mean
+(invoices/parsing.py, chatbot/parsing.py, billing/price_list.py), opening a file, and where rows go (defs/assets/).
 
 No message made here holds a value of a file: they are shown in logs and run metadata.
 """

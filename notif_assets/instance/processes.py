@@ -2,7 +2,8 @@
 
 Belongs here: how the process of a run begins, knowing whether it is alive, and giving back what a dead one holds (its
 place among the runs in progress, its slots in the pools). Dagster sees by itself only the death of a process whose
-launcher lives; any other run would be in progress until dagster/max_runtime fails it.
+launcher lives; any other run would be in progress until dagster/max_runtime fails it. Doesn't: when dead runs are
+looked for (sensors.py), what old runs leave (pruning.py).
 
 A process holds a lock on a file as long as it lives; the system drops the lock however the process ends. Unlike a
 process id that is never somebody else's, and it holds across containers that share the folder.

@@ -1,7 +1,8 @@
 """Invoice files: bytes of a CSV file or a workbook in, rows out.
 
-Belongs here: which line is an invoice, and why another isn't. Doesn't: CSV itself (files.py), workbooks (workbooks.py),
-replacing earlier rows of the same account and month (averages.py), averages (sql/invoice_window_averages.sql).
+Belongs here: which line is an invoice, and why another isn't. Doesn't: CSV itself (inbox/rows.py), workbooks
+(inbox/workbooks.py), replacing earlier rows of the same account and month (averages.py), averages
+(sql/invoice_window_averages.sql).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,5 +1,5 @@
-"""Kafka: one interface to read exact ranges, its two clients, an embedded broker and a traffic generator.
+"""Kafka: one interface to read exact ranges, and its two clients.
 
-Belongs here: whatever speaks Kafka's protocol. Doesn't: which ranges are due (the ledger in defs/assets/), what a
-message means (core/), tables (lake/).
+Belongs here: whatever speaks Kafka's protocol. Doesn't: which ranges are due (the ledger in notifications/),
+what a message means (notifications/validity.py), tables (lake/).
 """

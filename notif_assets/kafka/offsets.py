@@ -1,7 +1,7 @@
 """Which offsets a batch takes. Pure functions over what the ledger says and what Kafka says.
 
-Belongs here: exact ranges, their validation against the ledger, what is lost. Doesn't: asking Kafka (kafka/),
-writing the ledger (ingest/plan.py).
+Belongs here: exact ranges, their validation against the ledger, what is lost. Doesn't: asking Kafka (client.py),
+writing the ledger (notifications/ledger.py).
 """
 
 from collections.abc import Mapping

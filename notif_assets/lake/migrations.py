@@ -1,13 +1,13 @@
 """How a lake that an older version of this project wrote becomes one of today's.
 
 Belongs here: one step for each version of the catalogue, and the order of it all. Doesn't: what the catalogue holds
-(schemas.py), who calls this (Lake.claim, before a writer writes anything else).
+(catalogue.py), who calls this (Lake.claim, before a writer writes anything else).
 
 lake.json says which version of the catalogue a lake has; a lake without it is of version 1. A step changes only what is
 not changed yet, and lake.json is replaced last. So it does not matter where a step is killed, or that two writers do it
 at once: the next writer finishes it. A step writes no rows: rows of before have null in the new columns, for whatever
-engine reads the table (see `_scan_sql` in lake.py), so it takes milliseconds for a table of any size, and nobody waits
-for it. A reader without the right to write reads the lake as it is.
+engine reads the table (see `_scan_sql` in engine.py), so it takes milliseconds for a table of any size, and nobody
+waits for it. A reader without the right to write reads the lake as it is.
 """
 
 from collections.abc import Callable, Mapping

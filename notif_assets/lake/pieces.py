@@ -1,7 +1,7 @@
 """Rows in pieces of bounded bytes, for every step over values that a producer may make as large as it likes.
 
 Belongs here: reading data files piece by piece, and cutting or gathering rows by their bytes. Doesn't: questions that
-name no large column (lake.py: the engine is faster for those), writing (staging.py).
+name no large column (engine.py: the engine is faster for those), writing (staging.py).
 
 The engine holds some thousands of rows at once whatever they weigh. Of a message of kilobytes that is nothing, of one
 of megabytes it is more memory than the machine has.

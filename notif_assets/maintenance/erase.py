@@ -1,7 +1,7 @@
 """One customer's payloads and names, blanked everywhere. Never counts, never offsets: the bills and proofs stand.
 
 Belongs here: which rows are the customer's. Doesn't: whose a record is by its bytes (whose.py), what is left of it
-(blanks.py), rewriting files (blanking.py).
+(redacted_values.py), rewriting files (redaction.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """`maintain`: what keeps the lake flat over months, all of it in one call.
 
 Belongs here: the order of things, and a line to tell for each table. Doesn't: any of the things (compaction.py,
-blanking.py, archive.py).
+redaction.py, archive.py).
 """
 
 import re

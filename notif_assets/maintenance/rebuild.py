@@ -1,7 +1,7 @@
 """Derived tables computed anew, to the same rows at the same watermark.
 
 Belongs here: what each derived table is computed from, and why the others can't be. Doesn't: the computing itself
-(notifications/, files/): a rebuild goes through the same functions.
+(notifications/, invoices/, chatbot/): a rebuild goes through the same functions.
 """
 
 import os

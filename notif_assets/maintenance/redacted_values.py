@@ -1,7 +1,7 @@
 """What is left of personal data once it is blanked: pure functions, from bytes to bytes and from column to column.
 
 Belongs here: the words that take the place of names, and how a message loses payload and name but keeps its verdict.
-Doesn't: which rows are blanked (blanking.py).
+Doesn't: which rows are blanked (redaction.py).
 
 Whoever rebuilds silver from blanked records must get the same verdict on each: valid stays valid, a duplicate a
 duplicate, a conflict a conflict, and every rejected message keeps its reason.

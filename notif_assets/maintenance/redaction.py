@@ -1,7 +1,7 @@
 """Payloads and names taken out of rows, file by file, without moving a watermark or changing a count.
 
 Belongs here: how each kind of personal column is blanked, rewriting the files that hold them, and retention of payloads
-(NOTIF_PAYLOAD_DAYS). Doesn't: what is left of a value (blanks.py), who asks for one customer (erase.py).
+(NOTIF_PAYLOAD_DAYS). Doesn't: what is left of a value (redacted_values.py), who asks for one customer (erase.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Data files put in the place of others, for every job that rewrites rows without moving a watermark.
 
-Belongs here: the one commit that swaps staged files in. Doesn't: which files (compaction.py, blanking.py, rebuild.py),
+Belongs here: the one commit that swaps staged files in. Doesn't: which files (compaction.py, redaction.py, rebuild.py),
 writing them (lake/staging.py).
 
 Sorting an hour takes seconds and a commit milliseconds. Written first and committed afterwards, with a handle opened

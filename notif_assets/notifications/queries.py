@@ -1,7 +1,7 @@
 """What people ask of the lake: the rows of each report. Read only.
 
 Belongs here: which rows a report holds for a customer, a channel, a period. Doesn't: layouts (reports/), options and
-files (cli.py), pages (panel/).
+files (cli/), pages (panel/).
 """
 
 from collections.abc import Callable, Iterator

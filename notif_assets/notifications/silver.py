@@ -1,7 +1,7 @@
 """notifications and rejected_notifications: each message of bronze is in exactly one of them.
 
 Belongs here: what each kind of batch does to the two tables, in the order that a replay can finish. Doesn't: what is
-valid (validity.py), which of several counts (sql/notifications.sql, sql/day_duplicates.sql).
+valid (validity.py), which of several counts (sql/duplicate_arrivals.sql, sql/day_duplicates.sql).
 
 A batch that moves rows writes the target first and then deletes from the source; if it is killed in between, the rows
 are in both until it is replayed, never in neither.

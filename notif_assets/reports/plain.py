@@ -1,8 +1,7 @@
 """Plain renderings: CSV, JSON and Parquet of any report's columns, a batch at a time.
 
-Belongs here: how a value is written for programs (DESIGN section 4), and which cells of CSV a spreadsheet would run.
-Doesn't: Brazilian layouts (text.py), workbooks (workbook.py), which columns a report has and in what order
-(__init__.py).
+Belongs here: how a value is written for programs, and which cells of CSV a spreadsheet would run. Doesn't: Brazilian
+layouts (text.py), workbooks (workbook.py), which columns a report has and in what order (__init__.py).
 
 Values: UTC ISO 8601; decimals with a point (in csv-br with a comma), as strings in JSON; null is an empty cell in CSV.
 Each writer takes batches of one schema and holds no more than one batch or row group, so memory stays flat however long

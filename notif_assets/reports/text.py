@@ -1,4 +1,4 @@
-"""Text renderings, in Portuguese: the layouts of the user's document, byte for byte (DESIGN section 11).
+"""Text renderings, in Portuguese: the layouts of docs/requirements.md, byte for byte.
 
 Belongs here: layouts, and Brazilian formats, which live here and nowhere else. Doesn't: which rows a report has and in
 what order (__init__.py), formats for programs (plain.py).

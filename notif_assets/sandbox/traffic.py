@@ -1,7 +1,7 @@
 """The traffic generator: what a notification platform sends, with everything that goes wrong there.
 
-Belongs here: making messages, counting them, sending them at a rate. Doesn't: reading (client.py), judging messages
-(core/): the tally says what was sent, so that it can be held against what arrived.
+Belongs here: making messages, counting them, sending them at a rate. Doesn't: reading (kafka/client.py), judging
+messages (notifications/validity.py): the tally says what was sent, so that it can be held against what arrived.
 """
 
 import itertools

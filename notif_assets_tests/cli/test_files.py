@@ -1,6 +1,6 @@
 """Invoices, chatbot answers and price lists: the document's files, and what bad ones get.
 
-Belongs here: the import commands and the reports upon them. Doesn't: each way a row can be bad (core/).
+Belongs here: the import commands and the reports upon them. Doesn't: each way a row can be bad (invoices/, chatbot/).
 """
 
 import csv

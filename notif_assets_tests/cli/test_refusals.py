@@ -1,7 +1,7 @@
 """What the world does to a command: no broker, no topic, no place to write, settings that can't be.
 
 Belongs here: refusals that say in one line what to do, and leave nothing half-written. Doesn't: wrong arguments
-(test_help.py), bad files (test_files.py), bad messages (core/).
+(test_help.py), bad files (test_files.py), bad messages (notifications/).
 """
 
 import socket

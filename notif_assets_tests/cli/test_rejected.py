@@ -1,7 +1,7 @@
 """Much that is rejected is told, by what looks and by what closes a day: a green light means that somebody looked.
 
 Belongs here: the commands and the sensor that tell it, and an erasure that can't tell whose it is. Doesn't: which
-message is rejected (core/).
+message is rejected (notifications/).
 """
 
 from datetime import UTC, datetime, timedelta

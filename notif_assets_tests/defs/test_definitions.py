@@ -1,7 +1,7 @@
 """The asset graph as Dagster sees it: what is in it, what it costs to load, what stops what.
 
 Belongs here: runs of whole jobs through `build_definitions`, as the UI and the command line make them. Doesn't: what a
-table holds afterwards (notifications/, billing/, assets/).
+table holds afterwards (notifications/, billing/, invoices/, chatbot/).
 """
 
 import json

@@ -1,7 +1,7 @@
 """When a run starts because something happened, and why it does not.
 
 Belongs here: ticks of the real sensors on a real instance, and runs of what they request. Doesn't: what a run leaves in
-the lake beyond the rows that show it ran (assets/, billing/, notifications/), what runs by the clock
+the lake beyond the rows that show it ran (notifications/, billing/, invoices/, chatbot/), what runs by the clock
 (test_schedules.py).
 """
 

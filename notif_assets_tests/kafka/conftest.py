@@ -1,4 +1,7 @@
-"""A real broker for every test of this room: the embedded one, started once."""
+"""A real broker for every test of this room: the embedded one, started once.
+
+Belongs here: the fixtures that kafka/apache replaces by its own. Doesn't: what a client promises (test_clients.py).
+"""
 
 import itertools
 from collections.abc import Callable, Iterator

@@ -1,4 +1,7 @@
-"""A filled lake for every test that changes one."""
+"""A filled lake for every test that changes one.
+
+Belongs here: the fixtures of this room. Doesn't: what the lake holds (world.py).
+"""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A small world for the tests of this room: a topic in memory, a lake fed from it, and what the lake holds."""
+"""A small world for the tests of this room: a topic in memory, a lake fed from it, and what the lake holds.
+
+Belongs here: making that world. Doesn't: what maintenance must leave of it (the tests).
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

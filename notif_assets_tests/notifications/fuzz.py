@@ -1,7 +1,7 @@
 """`python -m notif_assets_tests.notifications.fuzz --inputs N`: whatever bytes arrive, each message has one verdict.
 
 Belongs here: making hostile messages out of the corpus, and what must hold of the verdicts on them. Doesn't: what the
-verdict on a given message is (test_messages.py, and the corpus itself).
+verdict on a given message is (test_validity.py, and the corpus itself).
 
 Every input is judged twice, each time in a batch with other neighbours at another place, and held against the rules
 as plain Python tells them; some are judged alone too. A batch is made from the seed and its own number, so a finding is

@@ -1,4 +1,4 @@
-"""DESIGN 6.4, case by case: which of several messages counts, on arrival and when days close."""
+"""Duplicates case by case: which of several messages counts, on arrival and when days close."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta

@@ -1,7 +1,7 @@
 """What the assets of dropped files share: the rows that were set aside, and how a difference is reported.
 
 Belongs here: the asset rejected_file_rows, how an import reports to it, the result of a check on what is computed from
-imported rows. Doesn't: setting rows aside (files/), the inbox that files come from.
+imported rows. Doesn't: setting rows aside (inbox/), the inbox that files come from.
 """
 
 import time

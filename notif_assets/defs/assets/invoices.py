@@ -1,7 +1,7 @@
 """Invoices, and each account's averages over the 3 and the 6 months before a reference month.
 
-Belongs here: the assets, the checks that guard them, what the UI shows of them.
-Doesn't: reading files and replacing rows (invoices/averages.py), the arithmetic (sql/), the calendar (core/windows.py).
+Belongs here: the assets, the checks that guard them, what the UI shows of them. Doesn't: reading files and replacing
+rows (invoices/averages.py), the arithmetic (invoices/sql/), the calendar (core/windows.py).
 """
 
 import math

@@ -1,4 +1,7 @@
-"""One Apache Kafka for every test of this room, which one worker runs; each test makes its own topics."""
+"""One Apache Kafka for every test of this room, which one worker runs; each test makes its own topics.
+
+Belongs here: the fixtures of this room. Doesn't: the broker (broker.py).
+"""
 
 import itertools
 import os
