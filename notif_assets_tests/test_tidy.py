@@ -186,6 +186,15 @@ def test_nothing_points_outside_the_repository() -> None:
     assert found == []
 
 
+def test_hooks_fetch_nothing_and_run_what_is_installed() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"repo: (\S+)", hooks)) == {"local"}
+    entries = re.findall(r"entry: (.+)", hooks)
+    assert {entry.split()[0] for entry in entries} == {f".venv/bin/{tool}" for tool in ("ruff", "mypy", "pytest")}
+    named = [word for entry in entries for word in entry.split() if word.endswith(".py")]
+    assert [word for word in named if not (ROOT / word).exists()] == []
+
+
 _MODULES = [
     path.relative_to(ROOT)
     for path in pointers.files()

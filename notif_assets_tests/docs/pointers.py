@@ -28,7 +28,7 @@ _FILE = re.compile(r"(?<![\w/])((?:notif_assets|notif_assets_tests|bench|docs)/[
 _FOLDER = re.compile(r"(?<![\w./:@$=<>{}~-])((?:[a-z_]{2,}/)+)(?![\w*{<=$.…-])")
 _SETTING = re.compile(r"\bNOTIF_[A-Z][A-Z_]*[A-Z]\b")
 _COMMAND = re.compile(
-    r"(?:(?<=`)|(?<=\$ )|(?<=&& )|(?<=Example: )|^\s*|(?<=[A-Z]=\S{1} ))notif-assets( [^`\n|&#>]*)?", re.M
+    r"(?:(?<=`)|(?<=\$ )|(?<=&& )|(?<=Example: )|^\s*)(?:[A-Z_]+=\S+ )*notif-assets( [^`\n|&#>]*)?", re.M
 )
 _TARGET = re.compile(r"(?:(?<=`)|(?<=\$ )|^\s*)make ([a-z][a-z-]*)(?=[`\s])(?! \w+ (?:is|are))", re.M)
 _MODULE = re.compile(r"python -m ((?:notif_assets|notif_assets_tests|bench)(?:\.\w+)*)")
