@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(abspath $(or $(NOTIF_DATA),data))/dagster
 
-.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui docs lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui docs transcripts lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed .env
@@ -92,6 +92,10 @@ ui: install
 # Writes docs/reference/ from the settings, the catalogue, the commands and the reasons.
 docs: install
 	$(BIN)/python -m notif_assets_tests.docs.reference
+
+# Puts what the commands print today into the documents that show something else.
+transcripts: install
+	$(BIN)/python -W ignore -m notif_assets_tests.docs.transcripts
 
 # The lock names no index, and holds for every platform and every Python from 3.11 on.
 lock:

@@ -162,7 +162,13 @@ def _default(name: str, field: FieldInfo) -> str:
         return "unset"
     if isinstance(value, timedelta):
         value = _duration(value)
-    return f"`{value}`"
+    return f"`{value}`{_size(value)}"
+
+
+def _size(value: object) -> str:
+    """What a large number of bytes is for people; nothing for other values."""
+    whole_mebibytes = isinstance(value, int) and value >= 2**20 and value % 2**20 == 0
+    return f" ({value // 2**20} MiB)" if whole_mebibytes and isinstance(value, int) else ""
 
 
 def _duration(value: timedelta) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from notif_assets_tests.docs.pointers import ROOT, documents
-from notif_assets_tests.docs.transcripts import day_of, is_as_shown, lines_that_differ, moved, run, steps_of
+from notif_assets_tests.docs.transcripts import day_of, is_as_shown, lines_that_differ, moved, renewed, run, steps_of
 
 ELSEWHERE = {ROOT / "README.md"}
 """Documents whose transcripts another test runs."""
@@ -69,6 +69,21 @@ def test_a_difference_is_told_with_both_texts(tmp_path: Path, storage: Path) -> 
     assert difference.startswith("document.md:4: $ notif-assets token\n")
     assert "Nothing at all" in difference
     assert "say for whom: --customer ID or --operator" in difference
+
+
+def test_a_document_is_renewed_where_it_differs(tmp_path: Path, storage: Path) -> None:
+    text = (
+        "<!-- written on 2026-11-28 -->\n\n```console\n"
+        "$ notif-assets token\nNothing\n\n$ notif-assets --version\n…\n\n"
+        "$ notif-assets report panel --customer 1\n```\n\n"
+        "```console\n$ notif-assets rebuild x\nError: …\n```\nThe end.\n"
+    )
+    homes = _homes(tmp_path, storage)
+    new = renewed(text, next(homes))
+    assert "$ notif-assets token\nError: say for whom: --customer ID or --operator (see" in new
+    assert "$ notif-assets --version\n…\n\n" in new
+    assert re.search(r"--customer 1\nError: there is no lake at .*\n```\n\n```console", new)
+    assert new.endswith("$ notif-assets rebuild x\nError: …\n```\nThe end.\n")
 
 
 def test_steps_are_found_and_noted() -> None:

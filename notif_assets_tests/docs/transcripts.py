@@ -14,11 +14,15 @@ near the day of the document are moved as if it had been written today; others s
 - `<!-- written on 2026-11-28 -->` at the document's top is the day of its transcripts;
 - `<!-- numbers vary -->` before a block compares its numbers by their form, and blanks however many;
 - `<!-- not run: WHY -->` before a block leaves it out.
+
+Run as a program it puts what the commands print today into the documents, where they show something else.
 """
 
 import contextlib
 import re
 import shlex
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +30,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from notif_assets_tests.cli.deployment import ROOT, Deployment, a_free_port, killed_at_the_end, until
+from notif_assets_tests.docs.pointers import documents
 
 _BLOCK = re.compile(r"(?:^<!-- (?P<note>[^\n]*) -->\n+)?^```console\n(?P<body>.*?)^```", re.M | re.S)
+_TYPED = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.M)
 _WRITTEN = re.compile(r"^<!-- written on (\d{4}-\d\d-\d\d) -->$", re.M)
 _NEAR = timedelta(days=45)
 _DATE = r"\d{4}-\d\d-\d\d"
@@ -46,9 +52,10 @@ _BLANKS = (r" {2,}", r" +")
 
 @dataclass(frozen=True)
 class Step:
-    """One command and what it printed; `line` is where it is in the document."""
+    """One command and what it printed; `line` is where it is in the document, `span` where its output is."""
 
     line: int
+    span: tuple[int, int]
     command: str
     output: str
     numbers_vary: bool
@@ -67,14 +74,17 @@ def steps_of(text: str) -> list[Step]:
     for block in _BLOCK.finditer(text):
         note = block["note"] or ""
         if not note.startswith("not run:"):
-            steps += _steps(block["body"], text.count("\n", 0, block.start("body")) + 1, note == "numbers vary")
+            steps += _steps(text, block)
     return steps
 
 
-def _steps(body: str, line: int, numbers_vary: bool) -> Iterator[Step]:
-    for typed in re.finditer(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", body, re.M):
-        command = typed[1].replace("\\\n", " ")
-        yield Step(line + body.count("\n", 0, typed.start()), command, typed[2].strip("\n"), numbers_vary)
+def _steps(text: str, block: re.Match[str]) -> Iterator[Step]:
+    """The commands of one block; none of them reaches into the next one, or into what follows the block."""
+    for typed in _TYPED.finditer(text, block.start("body"), block.end("body")):
+        output = typed[2].rstrip("\n")
+        line = text.count("\n", 0, typed.start()) + 1
+        span = (typed.start(2), typed.start(2) + len(output))
+        yield Step(line, span, typed[1].replace("\\\n", " "), output, block["note"] == "numbers vary")
 
 
 def day_of(text: str) -> date | None:
@@ -126,14 +136,34 @@ def _pattern_of(line: str, forms: list[tuple[str, str]]) -> str:
 def run(document: Path, home: Path) -> list[str]:
     """Runs a document's transcripts in a deployment under `home`; gives a text for each command that printed otherwise.
 
-    `home` must hold `dagster`, a storage of Dagster's.
+    `home` must be empty, or hold `dagster`, a storage of Dagster's.
     """
-    text = document.read_text(encoding="utf-8")
+    return [
+        f"{document.name}:{step.line}: $ {step.command}\n--- the document, its dates moved\n{wanted}\n"
+        f"--- printed (`make transcripts` puts it there)\n{printed}\n---"
+        for step, wanted, printed in _differences(document.read_text(encoding="utf-8"), home)
+    ]
+
+
+def renewed(text: str, home: Path) -> str:
+    """A document's text with what its commands print today, where that is not as it is shown; dates moved back.
+
+    What was cut short by `…` comes whole, to be cut again.
+    """
+    written, today = day_of(text), datetime.now(UTC).date()
+    for step, _, printed in reversed([*_differences(text, home)]):
+        start, end = step.span
+        output = moved(printed, today if written else None, written or today)
+        text = text[:start] + output + ("" if step.output else "\n") + text[end:]
+    return text
+
+
+def _differences(text: str, home: Path) -> Iterator[tuple[Step, str, str]]:
+    """(the command, what it should print today, what it printed) of each one that printed otherwise."""
     today = datetime.now(UTC).date()
     written = day_of(text)
     (home / "notif_assets").symlink_to(ROOT / "notif_assets")
     deployment = Deployment(home, f"127.0.0.1:{a_free_port()}", "notifications", 12)
-    differences = []
     with contextlib.ExitStack() as going_on:
         for step in steps_of(text):
             if not step.is_run:
@@ -141,11 +171,7 @@ def run(document: Path, home: Path) -> list[str]:
             wanted = moved(step.output, written, today)
             printed = _printed(deployment, moved(step.command, written, today), wanted, going_on)
             if not is_as_shown(printed, wanted, step.numbers_vary):
-                differences.append(
-                    f"{document.name}:{step.line}: $ {step.command}\n--- the document, its dates moved\n{wanted}\n"
-                    f"--- printed\n{printed}\n---"
-                )
-    return differences
+                yield step, wanted, printed
 
 
 def _printed(deployment: Deployment, command: str, wanted: str, going_on: contextlib.ExitStack) -> str:
@@ -185,3 +211,17 @@ def lines_that_differ(document: Path, homes: Iterator[Path]) -> list[str]:
         if not differences or datetime.now(UTC).date() == began:
             return differences
         time.sleep(1)
+
+
+def main(paths: list[str]) -> None:
+    """Renews the documents of these paths; without one, all that have transcripts of `notif-assets`."""
+    chosen = [Path(path) for path in paths] or [path for path in documents() if "docs" in path.parts]
+    for path in chosen:
+        text = path.read_text(encoding="utf-8")
+        if any(step.is_run for step in steps_of(text)):
+            with tempfile.TemporaryDirectory() as home:
+                path.write_text(renewed(text, Path(home)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
