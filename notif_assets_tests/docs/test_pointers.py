@@ -33,7 +33,7 @@ def _text(text: str, suffix: str = ".md") -> Text:
         ("the arithmetic (sql/), see bill.py", ["sql/", "bill.py"]),
         ("in notif_assets/samples/prices.csv", ["notif_assets/samples/prices.csv"]),
         ("in notif_assets_tests/faults, and docs/", ["notif_assets_tests/faults", "docs/"]),
-        ("every sql/compacted_*.sql or <room>/sql/<name>.sql", ["sql/compacted_*.sql", "<room>/sql/<name>.sql"]),
+        ("every sql/rejected_*.sql or <room>/sql/<name>.sql", ["sql/rejected_*.sql", "<room>/sql/<name>.sql"]),
         ("a price list prices.csv, and/or hour=HH.json", []),
         ("duckdb.sql(question), pyspark.sql.functions", []),
         ("https://example.com/docs/page.md and /etc/nginx/nginx.conf", []),
@@ -51,8 +51,8 @@ def test_paths(text: str, found: list[str]) -> None:
         ("sql/unit_prices.sql", "notif_assets/billing/prices.py", True),
         ("billing/sql/unit_prices.sql", "notif_assets/panel/pages.py", True),
         ("sql/unit_prices.sql", "notif_assets/panel/pages.py", False),
-        ("sql/compacted_*.sql", "notif_assets/maintenance/compaction.py", True),
-        ("sql/nothing_*.sql", "notif_assets/maintenance/compaction.py", False),
+        ("sql/rejected_*.sql", "notif_assets/notifications/silver.py", True),
+        ("sql/nothing_*.sql", "notif_assets/notifications/silver.py", False),
         ("ledger.py", "notif_assets/cli/runs.py", True),  # the only one
         ("parsing.py", "notif_assets/cli/runs.py", False),  # one of two
         ("parsing.py", "notif_assets/invoices/averages.py", True),
