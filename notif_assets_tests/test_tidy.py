@@ -179,6 +179,25 @@ def test_every_decision_is_listed_and_says_why_and_what_follows() -> None:
         assert found == ["Context", "Decision", "Consequences"], f"{page.name} has {found}"
 
 
+def test_the_glossary_has_each_word_once() -> None:
+    glossary = (ROOT / "docs" / "style.md").read_text(encoding="utf-8").partition("| word | meaning |")[2]
+    words = [word for row in re.findall(r"^\| ([^|]+) \|", glossary, re.M) for word in row.split(", ") if word != "---"]
+    assert len(words) > 40
+    assert len(words) == len(set(words))
+
+
+def test_documents_name_their_subjects() -> None:
+    """Plain English: no riddle in place of a name."""
+    riddles = re.compile(r"\b(?:whoever|whosoever|whatsoever|somebody|therein|thereof|hereby)\b", re.I)
+    found = [
+        f"{text.at(match.start())}: {match[0]}"
+        for text in _texts()
+        if text.file.suffix == ".md" and text.file != ROOT / "README.md" and _GENERATED not in text.file.parents
+        for match in riddles.finditer(text.text)
+    ]
+    assert found == []
+
+
 def test_nothing_points_outside_the_repository() -> None:
     """The repository stands alone: no design, plan or finding that its reader doesn't have."""
     outside = re.compile(r"\bDESIGN\b|\bHOUSE\b|/work/|\bissue \d+|\bfindings/|house\.md")
