@@ -1,6 +1,6 @@
 """Amounts of money, each with its currency.
 
-Belongs here: adding them up. Doesn't: how they are rounded and priced (sql/), how people read them (reports/).
+Belongs here: adding them up. Doesn't: how they are rounded and priced (billing/sql/), how people read them (reports/).
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """The inbox: which of its files are imported, and why the others are not.
 
-Belongs here: names, places and kinds of files. Doesn't: opening one (dropped.py), what is in it (core/), when it is
-looked at (sensors.py).
+Belongs here: names, places and kinds of files. Doesn't: opening one (dropped_files.py), what is in it (invoices/,
+chatbot/, billing/), when it is looked at (defs/sensors.py).
 
 Every entry is either taken or told: nothing is left out silently but hidden files and those being written.
 """

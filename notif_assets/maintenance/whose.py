@@ -1,7 +1,7 @@
 """Whose a record is, as far as its bytes tell: pure functions, from bytes to ids and texts.
 
 Belongs here: every way in which a record may name a customer. Doesn't: which records are asked (erase.py), what is left
-of one that is blanked (blanks.py).
+of one that is blanked (redacted_values.py).
 """
 
 import re

@@ -63,8 +63,8 @@ def tables_page() -> str:
     """Every table of the catalogue: where its rows come from, how it lies on disk, its columns."""
     parts = [
         "Delta Lake tables under `NOTIF_LAKE`, one folder each. `notif_assets/lake/catalogue.py` defines them. "
-        "Timestamps are UTC in microseconds. Money is decimal. A column marked *since 2* came with version 2 of the "
-        "catalogue and is null in older rows.",
+        "Timestamps are UTC in microseconds. Money is decimal. A column marked *since N* came with version N of the "
+        "catalogue and is null in older rows. One marked *personal* is what `erase` and `NOTIF_PAYLOAD_DAYS` blank.",
         _table(
             ("table", "holds", "rows are"),
             [(f"[{s.name}](#{s.name})", s.meaning, s.origin) for s in SCHEMAS.values()],
@@ -198,7 +198,8 @@ def _names(columns: Sequence[str]) -> str:
 
 
 def _meaning(column: Column) -> str:
-    return f"{column.meaning} (since {column.since})" if column.since > 1 else column.meaning
+    notes = (["personal"] if column.personal else []) + ([f"since {column.since}"] if column.since > 1 else [])
+    return f"{column.meaning} ({', '.join(notes)})" if notes else column.meaning
 
 
 def _type(kind: pa.DataType) -> str:

@@ -47,14 +47,14 @@ def test_paths(text: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("path", "named_in", "there"),
     [
-        ("bill.py", "notif_assets/billing/prices.py", True),
+        ("closing.py", "notif_assets/billing/prices.py", True),
         ("sql/unit_prices.sql", "notif_assets/billing/prices.py", True),
         ("billing/sql/unit_prices.sql", "notif_assets/panel/pages.py", True),
         ("sql/unit_prices.sql", "notif_assets/panel/pages.py", False),
         ("sql/rejected_*.sql", "notif_assets/notifications/silver.py", True),
         ("sql/nothing_*.sql", "notif_assets/notifications/silver.py", False),
-        ("ledger.py", "notif_assets/cli/runs.py", True),  # the only one
-        ("parsing.py", "notif_assets/cli/runs.py", False),  # one of two
+        ("ledger.py", "notif_assets/cli/bills.py", True),  # the only one
+        ("parsing.py", "notif_assets/cli/bills.py", False),  # one of two
         ("parsing.py", "notif_assets/invoices/averages.py", True),
         ("sql/", "docs/architecture.md", True),
         ("sql/", "notif_assets/core/days.py", False),
