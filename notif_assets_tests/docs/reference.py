@@ -53,8 +53,8 @@ def settings_page() -> str:
         "Settings",
         "Each setting is an environment variable or a line of `.env` in the current folder; the environment wins. "
         "`notif_assets/settings.py` defines them. Durations are written as `90s`, `30m`, `1h` or `2d`. A `NOTIF_…` "
-        "variable that is no setting is named in a warning. A folder is one of this machine: `~` is expanded, an "
-        "address with `://` is refused.",
+        "variable that is no setting is named in a warning, with the nearest that is one. A folder is "
+        "one of this machine: `~` is expanded, an address with `://` is refused.",
         _table(("setting", "values", "default", "meaning"), rows),
     )
 

@@ -102,6 +102,9 @@ def test_dates_near_the_document_move_with_it() -> None:
     text = "closed 2026-11-27, of 2019-12-16 and 2026-13-99"
     assert moved(text, date(2026, 11, 28), date(2027, 3, 1)) == "closed 2027-02-28, of 2019-12-16 and 2026-13-99"
     assert moved(text, None, date(2027, 3, 1)) == text
+    assert moved("--month 2026-11, --month 2020-01", date(2026, 11, 28), date(2027, 3, 1)) == (
+        "--month 2027-03, --month 2020-01"
+    )
 
 
 @pytest.mark.parametrize(

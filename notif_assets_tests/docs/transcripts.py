@@ -8,7 +8,8 @@ A transcript is a block fenced as `console`. A line that begins with `$ ` is a c
 a free port. All blocks of a document run in one deployment, in their order.
 
 What varies is compared by its form: times of day, durations (`3.2 s`, `4 min`), ports of 127.0.0.1 and tokens. Dates
-near the day of the document are moved as if it had been written today; others stand as they are. Beyond that:
+near the day of the document are moved as if it had been written today, and so is `--month` with the month of that day;
+others stand as they are. Beyond that:
 
 - `…` stands for any text of a line, and alone on a line for any lines;
 - `<!-- written on 2026-11-28 -->` at the document's top is the day of its transcripts;
@@ -105,7 +106,8 @@ def moved(text: str, written: date | None, today: date) -> str:
             return match[0]
         return str(day + (today - written)) if abs(day - written) <= _NEAR else match[0]
 
-    return re.sub(rf"(?<!\d){_DATE}(?!\d)", move, text)
+    text = re.sub(rf"(?<!\d){_DATE}(?!\d)", move, text)
+    return re.sub(rf"(?<=--month ){written:%Y-%m}\b", f"{today:%Y-%m}", text)
 
 
 def is_as_shown(printed: str, shown: str, numbers_vary: bool = False) -> bool:
