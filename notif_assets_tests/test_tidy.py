@@ -21,8 +21,6 @@ from notif_assets_tests.docs.pointers import PACKAGES, ROOT, Text
 
 # What users write for themselves, and what a run leaves.
 _ELSEWHERE = {"production.yaml", "data/"}
-# README names folders that are called otherwise by now.
-_RENAMED = {"notif_assets_tests/assets", "notif_assets_tests/upkeep"}
 _GENERATED = ROOT / "docs" / "reference"
 
 
@@ -44,7 +42,6 @@ def test_every_path_that_is_named_exists() -> None:
         for text in _texts()
         for place, path in pointers.paths_in(text)
         if path not in _ELSEWHERE and not pointers.exists(path, text.file)
-        if not (path in _RENAMED and text.file == ROOT / "README.md")
     ]
     assert missing == [], "\n".join(["no such file or folder (or several of that name):", *missing])
 
@@ -192,7 +189,7 @@ def test_documents_name_their_subjects() -> None:
     found = [
         f"{text.at(match.start())}: {match[0]}"
         for text in _texts()
-        if text.file.suffix == ".md" and text.file != ROOT / "README.md" and _GENERATED not in text.file.parents
+        if text.file.suffix == ".md" and _GENERATED not in text.file.parents
         for match in riddles.finditer(text.text)
     ]
     assert found == []

@@ -73,7 +73,7 @@ class _Group(click.Group):
 def main(ctx: click.Context) -> None:
     """From Kafka notifications and files to panels, reports and bills that can be proved.
 
-    Settings come from the environment or .env (NOTIF_LAKE, NOTIF_KAFKA_BOOTSTRAP, …; see README).
+    Settings come from the environment or .env (NOTIF_LAKE, NOTIF_KAFKA_BOOTSTRAP, …; see docs/reference/settings.md).
 
     \b
     Example, on the embedded broker:
