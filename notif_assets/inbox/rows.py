@@ -47,6 +47,7 @@ Reason = Literal[
 ]
 
 MEANINGS: Final[dict[Reason, str]] = {
+    "file_refused": "the file of the inbox as a whole was refused; nothing of it was taken",
     "not_utf8": "the line is not UTF-8",
     "blank_line": "the line is blank",
     "line_too_long": "the line is longer than 1 MiB",
