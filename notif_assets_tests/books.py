@@ -25,11 +25,6 @@ def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run
     return closing.bill_day(lake, settings, day, run_id)
 
 
-def reprice(lake: Lake, settings: Settings, client: KafkaClient, day: date, note: str, run_id: str) -> Billed:
-    _deduplicate(lake, settings, client, day, run_id)
-    return closing.reprice(lake, settings, day, note, run_id)
-
-
 def _deduplicate(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> None:
     if closing.last_that_may_close(lake, settings, [day]):
         deduplicate(lake, client, settings, day, run_id)

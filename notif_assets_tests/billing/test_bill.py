@@ -322,7 +322,7 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
 
     house.price(*LIST, ",Whatsap,0.03,BRL,,")
     assert house.close().held  # a new list alone prices no closed day
-    repriced = books.reprice(house.lake, house.settings, house.log, MONDAY, "a price for them", "run")
+    repriced = closing.reprice(house.lake, house.settings, MONDAY, "a price for them", "run")
     assert (repriced.held, repriced.adjusted) == ((), {"BRL": Decimal("0.03")})
     assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
     assert closed_days_that_differ(house.lake, house.settings) == {}
@@ -336,7 +336,7 @@ def test_what_a_new_list_cannot_price_either_stays_held_and_the_rest_is_repriced
     house.send(1, channel="Push", customer_id=9)
     assert len(house.close().held) == 2
     house.price(*LIST, ",Push,1,BRL,,")
-    repriced = books.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+    repriced = closing.reprice(house.lake, house.settings, MONDAY, "why", "run")
     assert repriced.adjusted == {"BRL": Decimal(1)}
     assert len(repriced.held) == 1
     assert "channel Pombo has no price" in repriced.held[0]
@@ -379,7 +379,7 @@ def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel:
     house.price(*LIST, f"9,{cell},0.5,BRL,,")
     house.close()
     if late:
-        books.reprice(house.lake, house.settings, house.log, MONDAY, "named", "run")
+        closing.reprice(house.lake, house.settings, MONDAY, "named", "run")
     assert house.billed() == Decimal("1.04")
     assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
     assert closed_days_that_differ(house.lake, house.settings) == {}
@@ -532,12 +532,12 @@ def test_reprice_writes_the_difference_and_nothing_else(house: House) -> None:
     house.send(3)
     house.send(1, channel="SMS")
     with pytest.raises(closing.NotClosable, match="2020-02-03 is open"):
-        books.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+        closing.reprice(house.lake, house.settings, MONDAY, "why", "run")
     house.close()
     lines = house.lines()
     house.price(",Whatsapp,0.05,BRL,,", ",SMS,0.005,BRL,,")
     for adjustments in (1, 0):
-        done = books.reprice(house.lake, house.settings, house.log, MONDAY, "new contract", "run")
+        done = closing.reprice(house.lake, house.settings, MONDAY, "new contract", "run")
         assert (done.adjustments, done.closed_now) == (adjustments, False)
     assert written_adjustments(house.lake) == [(MONDAY, 1, "Whatsapp", "repriced", 0, Decimal("0.03"))]
     assert house.lines() == lines
@@ -556,7 +556,7 @@ def test_reprice_to_a_list_that_lacks_a_channel_is_refused(house: House) -> None
     house.close()
     house.price(",SMS,1,BRL,,")
     with pytest.raises(BillRefused, match="channel Whatsapp has no price"):
-        books.reprice(house.lake, house.settings, house.log, MONDAY, "why", "run")
+        closing.reprice(house.lake, house.settings, MONDAY, "why", "run")
     assert len(rows_of(house.lake, "billing_days")) == 1
     assert house.close().adjustments == 0
 
@@ -611,7 +611,7 @@ def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_ne
     house.send(5)
     house.close()
     new = house.price(*REAIS)
-    done = books.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    done = closing.reprice(house.lake, house.settings, MONDAY, "another contract", "run")
     assert (done.amount, done.currency) == (Decimal("0.50"), "USD")
     assert done.adjusted == {"BRL": Decimal("2.50"), "USD": Decimal("-1.00")}
     repriced = [row for row in rows_of(house.lake, "billing_adjustments") if row["reason"] == "repriced"]
@@ -628,7 +628,7 @@ def test_reprice_to_another_currency_reverses_in_the_old_one_and_bills_in_the_ne
         (DOLLARS, None),
     ):
         house.price(*lines)
-        done = books.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        done = closing.reprice(house.lake, house.settings, MONDAY, "to and fro", "run")
         assert adjusted in (None, done.adjusted)
         assert closed_days_that_differ(house.lake, house.settings) == {}
     written_adjustments(house.lake)  # no two have one id
@@ -640,7 +640,7 @@ def test_amounts_of_two_currencies_that_were_subtracted_are_found_and_put_right(
     house.send(5)
     house.close()
     house.price(",Whatsapp,0.50,BRL,,", ",SMS,0.25,BRL,,")
-    books.reprice(house.lake, house.settings, house.log, MONDAY, "another contract", "run")
+    closing.reprice(house.lake, house.settings, MONDAY, "another contract", "run")
 
     def as_before(rows: list[Row]) -> list[Row]:
         (row,) = [row for row in rows if row["notifications_delta"] > 0]
@@ -658,7 +658,7 @@ def test_prices_to_and_fro_have_an_adjustment_each(house: House) -> None:
     house.close()
     for cents in (5, 4, 5, 4):
         house.price(f",Whatsapp,0.0{cents},BRL,,", ",SMS,1,BRL,,")
-        books.reprice(house.lake, house.settings, house.log, MONDAY, "to and fro", "run")
+        closing.reprice(house.lake, house.settings, MONDAY, "to and fro", "run")
     assert len(written_adjustments(house.lake)) == 4  # no two have one id
 
 

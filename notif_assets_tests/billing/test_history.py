@@ -204,7 +204,7 @@ class History(RuleBasedStateMachine):
     def a_day_is_repriced(self, which: int, crash: tuple[int, bool] | None) -> None:
         world, day = self.world, sorted(self.closed())[which % len(self.closed())]
         catch_up.execute_planned(world.lake, world.log, world.settings())
-        one = lambda: books.reprice(world.lake, world.settings(), world.log, day, "corrected", "run")  # noqa: E731
+        one = lambda: closing.reprice(world.lake, world.settings(), day, "corrected", "run")  # noqa: E731
         if self.attempt(crash, lambda: world.surviving(None, one)):
             self.observe()
             assert self.price_of[day] == self.current

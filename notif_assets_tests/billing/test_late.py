@@ -261,7 +261,7 @@ def test_closed_repriced_and_ingested_at_once_the_books_are_exact(office: Office
     def again(name: str) -> None:
         with Lake(office.lake.root) as lake:
             if name == "reprice":
-                books.reprice(lake, office.settings, office.log, MONDAY, "corrected", name)
+                closing.reprice(lake, office.settings, MONDAY, "corrected", name)
             else:
                 books.close_day(lake, office.settings, office.log, MONDAY, name)
 
@@ -294,7 +294,7 @@ def test_prices_corrected_twice_and_back_are_adjustments_and_the_lines_stay(offi
     for each, late in (("0.05", 1), ("0.001", 0), ("0.05", 2), ("0.04", 0)):
         office.price(each)
         office.arrive(*[NOON] * late, customer_id=2, channel="SMS")
-        books.reprice(office.lake, office.settings, office.log, MONDAY, "corrected", "run")
+        closing.reprice(office.lake, office.settings, MONDAY, "corrected", "run")
         rows = rows_of(office.lake, "billing_adjustments")
         assert all(row in rows for row in so_far)
         so_far = rows

@@ -125,7 +125,7 @@ def _reprice(house: House, how: tuple[tuple[str, ...], int]) -> None:
     listed, killed = how
     house.price(*listed)
     with suppress(Killed, BillRefused), killed_after(killed or 99):
-        books.reprice(house.lake, house.settings, house.log, MONDAY, "corrected", "run")
+        closing.reprice(house.lake, house.settings, MONDAY, "corrected", "run")
 
 
 def _deduplicate(house: House, days: int) -> None:
@@ -201,7 +201,7 @@ def test_a_reprice_that_was_killed_is_found_though_no_minute_is_newer(
     house.close()
     house.price(*listed)
     with suppress(Killed), killed_after(1, "billing_days"):
-        books.reprice(lake, house.settings, house.log, MONDAY, "corrected", "run")
+        closing.reprice(lake, house.settings, MONDAY, "corrected", "run")
     assert due(house, MONDAY, whole=False) == due(house, MONDAY, whole=True)
     expected = [MONDAY] if due(house, MONDAY, whole=True)[0] else []
     assert days_with_adjustments_due(lake, house.settings, 99)[0] == expected
@@ -230,12 +230,12 @@ def test_amounts_of_two_currencies_are_never_taken_for_each_other(lake: Lake, mo
     house.send(25)
     house.close()
     house.price(",Whatsapp,0.04,USD,,", ",SMS,0.005,USD,,")
-    books.reprice(lake, house.settings, house.log, MONDAY, "dollars", "run")
+    closing.reprice(lake, house.settings, MONDAY, "dollars", "run")
     house.price(*LIST)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(closing, "close_day", _killed)
         with pytest.raises(Killed):  # before its adjustments
-            books.reprice(lake, house.settings, house.log, MONDAY, "and back", "run")
+            closing.reprice(lake, house.settings, MONDAY, "and back", "run")
     assert due(house, MONDAY, whole=False) == due(house, MONDAY, whole=True) != ([], ())
 
 

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from notif_assets.billing import adjustments as adjustments_module
-from notif_assets.billing import prices
+from notif_assets.billing import closing, prices
 from notif_assets.billing.adjustments import write_adjustments
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.core.texts import shown
@@ -632,7 +632,7 @@ def test_late_messages_start_one_run_for_exactly_the_closed_days_they_change(
         recounted.append(str(given[2]))
         return adjust(*given)
 
-    monkeypatch.setattr(adjustments_module, "write_adjustments", noting)
+    monkeypatch.setattr(closing, "write_adjustments", noting)
     assert daemon.run("daily_billing_job", request).success
     assert recounted == [DAYS_AGO[5], DAYS_AGO[3]]
     adjusted = {

@@ -202,11 +202,15 @@ def test_many_writers_bring_it_forward_at_once(old: Path) -> None:
 
 
 def test_who_may_not_write_reads_and_is_told_what_brings_it_forward(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    opened = Path.open
+
+    def refused(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if "x" in mode:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *rest, **options)
 
     with Lake(old) as lake:
-        monkeypatch.setattr("tempfile.NamedTemporaryFile", refused)
+        monkeypatch.setattr(Path, "open", refused)
         with pytest.raises(LakeError, match=r"is of version 1 and can't be brought to version .*notif-assets maintain"):
             lake.claim(topic=TOPIC, timezone="UTC")
         assert len(rows(lake)["raw_notifications"]) == 223

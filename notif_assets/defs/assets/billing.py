@@ -125,7 +125,8 @@ def daily_billing(
     held: list[str] = []
     if not any(found.values()):
         days = [date.fromisoformat(key) for key in sorted(context.partition_keys)]
-        _deduplicate(lake, settings, kafka, days, context.run.run_id)
+        if not config.reprice:  # which is for closed days
+            _deduplicate(lake, settings, kafka, days, context.run.run_id)
         for day in days:
             if config.days and str(day) not in config.days and is_closed(lake, day):
                 continue
