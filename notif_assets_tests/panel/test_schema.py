@@ -34,10 +34,10 @@ def test_every_answer_is_promised(served: Served) -> None:
         def ask(case: Any) -> None:
             for whom in (None, ACME):
                 headers = {"Authorization": f"Bearer {served.token(whom)}"}
-                case.call_and_validate(headers=headers, checks=_CHECKS)
+                case.call_and_validate(headers=headers, checks=_CHECKS, timeout=60)
                 if "customer_id" in case.path_parameters:
                     # Generated ids are nobody's: the same again of somebody, so that there is something to answer.
                     case.path_parameters["customer_id"] = ACME
-                    case.call_and_validate(headers=headers, checks=_CHECKS)
+                    case.call_and_validate(headers=headers, checks=_CHECKS, timeout=60)
 
         ask()
