@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import anyio
+import httpx
 import pyarrow as pa
 import pytest
 
@@ -21,7 +22,7 @@ from notif_assets.panel.access import ExportLimit, Refused
 from notif_assets.panel.connections import end_if_stalled
 from notif_assets.panel.export import Download, rows_at_once, threads
 from notif_assets.panel.tokens import Viewer
-from notif_assets_tests.cli.deployment import Deployment, ok
+from notif_assets_tests.cli.deployment import Deployment, a_free_port, killed_at_the_end, ok, until
 from notif_assets_tests.cli.messages import ACME, notification
 from notif_assets_tests.conftest import Asked, Deploy
 from notif_assets_tests.panel.conftest import Served, now
@@ -213,6 +214,41 @@ def test_where_no_export_can_be_written_none_is_begun() -> None:
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "10"})
 
     anyio.run(visit)
+
+
+def test_who_reads_nothing_has_three_exports_and_the_fourth_no_answer_of_200(
+    giants: tuple[Deployment, list[int]],
+) -> None:
+    """The real process, asked over sockets whose buffers hold a part of the report."""
+    deployment, _ = giants
+    port = a_free_port()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as opened, (deployment.home / "panel.log").open("wb") as log:
+        process = opened.enter_context(killed_at_the_end(deployment.start_python("panel", "--port", port, output=log)))
+        until(lambda: _is_up(url) or process.poll() is not None, "the start of the panel", 60)
+        # Each with a token of its own, and each spelled in another way.
+        tokens = [deployment.call("token", "--customer", ACME).text.strip() + "=" * (n % 2) for n in range(4)]
+        statuses = []
+        for token in tokens:
+            client = opened.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(60)
+            client.connect(("127.0.0.1", port))
+            address = f"/api/v1/customers/{ACME}/messages/export"
+            client.sendall(f"GET {address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+            statuses.append(client.recv(1024))
+        assert [answer.split()[1] for answer in statuses] == [b"200", b"200", b"200", b"429"]
+        assert b"retry-after: 10\r\n" in statuses[3].lower()
+        other = deployment.call("token", "--operator").text.strip()
+        others = httpx.get(f"{url}{address}?to=2020-01-01T00:00:00Z", headers={"Authorization": f"Bearer {other}"})
+        assert others.status_code == 200
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def _never(*_: object) -> Any:
