@@ -29,6 +29,7 @@ import pyarrow as pa
 from bench.hour import PARTITIONS, RATE, SECONDS, Growing, take
 from notif_assets.billing import audit
 from notif_assets.billing.adjustments import days_with_adjustments_due, late_messages_without_a_price
+from notif_assets.billing.closed_days import open_days_that_should_be_closed
 from notif_assets.billing.prices import ensure_prices
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
@@ -97,7 +98,7 @@ def _measured_in(folder: Path, days: int) -> float:
 def _look(lake: Lake, settings: Settings, now: datetime) -> int:
     """What the hourly checks ask of all there is; gives how many closed days they would count."""
     assert messages_audit.unaccepted_losses(lake) == []
-    messages_audit.open_days_that_should_be_closed(lake, settings)
+    open_days_that_should_be_closed(lake, settings)
     hour, batch = audit.hour_of(now), lake.table("minute_aggregates").watermark
     late_messages_without_a_price(lake, settings, batch - _BATCHES_A_DAY // 24)
     days_with_adjustments_due(lake, settings, batch - 1)

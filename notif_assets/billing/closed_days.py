@@ -1,4 +1,4 @@
-"""Which days are closed, and what is written down of each.
+"""Which days are closed and which should be, and what is written down of each.
 
 Belongs here: reading billing_days, and the day's part of a table. Doesn't: closing a day (closing.py).
 """
@@ -7,14 +7,46 @@ from collections.abc import Collection, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from notif_assets.billing.prices import (
-    currencies,
-    prices_in_force,
-)
-from notif_assets.core.days import day_bounds
+from notif_assets.billing.prices import currencies, prices_in_force
+from notif_assets.core.days import FIRST_DAY, day_bounds, together
 from notif_assets.lake import Lake, Scan, Table
 from notif_assets.notifications.audit import much_rejected
+from notif_assets.notifications.ledger import complete_until
+from notif_assets.notifications.silver import days_with_messages
 from notif_assets.settings import Settings
+
+_QUIET_DAYS = 31
+
+
+def closed_days(lake: Lake) -> set[date]:
+    """Every day that is closed."""
+    return set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
+
+
+def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
+    """Days whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed; in order.
+
+    They are the days that have messages, and the quiet ones beside them: a quiet time of more than 31 days is no
+    business that goes on. So a replay of an old year asks for its days alone, and not for all those up to today.
+    """
+    until = complete_until(lake, lake.table("minute_aggregates").watermark)
+    if until is None:
+        return []
+    past = until - settings.grace - since
+    last = past.astimezone(settings.zone).date()
+    closed = closed_days(lake)
+    days = days_with_messages(lake.table("notifications"), settings)
+    known = sorted({day for day in (*days, *closed) if FIRST_DAY <= day <= last})
+    return [
+        day
+        for day in together(known, last, _QUIET_DAYS)
+        if day not in closed and day_bounds(day, settings.zone)[1] <= past
+    ]
+
+
+def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
+    """Days before the first billing day that have messages: an earlier version accepted them, and no bill has them."""
+    return [day for day in days_with_messages(lake.table("notifications"), settings) if day < FIRST_DAY]
 
 
 def losses_noted(lake: Lake, day: date) -> str | None:

@@ -12,12 +12,11 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.billing.closed_days import currencies_of_days
+from notif_assets.billing.closed_days import closed_days, currencies_of_days, open_days_that_should_be_closed
 from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.billing.prices import with_currency
 from notif_assets.core.days import day_bounds, days_between
 from notif_assets.lake import Lake, only
-from notif_assets.notifications.audit import closed_days, open_days_that_should_be_closed
 from notif_assets.notifications.ledger import complete_until
 from notif_assets.notifications.queries import customer_names, nullable, rows_of, with_values
 from notif_assets.reports import billing_entries

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from notif_assets.billing.closed_days import closed_days, open_days_that_should_be_closed
 from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import shown
@@ -23,7 +24,6 @@ from notif_assets.kafka.client import KafkaError
 from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake
 from notif_assets.notifications import queries
-from notif_assets.notifications.audit import closed_days, open_days_that_should_be_closed
 from notif_assets.notifications.ledger import Backlog, backlog, complete_until
 from notif_assets.notifications.silver import days_with_messages
 from notif_assets.settings import Settings

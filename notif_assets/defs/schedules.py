@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
+from notif_assets.billing.closed_days import open_days_that_should_be_closed
 from notif_assets.core.days import day_of, days_between
 from notif_assets.defs.jobs import (
     all_checks,
@@ -19,7 +20,6 @@ from notif_assets.defs.jobs import (
 from notif_assets.defs.partitions import billing_days, invoice_months, key_ranges
 from notif_assets.instance.run_tags import range_tags
 from notif_assets.lake import Lake, LakeError
-from notif_assets.notifications.audit import open_days_that_should_be_closed
 from notif_assets.settings import Settings
 
 _RUNNING = dg.DefaultScheduleStatus.RUNNING

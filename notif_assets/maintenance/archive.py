@@ -8,6 +8,7 @@ bronze until its copy has been read back, and a copy that is there already is no
 
 from datetime import date, datetime, timedelta
 
+from notif_assets.billing.closed_days import closed_days
 from notif_assets.core.days import days_of_hours
 from notif_assets.lake import Lake, LakeError, LostRace, Scan, Table, until_committed
 from notif_assets.lake.staging import stage
@@ -15,7 +16,6 @@ from notif_assets.maintenance.compaction import by_partition, files_needed, in_o
 from notif_assets.maintenance.fingerprint import content
 from notif_assets.maintenance.lock import Progress, silent
 from notif_assets.maintenance.swaps import Swap, commit, rewrite_whole
-from notif_assets.notifications.audit import closed_days
 from notif_assets.settings import Settings
 
 _NAME = "raw_notifications"

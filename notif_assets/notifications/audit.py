@@ -7,19 +7,19 @@ looked for (asset checks, closing a day).
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow.compute as pc
 
-from notif_assets.core.days import FIRST_DAY, day_bounds, together
+from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import shown
 from notif_assets.lake import Lake, Scan
 from notif_assets.lake.keys import files_without
 from notif_assets.lake.staging import rows_by_partition
 from notif_assets.notifications.gold import moves_between
 from notif_assets.notifications.ledger import complete_until
-from notif_assets.notifications.silver import days_with_messages, messages_removed_by
+from notif_assets.notifications.silver import messages_removed_by
 from notif_assets.notifications.validity import REASONS, REPEATED
 from notif_assets.settings import Settings
 
@@ -242,37 +242,3 @@ def behind_by(lake: Lake, now: datetime) -> timedelta | None:
     """How far customer_panel is behind `now`, judged by its data; None while nothing is complete."""
     until = complete_until(lake, lake.table("customer_panel").watermark)
     return None if until is None else now - until
-
-
-def closed_days(lake: Lake) -> set[date]:
-    """Every day that is closed."""
-    return set(lake.rows(lake.table("billing_days").scan())["billing_date"].to_pylist())
-
-
-def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
-    """Days whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed; in order.
-
-    They are the days that have messages, and the quiet ones beside them: a quiet time of more than 31 days is no
-    business that goes on. So a replay of an old year asks for its days alone, and not for all those up to today.
-    """
-    until = complete_until(lake, lake.table("minute_aggregates").watermark)
-    if until is None:
-        return []
-    past = until - settings.grace - since
-    last = past.astimezone(settings.zone).date()
-    closed = closed_days(lake)
-    days = days_with_messages(lake.table("notifications"), settings)
-    known = sorted({day for day in (*days, *closed) if FIRST_DAY <= day <= last})
-    return [
-        day
-        for day in together(known, last, _QUIET_DAYS)
-        if day not in closed and day_bounds(day, settings.zone)[1] <= past
-    ]
-
-
-_QUIET_DAYS = 31
-
-
-def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
-    """Days before the first billing day that have messages: an earlier version accepted them, and no bill has them."""
-    return [day for day in days_with_messages(lake.table("notifications"), settings) if day < FIRST_DAY]

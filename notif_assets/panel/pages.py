@@ -24,12 +24,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect
 
 from notif_assets.billing import statements
+from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.lines import BillRefused
 from notif_assets.core.amounts import by_currency
 from notif_assets.core.days import day_start, hours_of
 from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.notifications import queries
-from notif_assets.notifications.audit import closed_days
 from notif_assets.panel.access import (
     AnyViewer,
     OfCustomer,

@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from notif_assets.billing.closed_days import closed_days
 from notif_assets.core.days import day_start
 from notif_assets.core.texts import searched
 from notif_assets.lake import Lake, LakeError
 from notif_assets.notifications import queries
-from notif_assets.notifications.audit import closed_days
 from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from notif_assets.billing import closing, prices
 from notif_assets.billing.adjustments import _due
 from notif_assets.billing.audit import closed_days_that_differ
+from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.maintenance.rebuild import rebuild
@@ -317,7 +318,7 @@ class History(RuleBasedStateMachine):
         return (self.world.clock.now - back * DAY).astimezone(self.world.settings().zone).date()
 
     def closed(self) -> set[date]:
-        return audit.closed_days(self.world.lake)
+        return closed_days(self.world.lake)
 
     def bill(self, day: date) -> None:
         """Closes the day, if it may close."""

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 from dagster._utils.schedules import cron_string_iterator
 
+from notif_assets.billing.closed_days import open_days_that_should_be_closed
 from notif_assets.defs.partitions import billing_days
 from notif_assets.lake import write_once
-from notif_assets.notifications import audit, rules
+from notif_assets.notifications import rules
 from notif_assets_tests.conftest import MakeDaemon
 from notif_assets_tests.instance.daemon import Daemon, Time, ranges
 from notif_assets_tests.streams import rows_of, sent
@@ -106,7 +107,7 @@ def test_a_quiet_time_is_closed_unless_it_is_longer_than_a_month(daemon: Daemon,
     for ago in (100, 40, 8):  # 59, then 31 quiet days between
         daemon.topic.produce(sent(NOON - timedelta(days=ago), message_id=str(ago)))
     daemon.ingest()
-    days = audit.open_days_that_should_be_closed(daemon.lake, daemon.settings)
+    days = open_days_that_should_be_closed(daemon.lake, daemon.settings)
     assert days == [date(2019, 10, 28), *(date(2019, 12, 27) + timedelta(days=n) for n in range(40))]
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from notif_assets.billing import audit, closing
 from notif_assets.billing.adjustments import held_sentence, late_messages_without_a_price
 from notif_assets.billing.audit import closed_days_that_differ
-from notif_assets.billing.closed_days import is_closed
+from notif_assets.billing.closed_days import days_before_the_first, is_closed, open_days_that_should_be_closed
 from notif_assets.billing.lines import BillRefused, published_bill_differs
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import ensure_prices, load_prices
@@ -30,7 +30,6 @@ from notif_assets.instance.alerts import last_evaluation
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.lake import Lake
-from notif_assets.notifications import audit as messages_audit
 from notif_assets.notifications.bronze import OffsetsLost
 from notif_assets.notifications.deduplication import deduplicate
 from notif_assets.reports.text import amounts
@@ -271,8 +270,8 @@ def _remembering(result: dg.AssetCheckResult, memory: audit.Memory) -> dg.AssetC
 def every_closed_day_is_present(
     lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    days = messages_audit.open_days_that_should_be_closed(lake, settings, since=BILLED_EVERY)
-    never = messages_audit.days_before_the_first(lake, settings)
+    days = open_days_that_should_be_closed(lake, settings, since=BILLED_EVERY)
+    never = days_before_the_first(lake, settings)
     commands = [_close_command(keys) for keys in reversed(key_ranges(billing_days_of, map(str, days)))]
     more = f" … and {len(commands) - 3} more ranges" if len(commands) > 3 else ""
     return dg.AssetCheckResult(
