@@ -14,10 +14,7 @@ import pyarrow.compute as pc
 
 from notif_assets.billing.closed_days import closed_rows, day_scan, newest_row, rows_of_day
 from notif_assets.billing.lines import priced, unit_prices_of, unpriced_channels
-from notif_assets.billing.prices import (
-    price_list,
-    with_currency,
-)
+from notif_assets.billing.prices import price_list, with_currency
 from notif_assets.billing.recount import count_day, customers_to_recount
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.lake import Lake, Scan, Table

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from notif_assets.billing.adjustments import adjustments_of, billed_so_far, not_nothing, write_adjustments
 from notif_assets.billing.closed_days import (
+    closed_days,
     currencies_of_days,
     day_scan,
     is_closed,
@@ -23,11 +24,7 @@ from notif_assets.billing.closed_days import (
     rows_of_day,
 )
 from notif_assets.billing.lines import BillRefused, Status, lines_of, refuse_unpriced, wrong_lines
-from notif_assets.billing.prices import (
-    ensure_prices,
-    price_list,
-    with_currency,
-)
+from notif_assets.billing.prices import ensure_prices, price_list, with_currency
 from notif_assets.core.amounts import sums_of
 from notif_assets.core.days import day_bounds
 from notif_assets.errors import Refusal
@@ -122,9 +119,9 @@ def reprice(lake: Lake, settings: Settings, day: date, note: str, run_id: str) -
 
 def last_that_may_close(lake: Lake, settings: Settings, days: Collection[date]) -> date | None:
     """The last of these days that is open and of which every message is counted; None if none is."""
-    until = _complete_until(lake)
+    until, closed = _complete_until(lake), closed_days(lake)
     ready = (day for day in days if until is not None and until >= _needed(settings, day))
-    return max((day for day in ready if not is_closed(lake, day)), default=None)
+    return max((day for day in ready if day not in closed), default=None)
 
 
 def _complete_until(lake: Lake) -> datetime | None:

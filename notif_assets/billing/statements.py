@@ -131,7 +131,8 @@ def days_still_open(lake: Lake, settings: Settings, days: Sequence[date]) -> lis
     """Those of the days that are not closed and may still have a bill: all that are not counted past, and of the days
     before those that should be closed."""
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
-    not_closed = [day for day in days if day not in closed_days(lake)]
+    closed = closed_days(lake)
+    not_closed = [day for day in days if day not in closed]
     if until is None:
         return not_closed
     due = set(open_days_that_should_be_closed(lake, settings))

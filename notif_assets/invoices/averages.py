@@ -119,16 +119,13 @@ def import_invoices(
         rejected = pa.concat_tables([REJECTED_SCHEMA.empty_table(), *(file.rejected for file in parsed)])
         if parsed:
             set_aside(lake, [file.name for file in parsed], rejected)
-        months = sorted({*_all_months(parsed), *(month for file in parsed for month in file.gaps["month"].to_pylist())})
-        replaced = until_committed(partial(_replace, lake, parsed, months)) if months else []
+        months = set[date]().union(*(file.months for file in parsed))
+        in_part = set[date]().union(*(file.gaps["month"].to_pylist() for file in parsed))
+        touched = sorted(months | in_part)
+        replaced = until_committed(partial(_replace, lake, parsed, touched)) if touched else []
     preview = pa.concat_tables([INVOICES_SCHEMA.empty_table(), *(file.preview for file in parsed)]).slice(0, _PREVIEW)
     taken = sum(file.taken for file in parsed)
-    in_part = set().union(*(file.gaps["month"].to_pylist() for file in parsed))
-    return Imported(taken, _all_months(parsed), sorted(in_part), preview, rejected, replaced)
-
-
-def _all_months(parsed: Iterable["_Parsed"]) -> list[date]:
-    return sorted(set().union(*(file.months for file in parsed)))
+    return Imported(taken, sorted(months), sorted(in_part), preview, rejected, replaced)
 
 
 @dataclass(frozen=True)
