@@ -19,7 +19,7 @@ from notif_assets.billing.closed_days import closed_days, open_days_that_should_
 from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import shown
-from notif_assets.defs.partitions import billing_days, key_ranges
+from notif_assets.defs.partitions import billing_days, closing_commands, key_ranges
 from notif_assets.kafka.client import KafkaError
 from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake
@@ -225,7 +225,7 @@ def _next_steps(status: Status) -> list[str]:
     if status.unpriced:
         steps.append("notif-assets import-prices FILE")
     if status.due and not by_itself:
-        steps += _closing(status.due)[:_SHOWN]
+        steps += closing_commands(status.due)[:_SHOWN]
     if not by_itself:
         steps.append("make ui, or `dagster dev`: its sensors and schedules do all of this by themselves")
     return steps or ["nothing"]
@@ -234,13 +234,6 @@ def _next_steps(status: Status) -> list[str]:
 def _is_behind(status: Status, waiting: Backlog) -> bool:
     old = status.counted_until is None or status.now - status.counted_until > _LATE
     return bool(waiting.lag or waiting.unfinished or old)
-
-
-def _closing(days: Sequence[date]) -> list[str]:
-    return [
-        f"notif-assets close-day {some.start}{f' --to {some.end}' if some.end != some.start else ''}"
-        for some in reversed(key_ranges(billing_days, map(str, days)))
-    ]
 
 
 def _ranges(days: Sequence[date]) -> str:

@@ -5,6 +5,7 @@ computed (schedules.py, sensors.py).
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 
 import dagster as dg
 
@@ -29,6 +30,14 @@ CUT_OF_JOBS: Mapping[str, dg.TimeWindowPartitionsDefinition | None] = {
     "chatbot_reports_job": answer_days,
 }
 """By what each job's runs are cut; None for a job of assets without partitions. Pruning keeps runs by it."""
+
+
+def closing_commands(days: Iterable[date]) -> list[str]:
+    """The fewest commands that close these billing days, the newest first."""
+    return [
+        f"notif-assets close-day {keys.start}{f' --to {keys.end}' if keys.end != keys.start else ''}"
+        for keys in reversed(key_ranges(billing_days, map(str, days)))
+    ]
 
 
 def key_ranges(partitions: dg.TimeWindowPartitionsDefinition, keys: Iterable[str]) -> list[dg.PartitionKeyRange]:

@@ -23,7 +23,7 @@ from notif_assets.billing.report_files import publish_bill
 from notif_assets.defs.assets.notifications import findings_result
 from notif_assets.defs.assets.specs import OWNERS, column_lineage, described, row_count
 from notif_assets.defs.partitions import billing_days as billing_days_of
-from notif_assets.defs.partitions import key_ranges
+from notif_assets.defs.partitions import closing_commands
 from notif_assets.inbox.dropped_files import read_file
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.instance.alerts import last_evaluation
@@ -272,7 +272,7 @@ def every_closed_day_is_present(
 ) -> dg.AssetCheckResult:
     days = open_days_that_should_be_closed(lake, settings, since=BILLED_EVERY)
     never = days_before_the_first(lake, settings)
-    commands = [_close_command(keys) for keys in reversed(key_ranges(billing_days_of, map(str, days)))]
+    commands = [f"`{command}`" for command in closing_commands(days)]
     more = f" … and {len(commands) - 3} more ranges" if len(commands) > 3 else ""
     return dg.AssetCheckResult(
         passed=not days,
@@ -284,10 +284,6 @@ def every_closed_day_is_present(
             "days_that_no_bill_takes": [str(day) for day in never[:31]],
         },
     )
-
-
-def _close_command(keys: dg.PartitionKeyRange) -> str:
-    return f"`notif-assets close-day {keys.start}{f' --to {keys.end}' if keys.end != keys.start else ''}`"
 
 
 @dg.asset_check(
