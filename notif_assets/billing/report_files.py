@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from notif_assets.billing.adjustments import adjustments_of
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
-from notif_assets.inbox.dropped_files import publish
 from notif_assets.lake import Lake
 from notif_assets.reports import write_billing
+from notif_assets.reports.files import publish
 
 
 def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:

@@ -57,7 +57,7 @@ def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
 
     A terminal obeys control characters, which formats for programs keep: there they are escaped.
     """
-    from notif_assets.inbox.dropped_files import publish
+    from notif_assets.reports.files import publish
     from notif_assets.reports.terminal import Escaped
 
     if out is None:

@@ -1,4 +1,4 @@
-"""What every import of dropped files does: read the bytes, set bad rows aside, publish a file.
+"""What every import of dropped files does: read the bytes, set bad rows aside.
 
 Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean, and which rows of a table an
 import replaces (invoices/, chatbot/, billing/), which files of the inbox are taken (listing.py).
@@ -10,12 +10,11 @@ import stat
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -125,7 +124,7 @@ def names_of(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> None:
-    """Makes `rejected` (core's REJECTED_SCHEMA) the set-aside rows of these source files, in one commit."""
+    """Makes `rejected` (REJECTED_SCHEMA) the set-aside rows of these source files, in one commit."""
     now = pa.array([datetime.now(UTC)] * rejected.num_rows, pa.timestamp("us", "UTC"))
     rows = rejected.append_column("loaded_at", now)
     where = f"source_file in ({', '.join(map(literal, sorted(source_files)))})"
@@ -154,18 +153,3 @@ def rows_set_aside(lake: Lake, source_files: Collection[str]) -> pa.Table:
 def count_by_reason(rejected: pa.Table) -> dict[str, int]:
     """How many rows were set aside for each reason, by reason."""
     return dict(sorted(Counter(rejected["reason"].to_pylist()).items()))
-
-
-def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes a file: others, if the umask lets them read it, see the whole of it or the one before, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    try:
-        with draft.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

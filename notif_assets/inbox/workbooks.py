@@ -1,6 +1,6 @@
 """Excel workbooks (.xlsx) as lines of cells, like those of a CSV file.
 
-Belongs here: which sheet is meant, how a cell becomes text. Doesn't: CSV (files.py), what the columns mean.
+Belongs here: which sheet is meant, how a cell becomes text. Doesn't: CSV (rows.py), what the columns mean.
 
 A workbook is known by its first bytes, not by its name.
 """

@@ -21,15 +21,7 @@ import pyarrow.parquet as pq
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.core.texts import BLANK_CHARACTERS, shown
 from notif_assets.core.windows import has_windows, window_start
-from notif_assets.inbox.dropped_files import (
-    MOST_BYTES,
-    names_of,
-    note_refused,
-    opened,
-    publish,
-    rows_set_aside,
-    set_aside,
-)
+from notif_assets.inbox.dropped_files import MOST_BYTES, names_of, note_refused, opened, rows_set_aside, set_aside
 from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused
 from notif_assets.invoices.parsing import GAPS_SCHEMA, INVOICES_SCHEMA, invoice_pieces, parse_invoices
 from notif_assets.lake import SCHEMAS, Lake, Scan, literal, until_committed
@@ -38,6 +30,7 @@ from notif_assets.lake.engine import Input
 from notif_assets.lake.staging import append, stage
 from notif_assets.lake.tables import DataFile, Table
 from notif_assets.reports import write_invoice_averages
+from notif_assets.reports.files import publish
 
 # The user's document, "Resultado esperado" of question 2: reference month January 2020, averages in cents.
 PUBLISHED_MONTH = date(2020, 1, 1)

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import pytest
 
-from notif_assets.inbox.dropped_files import publish
 from notif_assets.lake import write_once
+from notif_assets.reports.files import publish
 from notif_assets_tests.cli.deployment import ok
 from notif_assets_tests.cli.messages import ACME, notification
 from notif_assets_tests.conftest import Deploy

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from notif_assets.defs.assets.inbox import no_rows_are_set_aside, rejected_file_rows
 from notif_assets.defs.assets.invoices import averages_equal_a_plain_calculation, invoice_window_averages, invoices
 from notif_assets.defs.partitions import invoice_months, key_ranges
-from notif_assets.inbox.dropped_files import publish, rows_set_aside
+from notif_assets.inbox.dropped_files import rows_set_aside
 from notif_assets.inbox.listing import invoice_files
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.invoices.averages import (
@@ -45,6 +45,7 @@ from notif_assets.invoices.averages import (
 from notif_assets.invoices.parsing import INVOICES_SCHEMA
 from notif_assets.lake import Lake
 from notif_assets.maintenance.rebuild import rebuild
+from notif_assets.reports.files import publish
 from notif_assets.settings import Settings
 
 HEADER = "customer,account,month,invoice\n"
