@@ -50,7 +50,7 @@ def opened(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> It
 
 def _open(open_files: ExitStack, path: Path, inside: Path | None, most: int) -> BinaryIO:
     file: BinaryIO = open_files.enter_context(os.fdopen(_descriptor(path, inside), "rb"))
-    if why := _why_not_read(os.fstat(file.fileno()), most):
+    if why := why_not_read(os.fstat(file.fileno()), most):
         raise FileRefused(f"{shown(path)}: {why}")
     is_packed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
@@ -75,7 +75,8 @@ def is_inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _why_not_read(about: os.stat_result, most: int) -> str | None:
+def why_not_read(about: os.stat_result, most: int) -> str | None:
+    """Why what lies there is no file to read, or too large a one; None if it is one."""
     if not stat.S_ISREG(about.st_mode):
         return "is no file"
     return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes" if about.st_size > most else None

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 from notif_assets.core.texts import shown
-from notif_assets.inbox.dropped_files import MOST_BYTES, is_inside, odd_name
+from notif_assets.inbox.dropped_files import MOST_BYTES, is_inside, odd_name, why_not_read
 
 SETTLED = 2.0
 """Seconds that a file must have lain untouched: a younger one may still be being written."""
@@ -122,10 +122,10 @@ def _why_not(path: Path, folder: Path, about: os.stat_result, most: int) -> str 
         return why
     if path.is_symlink() and (stat.S_ISDIR(about.st_mode) or not is_inside(path, folder)):
         return "is a link to a folder" if stat.S_ISDIR(about.st_mode) else "is a link out of the inbox"
-    if not stat.S_ISREG(about.st_mode):
-        return "is a folder" if stat.S_ISDIR(about.st_mode) else "is no file"
-    if about.st_size > most:
-        return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes"
+    if stat.S_ISDIR(about.st_mode):
+        return "is a folder"
+    if why := why_not_read(about, most):
+        return why
     return None if os.access(path, os.R_OK) else "can't be read: Permission denied"
 
 
