@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notif_assets.cli.shared import DAY, lake_of, open_runs, progress_bar
 from notif_assets.core.texts import printable
 from notif_assets.settings import Settings
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from notif_assets.instance.runs import Runs
     from notif_assets.lake import Lake
-from notif_assets.cli.shared import DAY, lake_of, open_runs, progress_bar
 
 
 @click.command("import-prices")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from notif_assets.cli.shared import existing_lake, lake_of, open_runs, progress_bar
 from notif_assets.settings import Settings
 
 if TYPE_CHECKING:
     from notif_assets.lake import Lake
-from notif_assets.cli.shared import existing_lake, lake_of, open_runs, progress_bar
 
 
 @click.command()
@@ -77,7 +77,7 @@ def _say_panel_state(lake: "Lake", before: Mapping[str, int]) -> None:
 
     until = complete_until(lake, lake.table("customer_panel").watermark)
     accepted, rejected = (lake.table(name).scan().rows_at_most for name in _SILVER)
-    new = [_rows_since(lake, name, before[name]) for name in _SILVER]
+    new = [_rows_of_batches(lake, name, before[name] + 1, None) for name in _SILVER]
     state = f"complete up to {until:%Y-%m-%dT%H:%M:%SZ}" if until else "not caught up yet"
     click.echo(
         f"this run: {new[0]} notifications, {new[1]} rejected; "
@@ -85,9 +85,10 @@ def _say_panel_state(lake: "Lake", before: Mapping[str, int]) -> None:
     )
 
 
-def _rows_since(lake: "Lake", table: str, batch: int) -> int:
-    newer = {"counted": lake.table(table).scan(batch=(batch + 1, None))}
-    return int(lake.select("row_count", newer)["row_count"][0].as_py())
+def _rows_of_batches(lake: "Lake", table: str, first: int, end: int | None) -> int:
+    """How many rows of a table the batches from `first` to before `end` (None: all newer ones) brought."""
+    rows = {"counted": lake.table(table).scan(batch=(first, end))}
+    return int(lake.select("row_count", rows)["row_count"][0].as_py())
 
 
 @click.command("accept-loss")
@@ -136,6 +137,5 @@ def readmit(settings: Settings, reason: str) -> None:
         raise click.ClickException("nothing was ever ingested here")
     with open_client(settings) as client:
         execute_planned(lake, client, settings)
-    readmitted = {"counted": lake.table("notifications").scan(batch=(number, number + 1))}
-    back = lake.select("row_count", readmitted)["row_count"][0].as_py()
+    back = _rows_of_batches(lake, "notifications", number, number + 1)
     click.echo(f"{back} messages readmitted as batch {number}; closed days get adjustments with close-day")

@@ -31,9 +31,9 @@ from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from notif_assets.instance.location import store
+from notif_assets.instance.private import IN_PROGRESS_RUN_STATUSES
 
 # Seconds: a run that has started tells its process as the first thing it does.
 _TELLS_WITHIN = 60.0
