@@ -26,8 +26,7 @@ from notif_assets.settings import Settings
 )
 @click.pass_obj
 def panel(settings: Settings, port: int, host: str) -> None:
-    """Serve the panel until Ctrl-C. It has customers' pages, the operator's page, and the API under /api/v1. Ctrl-C
-    ends it.
+    """Serve the panel until Ctrl-C. It has customers' pages, the operator's page, and the API under /api/v1.
 
     It only reads the lake. Who may see what is said by tokens; `notif-assets token` mints them.
 
