@@ -48,11 +48,6 @@ def source_file_of(answer_date: date, hour: int) -> str:
     return f"date={answer_date}/hour={hour:02}.json"
 
 
-def import_answers(lake: Lake, answer_date: date, paths: Sequence[Path]) -> ParsedFile:
-    """Imports files named hour=HH.json of one day, as `import_hours`. Raises ValueError as `hours_of` does."""
-    return import_hours(lake, answer_date, hours_of(paths))
-
-
 def hours_of(paths: Iterable[Path]) -> dict[int, Path]:
     """The files by their hours. Raises ValueError for a file of another name, and for two files of one hour."""
     hours: dict[int, Path] = {}

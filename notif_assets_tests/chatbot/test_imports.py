@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from notif_assets.chatbot.sessions import (
     days_that_differ,
     flow_tables,
-    import_answers,
+    hours_of,
+    import_hours,
     is_known,
     replace_day,
     source_file_of,
@@ -30,7 +31,7 @@ from notif_assets.chatbot.sessions import (
 from notif_assets.defs.assets.chatbot import chatbot_answers, chatbot_reports, reports_equal_a_plain_calculation
 from notif_assets.defs.assets.inbox import rejected_file_rows
 from notif_assets.inbox.dropped_files import rows_set_aside
-from notif_assets.inbox.rows import FileRefused
+from notif_assets.inbox.rows import FileRefused, ParsedFile
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -38,6 +39,10 @@ DAY = date(2019, 12, 16)
 HOUR = datetime(2019, 12, 16, tzinfo=UTC)
 SAMPLES = [Path(str(files("notif_assets") / "samples" / f"hour={hour}.json")) for hour in (13, 14)]
 FIXED = ["customer", "flow", "session", "first_answer_dt", "last_answer_dt"]
+
+
+def import_answers(lake: Lake, day: date, paths: Sequence[Path]) -> ParsedFile:
+    return import_hours(lake, day, hours_of(paths))
 
 
 def at(seconds: int) -> datetime:
