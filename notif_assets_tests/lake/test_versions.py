@@ -38,7 +38,8 @@ def _unpacked(name: str, data: Path) -> Rows:
     """The archive's lake in the folder `data`; gives the rows that its version read."""
     data.mkdir()
     with tarfile.open(HERE / f"{name}.tar.xz") as archive:
-        archive.extractall(data, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11 has it from 3.11.4 on
+        archive.extractall(data)
     found: Rows = json.loads((data / "rows.json").read_bytes())
     (data / "rows.json").unlink()
     return found
