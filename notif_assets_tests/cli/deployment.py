@@ -33,7 +33,7 @@ LARGEST_BYTES = 16 * 2**20  # a message that the tests send
 ROOT = Path(notif_assets.__file__).resolve().parents[1]
 """The repository."""
 
-IN_ORDER = {"max.in.flight.requests.per.connection": 1}
+IN_ORDER = {"enable.idempotence": True}
 """For a producer: a new topic may refuse a request, and one that is sent again must not come after the next one."""
 
 _DEADLINE = 300.0
