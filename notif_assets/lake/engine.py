@@ -193,6 +193,11 @@ class Lake:
                     "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the "
                     "panel NOTIF_PANEL_MEMORY)"
                 ) from error
+            except RuntimeError as error:
+                # DuckDB ends an interrupted query so: the cause is what the handler of the signal raised.
+                if error.__cause__ is None or isinstance(error.__cause__, Exception):
+                    raise
+                raise error.__cause__ from None
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
                 what = str(error).splitlines()[0]
                 raise LakeError(

@@ -1,0 +1,32 @@
+"""How a query ends that does not come to its end."""
+
+import os
+import signal
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+from notif_assets.lake import Lake, engine
+
+ENDLESS = "select sum(a.range * b.range) from range(1_000_000_000) a, range(1_000_000_000) b"
+
+
+class Interrupted(BaseException):
+    """What a handler of a signal raises, as Dagster's does."""
+
+
+def _raise(*_: object) -> None:
+    raise Interrupted
+
+
+def test_a_signal_ends_a_query_with_what_its_handler_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_sql", lambda _name: ENDLESS)
+    before = signal.signal(signal.SIGINT, _raise)
+    try:
+        with Lake(tmp_path) as lake:
+            Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(Interrupted):
+                lake.select("endless", {})
+    finally:
+        signal.signal(signal.SIGINT, before)
