@@ -4,7 +4,6 @@ Belongs here: asking each part with a short patience, and the sentences. Doesn't
 written, no lake is made or brought forward), proving numbers (`check`).
 """
 
-import os
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -138,13 +137,10 @@ def _answers(url: str) -> bool:
 
 def _daemon_at() -> datetime | None:
     """Nothing is created where Dagster never ran."""
-    store = os.environ.get("DAGSTER_STORE")
-    if "DAGSTER_HOME" not in os.environ or store is None or not (Path(store) / "history").exists():
-        return None
-    import dagster as dg
+    from notif_assets.instance.existing import existing_instance
 
-    with dg.DagsterInstance.get() as instance:
-        signs = [one.timestamp for one in instance.get_daemon_heartbeats().values()]
+    with existing_instance() as instance:
+        signs = [one.timestamp for one in instance.get_daemon_heartbeats().values()] if instance else []
     return datetime.fromtimestamp(max(signs), UTC) if signs else None
 
 

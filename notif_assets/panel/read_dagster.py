@@ -3,15 +3,13 @@
 Belongs here: asking Dagster's storage. Doesn't: when to ask, what is kept (dagster_state.py).
 """
 
-import os
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
-import dagster as dg
 import msgspec
 
 from notif_assets.instance.alerts import failing_checks, known_checks
+from notif_assets.instance.existing import existing_instance
 from notif_assets.panel.dagster_state import Failing, Run, State
 
 _MOST = 10
@@ -20,10 +18,9 @@ _MOST = 10
 def read() -> State:
     """Dagster's state now; nothing is created where Dagster never ran."""
     now = datetime.now(UTC)
-    store = os.environ.get("DAGSTER_STORE")
-    if "DAGSTER_HOME" not in os.environ or store is None or not (Path(store) / "history").exists():
-        return State("absent", now)
-    with dg.DagsterInstance.get() as instance:
+    with existing_instance() as instance:
+        if instance is None:
+            return State("absent", now)
         runs = [
             Run(
                 record.dagster_run.run_id,

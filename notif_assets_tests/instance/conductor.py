@@ -257,8 +257,9 @@ def conducted(kind: type[Conductor], deployment: Deployment) -> Iterator[Conduct
     """The deployment's conductor, with its instance, until the end of the block."""
     environment = deployment.environment()
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", "DAGSTER_STORE"):
-            patch.setenv(name, environment[name])
+        for name in ("DAGSTER_HOME", "DAGSTER_STORE", "DAGSTER_POSTGRES_URL"):
+            if name in environment:
+                patch.setenv(name, environment[name])
         with dg.DagsterInstance.get() as instance:
             running = kind(deployment)
             running.instance = instance

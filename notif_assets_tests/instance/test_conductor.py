@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.resources import files
@@ -59,18 +60,27 @@ def webhook() -> Iterator[Webhook]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def conductor(deploy: Deploy, webhook: Webhook) -> Iterator[Conductor]:
+@contextmanager
+def conducted_impatiently(deploy: Deploy, webhook: Webhook, **settings: str) -> Iterator[Conductor]:
+    """A deployment that nobody waits long for; `settings`, if any, name another storage of Dagster's."""
     deployment = deploy(
         4,
+        untouched=bool(settings),
         NOTIF_RUN_EVERY="1s",
         NOTIF_RETRY_AFTER="5s",
         NOTIF_GRACE="1s",
         NOTIF_WEBHOOK=f"http://127.0.0.1:{webhook.server_port}/hook",
         NOTIF_BATCH_MESSAGES="100",
+        **settings,
     )
     ok(deployment.call("import-prices", ROOT / "notif_assets" / "samples" / "prices-demo.csv"))
     with conducted(Conductor, deployment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def conductor(deploy: Deploy, webhook: Webhook) -> Iterator[Conductor]:
+    with conducted_impatiently(deploy, webhook) as running:
         yield running
 
 

@@ -8,11 +8,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
 
+import dagster as dg
 import pytest
+from dagster._daemon.types import DaemonHeartbeat
 
+from notif_assets.cli import overview
 from notif_assets.panel import dagster_state
 from notif_assets.panel.dagster_state import DagsterState, State
 from notif_assets_tests.cli.deployment import ROOT
+from notif_assets_tests.instance.on_postgres import on_postgres
+from notif_assets_tests.postgres import postgres
+
+NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def _read_before(seconds: float) -> State:
@@ -36,6 +43,29 @@ def test_what_is_shown_is_recent_and_only_for_what_is_old_does_somebody_wait(mon
         assert state() is third  # the second is too old to be shown
         assert state() is third
         assert executor._work_queue.empty()  # and this one too new to be read again
+
+
+def test_it_is_read_from_postgresql_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dg.asset
+    def one() -> None:
+        pass
+
+    @dg.asset_check(asset=one)
+    def holds() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description="it does not")
+
+    monkeypatch.setenv("DAGSTER_STORE", str(tmp_path / "store"))
+    with postgres(tmp_path) as url, ThreadPoolExecutor(1) as executor:
+        for name, value in on_postgres(tmp_path / "home", url).items():
+            monkeypatch.setenv(name, value)
+        with dg.DagsterInstance.get() as instance:
+            run = dg.materialize([one, holds], instance=instance).run_id
+            instance.add_daemon_heartbeat(DaemonHeartbeat(NOW.timestamp(), "SENSOR", "a daemon", []))
+        state = DagsterState(executor)()
+        assert state.reading == "known"
+        assert [one.run_id for one in state.runs] == [run]
+        assert [(one.name, one.asset) for one in state.failing] == [("check holds of one", "one")]
+        assert overview._daemon_at() == NOW
 
 
 def test_a_child_reads_it_and_says_if_it_cannot(
