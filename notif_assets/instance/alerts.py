@@ -6,7 +6,8 @@ Doesn't: when to look (sensors.py). Texts hold names, counts and offsets as the 
 
 import json
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -33,15 +34,37 @@ def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckK
 
     A check that is planned, or whose run ended before it came to the check, is as it was found before.
     """
-    failing = {}
+    return {one.name: one.sentence for one in evaluations_that_fail(instance, checks)}
+
+
+@dataclass(frozen=True)
+class FailingCheck:
+    """A check that did not pass: the name that people are told, what it found, and how much that matters."""
+
+    key: dg.AssetCheckKey
+    sentence: str
+    severity: dg.AssetCheckSeverity
+
+    @property
+    def asset(self) -> str:
+        """The asset that it looks at."""
+        return self.key.asset_key.to_user_string()
+
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return f"check {self.key.name} of {self.asset}"
+
+
+def evaluations_that_fail(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> Iterator[FailingCheck]:
+    """As failing_checks, each with its parts."""
     newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
     for key, latest in newest.items():
         record = latest if latest.status in _EVALUATED else _last_evaluated(instance, key)
         found = _evaluation(record)
         if record and found and not found.passed:
-            name = f"check {key.name} of {key.asset_key.to_user_string()}"
-            failing[name] = f"{found.description or 'see its page'} (run {record.run_id[:8]})"
-    return failing
+            sentence = f"{found.description or 'see its page'} (run {record.run_id[:8]})"
+            yield FailingCheck(key, sentence, found.severity)
 
 
 def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:

@@ -1,23 +1,21 @@
-"""What Dagster knows, for the operator's page: the last runs, and the checks that fail.
+"""What Dagster knows, for the operator's page and for /metrics: the last runs, the checks that fail, the jobs.
 
-Belongs here: when it is read, and how long it is kept. Doesn't: reading it (read_dagster.py, a process that ends when
-it has read: Dagster takes 54 MiB of memory, which the panel would hold for the sake of one page); looking at the lake.
+Belongs here: what is known, when it is read, and who waits for it. Doesn't: reading it (read_dagster.py, a child:
+Dagster takes 54 MiB of memory, which the panel would hold for the sake of one page), starting children (children.py),
+looking at the lake.
 """
 
 import logging
-import subprocess
-import sys
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from threading import Lock
 from typing import Literal
 
-import msgspec
+from notif_assets.panel.children import NotRead, Readings, asked
 
 _KEPT = timedelta(seconds=15)
+_KEPT_FOR_METRICS = timedelta(minutes=1)  # a reading takes two seconds of a processor, and is asked for for ever
 _SHOWN = timedelta(minutes=2)
-_SECONDS = 60.0
 _log = logging.getLogger("notif_assets.panel")
 
 
@@ -39,17 +37,36 @@ class Failing:
     name: str
     asset: str
     sentence: str
+    check: str = ""
+    severity: Literal["WARN", "ERROR"] = "ERROR"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Of a job: whether its newest run failed, how many failed in the last 24 hours; and of the newest that succeeded
+    when it ended, its seconds, and those of each step."""
+
+    name: str
+    failing: bool
+    failures: int
+    succeeded_at: datetime | None
+    seconds: float | None
+    steps: dict[str, float]
 
 
 @dataclass(frozen=True)
 class State:
-    """The newest runs, and what each failing check says. There is none of them where Dagster never ran ("absent"), or
-    where its storage can't be read ("unreadable")."""
+    """The newest runs, what each failing check says, and what is watched: the jobs, how many runs there are in each
+    state before their end, the last sign of life of each of the daemon's parts. There is none of them where Dagster
+    never ran ("absent"), or where its storage can't be read ("unreadable")."""
 
     reading: Literal["known", "absent", "unreadable"]
     read_at: datetime
     runs: tuple[Run, ...] = ()
     failing: tuple[Failing, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    unfinished: dict[str, int] = field(default_factory=dict)
+    daemons: dict[str, datetime] = field(default_factory=dict)
 
 
 class DagsterState:
@@ -60,10 +77,7 @@ class DagsterState:
     """
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self._lock = Lock()
-        self._last: State | None = None
-        self._next: Future[State] | None = None
+        self._readings = Readings(executor, lambda: _read())
 
     def recent(self) -> State | None:
         """The state, if it is known; otherwise it will be soon."""
@@ -77,27 +91,19 @@ class DagsterState:
         assert coming
         return coming.result()
 
-    def _known(self) -> tuple[State | None, Future[State] | None]:
-        with self._lock:
-            last = self._last
-            age = datetime.now(UTC) - last.read_at if last else timedelta.max
-            if age > _KEPT and self._next is None:
-                self._next = self._executor.submit(self._read)
-            return last if age <= _SHOWN else None, self._next
+    def last(self) -> State | None:
+        """The state as it was read last, however long ago, for who asks again and again; read again each minute."""
+        return self._readings.newest(_KEPT_FOR_METRICS)[0]
 
-    def _read(self) -> State:
-        state = _read()
-        with self._lock:
-            self._last, self._next = state, None
-        return state
+    def _known(self) -> "tuple[State | None, Future[State] | None]":
+        last, coming = self._readings.newest(_KEPT)
+        fresh = last is not None and datetime.now(UTC) - last.read_at <= _SHOWN
+        return last if fresh else None, coming
 
 
 def _read() -> State:
-    command = [sys.executable, "-m", "notif_assets.panel.read_dagster"]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603 - our own
-        return msgspec.json.decode(done.stdout, type=State)
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
-        why = error.stderr if isinstance(error, subprocess.CalledProcessError) else b""
-        _log.warning("Dagster's state can't be read: %s", why.decode(errors="replace").strip()[-500:] or error)
+        return asked("notif_assets.panel.read_dagster", State)
+    except NotRead as problem:
+        _log.warning("Dagster's state can't be read: %s", problem)
         return State("unreadable", datetime.now(UTC))

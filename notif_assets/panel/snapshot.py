@@ -26,6 +26,7 @@ from notif_assets.notifications import queries
 from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
+from notif_assets.panel.measures import LakeMeasures
 from notif_assets.panel.read_only import Moment, ReadOnlyLake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.settings import Settings
@@ -187,6 +188,7 @@ class Panel:
         self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
         """For what a page asks while it asks something else: most questions keep only one processor busy."""
         self.dagster = DagsterState(self.beside)
+        self.measures = LakeMeasures(self.beside)
 
     def start(self) -> None:
         """Starts refreshing."""

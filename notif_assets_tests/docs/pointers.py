@@ -24,7 +24,7 @@ PACKAGES = ("notif_assets", "notif_assets_tests", "bench")
 _NOT_OURS = {"data", "history", "logs", "storage", "schedules", "__pycache__", "node_modules", "build", "dist"}
 _KINDS = "py|sql|md|html|css|js|po|toml|conf|png|yaml"
 _PATH = re.compile(rf"(?<![\w./:@$-])((?:[\w.*<>-]+/)*[\w*<>][\w.*<>-]*\.(?:{_KINDS}))(?![\w/(-]|\.\w)")
-_FILE = re.compile(r"(?<![\w/])((?:notif_assets|notif_assets_tests|bench|docs)/[\w./*=<>-]*[\w*>])(?![\w({…])")
+_FILE = re.compile(r"(?<![\w/])((?:notif_assets|notif_assets_tests|bench|deploy|docs)/[\w./*=<>-]*[\w*>])(?![\w({…])")
 _FOLDER = re.compile(r"(?<![\w./:@$=<>{}~-])((?:[a-z_]{2,}/)+)(?![\w*{<=$.…-])")
 _SETTING = re.compile(r"\bNOTIF_[A-Z][A-Z_]*[A-Z]\b")
 _COMMAND = re.compile(

@@ -21,6 +21,7 @@ from notif_assets.inbox.rows import MEANINGS
 from notif_assets.lake.catalogue import SCHEMAS, Column, Schema
 from notif_assets.maintenance.integrity import repair
 from notif_assets.notifications.validity import REASONS
+from notif_assets.panel import metrics
 from notif_assets.settings import Settings, variable
 
 FOLDER = Path(notif_assets.__file__).resolve().parents[1] / "docs" / "reference"
@@ -102,11 +103,36 @@ def reasons_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """Every number that the panel tells Prometheus."""
+    own = [
+        (family.name + "_total" * (family.type == "counter"), family.documentation, _names(of._labelnames))
+        for of in (metrics.REQUESTS, metrics.SECONDS, metrics.EXPORTS, metrics.EXPORTED)
+        for family in of.describe()
+    ]
+    kinds = (
+        ("The lake", metrics.OF_THE_LAKE),
+        ("The disk", metrics.OF_THE_DISK),
+        ("Sizes and open days", metrics.OF_MEASURES),
+        ("Dagster", metrics.OF_DAGSTER),
+    )
+    header = ("metric", "meaning", "labels")
+    parts = [
+        "The panel serves them at `/metrics` to an operator's token. `notif_assets/panel/metrics.py` defines them; "
+        "[the runbook](../runbook.md) says which of them alarm people."
+    ]
+    for title, numbers in kinds:
+        rows = [(f"`{one.name}`", one.meaning, _names(one.labels)) for one in numbers]
+        parts += [f"## {title}", _table(header, rows)]
+    return _page("Metrics", *parts, "## The panel itself", _table(header, [(f"`{row[0]}`", *row[1:]) for row in own]))
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "tables.md": tables_page,
     "cli.md": commands_page,
     "reasons.md": reasons_page,
+    "metrics.md": metrics_page,
 }
 
 
