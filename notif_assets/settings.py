@@ -142,7 +142,13 @@ class Settings(BaseSettings):
     archive: Folder = Field(None, description="Where bronze is copied before it is dropped.")
     payload_days: int | None = Field(None, ge=1, description="Days after which payloads and names are blanked.")
     webhook: SecretStr | None = Field(
-        None, description="An http(s) address that is told what fails, as Slack, Teams and Mattermost take it."
+        None,
+        description='An http(s) address that is told what fails, as {"text": …}, which Slack and Mattermost take.',
+    )
+    alert_urls: SecretStr | None = Field(
+        None,
+        description="Addresses of apprise that are told what fails, separated by blanks: slack://…, workflows://… "
+        "(Teams), mailtos://…, pagerduty://… and many more.",
     )
 
     panel_key: SecretStr | None = Field(
@@ -170,6 +176,13 @@ class Settings(BaseSettings):
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("want an address that begins with http:// or https://")
+        return value
+
+    @field_validator("alert_urls")
+    @classmethod
+    def _addresses(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all("://" in address for address in value.get_secret_value().split()):
+            raise ValueError("want addresses of apprise like slack://…, separated by blanks")
         return value
 
     @field_validator("timezone")

@@ -34,8 +34,9 @@ from notif_assets.defs.jobs import (
 from notif_assets.defs.partitions import answer_days, answer_hours, invoice_months, key_ranges
 from notif_assets.inbox.listing import Dropped
 from notif_assets.inbox.listing import invoice_files as files_of_invoices
-from notif_assets.instance.alerts import NotTold, failing_checks, failing_jobs, news, reason_of_failure, send
+from notif_assets.instance.alerts import failing_checks, failing_jobs, reason_of_failure
 from notif_assets.instance.location import store
+from notif_assets.instance.messengers import tell
 from notif_assets.instance.private import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 from notif_assets.instance.processes import end_runs_of_the_dead
 from notif_assets.instance.run_tags import range_tags
@@ -393,22 +394,18 @@ def _planned_at(lake: Lake, batch: int) -> str | None:
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=_RUNNING,
-    description="Tells the log, and NOTIF_WEBHOOK if it is set, which checks and runs fail, and when they hold again.",
+    description="Tells the log, NOTIF_WEBHOOK and NOTIF_ALERT_URLS what fails, and when it holds again.",
 )
 def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     assert context.repository_def is not None
-    told = seen_versions(context.cursor)
     failing = failing_checks(context.instance, context.repository_def.asset_graph.asset_check_keys)
     failing |= failing_jobs(context.instance, (job.name for job in JOBS))
-    lines = news(told, failing)
-    for line in lines:
+    told = tell(settings, context.cursor, failing)
+    for line in told.lines:
         context.log.warning(line)
-    try:
-        send(settings.webhook, lines)
-    except NotTold as problem:  # told again with the next tick
-        return dg.SensorResult(skip_reason=str(problem))
     state = f"{len(failing)} fail: {', '.join(sorted(failing))}" if failing else "all checks and jobs hold"
-    return dg.SensorResult(skip_reason=state, cursor=json.dumps(failing))
+    # An address that did not take the news is told with the next tick.
+    return dg.SensorResult(skip_reason="; ".join(told.problems) or state, cursor=told.memory)
 
 
 SENSORS = [

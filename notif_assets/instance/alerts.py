@@ -1,16 +1,11 @@
-"""What fails and what holds again, told once: to the log, and to a webhook if one is set.
+"""What fails and what holds again.
 
-Belongs here: which checks and jobs fail now according to Dagster, the difference to what was told, sending it.
-Doesn't: when to look (sensors.py). Texts hold names, counts and offsets as the checks give them, never a message.
+Belongs here: which checks and jobs fail now according to Dagster, and the difference to what was told. Doesn't: whom it
+is told, and how (messengers.py); when to look (defs/sensors.py).
 """
 
-import json
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any
-from urllib.error import HTTPError
 
 import dagster as dg
 import sqlalchemy as db
@@ -20,11 +15,10 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from pydantic import SecretStr
 
-from notif_assets.errors import Unavailable
+HOLDS_AGAIN = " holds again"
+"""What a line ends with that tells the end of a failure."""
 
-_SECONDS = 5.0
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _JUDGED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
@@ -133,34 +127,4 @@ def news(told: Mapping[str, str], failing: Mapping[str, str]) -> list[str]:
     ['job b: y', 'job a holds again']
     """
     begun = [f"{name}: {sentence}" for name, sentence in sorted(failing.items()) if name not in told]
-    return begun + [f"{name} holds again" for name in sorted(told) if name not in failing]
-
-
-class NotTold(Unavailable):
-    """The webhook did not take the message; the reason names no address, for that is a secret."""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A message that is sent elsewhere comes there without its text; whoever answers so did not take it."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
-
-
-def send(webhook: SecretStr | None, lines: list[str]) -> None:
-    """Posts `{"text": …}`, as Slack, Teams and Mattermost take it; nothing without a webhook. Raises NotTold."""
-    if webhook is None or not lines:
-        return
-    body = json.dumps({"text": "notif-assets\n" + "\n".join(lines)}).encode()
-    try:
-        request = urllib.request.Request(  # noqa: S310 - the scheme is checked with the settings
-            webhook.get_secret_value(), body, {"Content-Type": "application/json"}
-        )
-        _OPENER.open(request, timeout=_SECONDS).close()
-    except HTTPError as answer:
-        raise NotTold(f"NOTIF_WEBHOOK answered {answer.code}") from None
-    except (OSError, HTTPException, ValueError) as error:  # their texts may hold the address
-        raise NotTold(f"NOTIF_WEBHOOK can't be reached: {type(error).__name__}") from None
+    return begun + [f"{name}{HOLDS_AGAIN}" for name in sorted(told) if name not in failing]

@@ -42,7 +42,8 @@ from notif_assets.defs.assets.inbox import every_file_is_taken
 from notif_assets.defs.partitions import answer_days, invoice_months, key_ranges
 from notif_assets.defs.sensors import Recent, seen_up_to, wait_after, why_no_batch, why_wait
 from notif_assets.inbox.listing import SETTLED, invoice_files
-from notif_assets.instance.alerts import NotTold, news, send
+from notif_assets.instance.alerts import news
+from notif_assets.instance.messengers import NotTold, send
 from notif_assets.instance.processes import alive
 from notif_assets.notifications import bronze
 from notif_assets.notifications.ledger import Backlog, backlog
