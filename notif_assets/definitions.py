@@ -1,7 +1,7 @@
 """The code location: assembles, decides nothing.
 
 Belongs here: which assets, checks, jobs, schedules, sensors and resources there are. Doesn't: any of them (defs/).
-`build_definitions(settings)` is what Dagster, the command line and the tests use; nothing is opened by it.
+`build_definitions(settings)` is what Dagster, the command line and the tests use; it opens nothing.
 """
 
 import logging
@@ -67,7 +67,7 @@ def build_definitions(
 
 
 def _located(settings: Settings, spec: dg.AssetSpec) -> dg.AssetSpec:
-    """The spec, and where its table lies."""
+    """The spec with the address of its table."""
     name = spec.key.to_user_string()
     return spec.merge_attributes(metadata={"dagster/uri": str(settings.lake / name)}) if name in SCHEMAS else spec
 
@@ -83,7 +83,7 @@ def defs() -> dg.Definitions:
 
 @cache
 def _tell_unknown_variables() -> None:
-    """Once in a code server: definitions are loaded more than once there, and again in the process of each run."""
+    """Warns once in a code server, which loads the definitions several times. Each run loads them again."""
     if parent_process() is None:
         for sentence in unknown_variables():
             logging.getLogger(__name__).warning(sentence)

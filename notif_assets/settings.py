@@ -31,8 +31,8 @@ def _duration(value: object) -> object:
 
 
 def local_path(value: str) -> Path:
-    """A folder of this machine, `~` expanded. Raises ValueError for an address, which would be taken for a folder's
-    name below the current one, and for a user that there is not."""
+    """A folder of this machine, `~` expanded. Raises ValueError for an address (it would name a folder below the
+    current one) and for an unknown user."""
     if "://" in value:
         raise ValueError("want a folder of this machine, not an address: object storage is not supported yet")
     try:
@@ -229,7 +229,7 @@ def variable(name: str, field: FieldInfo) -> str:
 def unknown_variables() -> list[str]:
     """A sentence for each NOTIF_… of the environment and of .env that is no setting, with the nearest that is one.
 
-    What it is set to is not told: it may be a secret.
+    The sentence does not show the value: it may be a secret.
     """
     known = Settings.variables()
     names = {name.upper() for name in (*os.environ, *dotenv_values(".env", verbose=False))}

@@ -31,7 +31,7 @@ def adjustments_of(lake: Lake, day: date) -> pa.Table:
 def write_adjustments(
     lake: Lake, settings: Settings, day: date, run_id: str, whole: bool
 ) -> tuple[pa.Table, tuple[str, ...]]:
-    """Writes what is due for a closed day and has a price; gives the rows, and what is held."""
+    """Writes the priced adjustments that a closed day lacks. Returns the rows, and a sentence for each held channel."""
     adjustments = lake.table("billing_adjustments")
     due, held = _due(lake, settings, day, adjustments, run_id, whole=whole)
     if due.num_rows:
@@ -53,8 +53,8 @@ def not_nothing(billed: pa.Table) -> pa.ChunkedArray:
 def _due(
     lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str, *, whole: bool = False
 ) -> tuple[pa.Table, tuple[str, ...]]:
-    """The adjustments that a closed day lacks: the recount × price less everything billed for it. And what it lacks
-    too, but has no price for: a sentence for each channel. `whole` as in close_day."""
+    """The adjustments that a closed day lacks: recount × price, minus everything billed for it. Also a sentence for
+    each channel that has no price and is held. `whole` as in close_day."""
     closed = rows_of_day(lake, lake.table("billing_days"), day)
     version = newest_row(closed)["price_version"]
     aggregates, listed = lake.table("minute_aggregates"), price_list(lake, version)
@@ -97,7 +97,7 @@ def _due(
 
 
 def _differing(unpriced: list[dict[str, Any]], counts: pa.Table, billed: pa.Table) -> list[dict[str, Any]]:
-    """Those whose count is not what was billed; the others owe nothing, whatever their price."""
+    """The rows whose count differs from what was billed. The others owe nothing at any price."""
     if not unpriced:
         return []
     sent, paid = (notifications_by_pair(table) for table in (counts, billed))
@@ -106,7 +106,7 @@ def _differing(unpriced: list[dict[str, Any]], counts: pa.Table, billed: pa.Tabl
 
 
 def notifications_by_pair(rows: pa.Table) -> dict[tuple[int, str], int]:
-    """The notifications of each customer and channel; of what was billed, those of all currencies."""
+    """The notifications of each customer and channel, summed over currencies."""
     found: dict[tuple[int, str], int] = {}
     for row in rows.select(["customer_id", "channel", "notifications"]).to_pylist():
         key = row["customer_id"], row["channel"]
@@ -150,7 +150,7 @@ def _days_changed(lake: Lake, settings: Settings, aggregates: Table, after: int)
 
 
 def held_sentence(day: date, held: Sequence[str]) -> str:
-    """What is held of a closed day, in one sentence."""
+    """One sentence on the held adjustments of a closed day."""
     return f"{day} is closed, and messages that came late are not billed: {'; '.join(held)}"
 
 

@@ -1,11 +1,11 @@
-"""Which closed days are looked at again, and when: what changed, what failed, and all of history bit by bit.
+"""Which closed days a check recounts, and when: changed days, failing days, and all of history in slices.
 
-Belongs here: the choice, and what must be remembered for it. Doesn't: what must hold of a closed day (adjustments.py),
+Belongs here: the choice, and the state that it needs. Doesn't: what must hold of a closed day (adjustments.py),
 where it is remembered (defs/assets/).
 
 A closed day of 100 million messages takes seconds to count. Counted every hour, a year of them takes longer than that.
-So each look takes the days that were closed or corrected since the one before it, the days that did not hold, and one
-576th of history: within 24 days every closed day is counted again, however many there are.
+So each check takes the days that were closed or corrected since the previous check, the failing days, and one 576th of
+history: within 24 days every closed day is counted again, however many there are.
 """
 
 from collections.abc import Collection, Mapping
@@ -35,8 +35,8 @@ _SLACK = timedelta(hours=_REST + 1)
 
 @dataclass(frozen=True)
 class Memory:
-    """What a look leaves to the next one: the hour it was made in, the hour in which each day was last looked at (of
-    the days of the last 24 hours), the days that did not hold, and the newest batch that it counted."""
+    """What a check leaves to the next one: its hour, the hour of each day's last recount (within 24 hours), the failing
+    days, and the newest batch that it counted."""
 
     hour: int
     seen: Mapping[date, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Memory:
     batch: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """For the metadata of a check."""
+        """The state as metadata of a check."""
         return {
             "hour": self.hour,
             "seen": {str(day): hour for day, hour in sorted(self.seen.items())},
@@ -106,7 +106,7 @@ def days_to_count(
 def remembered(
     before: Memory | None, hour: int, looked_at: Collection[date], failing: Collection[date], batch: int = 0
 ) -> Memory:
-    """What to remember of a look at these days."""
+    """The state after a recount of these days."""
     seen = {} if before is None else dict(before.seen)
     seen |= dict.fromkeys(looked_at, hour)
     return Memory(hour, {day: at for day, at in seen.items() if hour - at < _REST}, failing, batch)
@@ -150,7 +150,7 @@ def closed_days_that_differ(
 
 def _wrongly_billed(counts: pa.Table, billed: pa.Table, prices: pa.Table) -> list[str]:
     """The customers and channels that were not billed their count times the price, in the price's currency and in no
-    other; a sentence for each. What is held, because it has no price, is left to the check on that."""
+    other; a sentence for each. Another check reports what is held for lack of a price."""
     sent, paid = notifications_by_pair(counts), notifications_by_pair(billed)
     amounts: dict[tuple[int, str], dict[str, tuple[int, Decimal]]] = {}
     for row in billed.filter(not_nothing(billed)).to_pylist():

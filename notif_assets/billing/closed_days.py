@@ -1,4 +1,4 @@
-"""Which days are closed and which should be, and what is written down of each.
+"""Which days are closed, which should be, and what each one's record says.
 
 Belongs here: reading billing_days, and the day's part of a table. Doesn't: closing a day (closing.py).
 """
@@ -24,10 +24,10 @@ def closed_days(lake: Lake) -> set[date]:
 
 
 def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timedelta = timedelta(0)) -> list[date]:
-    """Days whose end plus NOTIF_GRACE is counted past, by `since`, and that are not closed; in order.
+    """Open days that may close: everything is counted up to their end plus NOTIF_GRACE plus `since`. In order.
 
-    They are the days that have messages, and the quiet ones beside them: a quiet time of more than 31 days is no
-    business that goes on. So a replay of an old year asks for its days alone, and not for all those up to today.
+    They are the days with messages and the quiet days between them. A gap of more than 31 days is not filled: a replay
+    of an old year needs its own days, not all days up to today.
     """
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
     if until is None:
@@ -50,14 +50,14 @@ def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
 
 
 def losses_noted(lake: Lake, day: date) -> str | None:
-    """What was lost, with somebody's consent, when the messages of the closed day came; None if nothing was."""
+    """The accepted losses in the time when the closed day's messages arrived; None if there were none."""
     rows = rows_of_day(lake, lake.table("billing_days"), day)
     return next((row["note"] for row in rows if row["status"] == "final"), None)
 
 
 def rejections_noted(lake: Lake, settings: Settings, day: date) -> str | None:
-    """That many of the messages which came since the day began, until a day after it may close, were rejected; None
-    if few were. Of which day a rejected message is can't be told."""
+    """A sentence if many messages were rejected from the day's start until a day after it may close; None if few were.
+    A rejected message has no known day."""
     start, end = day_bounds(day, settings.zone)
     until = end + settings.grace + timedelta(days=1)
     found = much_rejected(lake, settings, start, until, f"that came from {day} on")
@@ -83,7 +83,7 @@ def closed_rows(lake: Lake) -> dict[date, list[dict[str, Any]]]:
 
 
 def newest_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of a day's rows of billing_days the one whose price list is in force."""
+    """The row of a day in billing_days whose price list is in force."""
     return max(rows, key=lambda row: row["closed_at"])
 
 

@@ -1,7 +1,7 @@
-"""The life of a day's bill: provisional until the day closes, final then, corrected ever after.
+"""The life of a day's bill: provisional until the day closes, then final, then corrected by adjustments.
 
-Belongs here: when a day may close, what must hold before anything of it is written, and the order of commits that a
-killed run can't spoil. Doesn't: what is on the bill (lines.py, adjustments.py), where a day begins (core/days.py),
+Belongs here: when a day may close, what must hold before its rows are written, and an order of commits that survives a
+killed run. Doesn't: what is on the bill (lines.py, adjustments.py), where a day begins (core/days.py),
 reports.
 """
 
@@ -36,7 +36,7 @@ from notif_assets.settings import Settings
 
 
 class NotClosable(Refusal):
-    """The day can't close yet; the message says until when everything is counted and until when it must be."""
+    """The day can't close yet. The message says up to when everything is counted, and up to when it must be."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Billed:
     notifications: int
     amount: Decimal
     currency: str
-    """Of `amount`: a day's lines are priced by one list, which has one currency."""
+    """The currency of `amount`: one price list, with one currency, prices a day's lines."""
     adjustments: int
     adjusted: Mapping[str, Decimal]
-    """What the adjustments come to in each currency."""
+    """The sum of the adjustments in each currency."""
     closed_now: bool
     accepted_losses: str | None
     held: tuple[str, ...] = ()
-    """What of the closed day is not billed, for it has no price: a sentence for each channel, with the way out."""
+    """A sentence for each channel of the closed day that is not billed for lack of a price, with the remedy."""
     rejected: str | None = None
 
 
@@ -75,8 +75,8 @@ def close_day(lake: Lake, settings: Settings, day: date, run_id: str, *, whole: 
     """Closes the day, or writes the adjustments that are due if it is closed. Raises NotClosable, BillRefused.
 
     A day that was not deduplicated does not close (notifications/deduplication.py). On a closed day a channel without a
-    price holds up no other: the outcome says what is held. A closed day is counted whole, or only of the customers of
-    whom its bill may lack something (recount.py): that is the same unless somebody repaired the day's minutes.
+    price does not delay the others: the result says what is held. A closed day is counted whole, or only for the
+    customers whose bill may lack something (recount.py). Both give the same unless the day's minutes were repaired.
     """
     closed_now = False
     if not is_closed(lake, day):
@@ -90,10 +90,10 @@ def close_day(lake: Lake, settings: Settings, day: date, run_id: str, *, whole: 
 
 
 def reprice(lake: Lake, settings: Settings, day: date, note: str, run_id: str) -> Billed:
-    """From here on the current price list prices the closed day; what that changes becomes adjustments.
+    """Prices the closed day with the current price list. The differences become adjustments.
 
-    Raises NotClosable if the day is not closed, BillRefused if the list can't price what is billed already. What was
-    held and has no price in this list either stays held.
+    Raises NotClosable if the day is not closed, BillRefused if the list can't price what is billed already. A held
+    channel that has no price in this list stays held.
     """
     version = ensure_prices(lake)
 
@@ -118,7 +118,7 @@ def reprice(lake: Lake, settings: Settings, day: date, note: str, run_id: str) -
 
 
 def last_that_may_close(lake: Lake, settings: Settings, days: Collection[date]) -> date | None:
-    """The last of these days that is open and of which every message is counted; None if none is."""
+    """The last open day of these whose messages are all counted; None if there is none."""
     until, closed = _complete_until(lake), closed_days(lake)
     ready = (day for day in days if until is not None and until >= _needed(settings, day))
     return max((day for day in ready if day not in closed), default=None)
@@ -126,7 +126,7 @@ def last_that_may_close(lake: Lake, settings: Settings, days: Collection[date]) 
 
 def _complete_until(lake: Lake) -> datetime | None:
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
-    # Of a time that is yet to come a clock told that was wrong then.
+    # A time in the future comes from a clock that was wrong.
     return None if until is None else min(until, datetime.now(UTC))
 
 
@@ -165,7 +165,7 @@ def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
         _refuse_wrong_inputs(lake, settings, day, lines, through)
         billing.replace(lines, f"billing_date = {literal(day)}")
     start, end = day_bounds(day, settings.zone)
-    # Final lines without a closed day: a run was killed in between. They were visible, so they are what is closed.
+    # Final lines without a closed day: a run was killed in between. They were visible, so they become the closed bill.
     row = {
         "billing_date": day,
         "status": "final",
@@ -176,7 +176,7 @@ def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
         "amount": sum(lines["amount"].to_pylist(), Decimal(0)),
         "closed_at": datetime.now(UTC),
         "run_id": run_id,
-        # What was lost when the day's messages came stays on its bill.
+        # The record keeps the losses of the time when the day's messages arrived.
         "note": "; ".join(accepted_losses(lake, start, end + settings.grace)) or None,
     }
     days.append(pa.Table.from_pylist([row], schema=SCHEMAS["billing_days"].arrow))
@@ -184,7 +184,7 @@ def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
 
 
 def _refuse_wrong_inputs(lake: Lake, settings: Settings, day: date, lines: pa.Table, through: int) -> None:
-    """What the bill stands on is proved for this day, whatever checks ran or did not run before."""
+    """Proves the inputs of the bill for this day, whether or not checks ran before."""
     start, end = day_bounds(day, settings.zone)
     findings = wrong_lines(lake, settings, day, lines, through)
     findings += repeated_messages(lake, lake.table("notifications").scan(event_datetime=(start, end)))
@@ -202,7 +202,7 @@ def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -
     def attempt() -> None:
         billing = lake.table("daily_billing")
         if is_closed(lake, day) or "final" in lake.rows(day_scan(billing, day))["status"].to_pylist():
-            return  # somebody is closing it right now
+            return  # another process is closing it
         lines, _ = lines_of(lake, settings, day, "provisional", run_id)
         billing.replace(lines, f"billing_date = {literal(day)}")
 

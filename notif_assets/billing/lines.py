@@ -64,8 +64,8 @@ def lines_of(
     unpriced: list[BillRefused] | None = None,
 ) -> tuple[pa.Table, int]:
     """The day's lines, or those of one customer, as they would be billed now, and the batch up to which they count;
-    nothing is written. `counted` is for who has the day's counts at hand, as sql/day_counts.sql gives them. Raises
-    BillRefused for a channel without exactly one price; or puts it into `unpriced`, and gives the other lines.
+    nothing is written. `counted` has the day's counts, as sql/day_counts.sql gives them, if the caller knows them.
+    Raises BillRefused for a channel without exactly one price; or puts it into `unpriced`, and gives the other lines.
     """
     version, listed = prices_in_force(lake)
     counts, through = _recount(lake, settings, day, customer_id, counted)
@@ -82,7 +82,7 @@ def lines_of(
 def _lines(
     lake: Lake, counts: pa.Table, prices: pa.Table, day: date, version: str, status: Status, through: int, run_id: str
 ) -> pa.Table:
-    """The one path from counts to lines, for the bill, the report and the check on the published example."""
+    """The one path from counts to lines, for the bill, the report and the check on the document's example."""
     return lake.select(
         "daily_billing",
         {"counts": counts, "unit_prices": prices},
@@ -135,7 +135,7 @@ def wrong_lines(lake: Lake, settings: Settings, day: date, lines: pa.Table, thro
 def _recount(
     lake: Lake, settings: Settings, day: date, customer_id: int | None = None, counted: pa.Table | None = None
 ) -> tuple[pa.Table, int]:
-    """The day counted anew from minute_aggregates, unless it is already, and the batch up to which that counts."""
+    """The day's counts from minute_aggregates, unless `counted` has them, and the batch up to which they count."""
     aggregates = lake.table("minute_aggregates")
     if counted is None:
         minutes = aggregates.scan(minute=day_bounds(day, settings.zone), customer_id=only(customer_id))

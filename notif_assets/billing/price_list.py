@@ -27,8 +27,8 @@ PRICE_LIST_SCHEMA = pa.schema(
         ("valid_to", pa.date32()),
     ]
 )
-"""customer_id null: the channel's price for everyone. unit_price per notification, in `currency` (ISO 4217 code).
-valid_from null: from ever; valid_to is exclusive, null: for ever."""
+"""customer_id null: the channel's price for every customer. unit_price is per notification, in `currency` (ISO 4217).
+valid_from null: no first day. valid_to is exclusive; null: no last day."""
 
 _ERRORS_SHOWN = 20
 
@@ -39,7 +39,7 @@ def parse_price_list(data: bytes, source_file: str) -> pa.Table:
     """The prices of one file (PRICE_LIST_SCHEMA), in file order.
 
     Blanks around a customer or a channel don't count. A channel that has some at its ends, or a character that a line
-    can't hold, is written as a JSON string: `price_list_cell`. A list is taken whole or not at all, for a part of it
+    can't hold, is written as a JSON string: `price_list_cell`. A list is loaded whole or not at all: a part of it
     could leave a channel without a price. Raises FileRefused with a line `file:line: reason` for each of the first bad
     rows, or when the list is empty, has no header or mixes currencies. Two prices for one channel and day are no error
     here: such a day doesn't close, and says why.
@@ -90,7 +90,7 @@ def _price(cells: list[str], brazilian: bool) -> _Price:
 
 
 def price_list_cell(channel: str) -> str:
-    """How a list names a channel that can't stand there as it is: a JSON string, quoted as CSV quotes it.
+    """How a list writes a channel that plain CSV can't hold: a JSON string, quoted as CSV quotes it.
 
     >>> print(price_list_cell("What\\nsapp"), price_list_cell("sms "))
     \"""What\\nsapp\""" \"""sms \"""
@@ -113,7 +113,7 @@ def _channel(cell: str) -> str:
 
 
 def price_version(prices: pa.Table) -> str:
-    """Names a list by its content: 16 hex digits of the SHA-256 of its rows, whatever their order.
+    """The version of a list: 16 hex digits of the SHA-256 of its rows, in any order.
 
     Takes any table with the columns of PRICE_LIST_SCHEMA; others (when it was loaded) don't count.
     """

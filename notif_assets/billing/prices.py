@@ -1,4 +1,4 @@
-"""Price lists in the lake: loaded whole, kept for ever, the newest one prices open days.
+"""Price lists in the lake: loaded whole and never deleted. The newest one prices open days.
 
 Belongs here: loading a list and finding one again. Doesn't: what a price is (price_list.py), which price a line
 gets (sql/unit_prices.sql).
@@ -28,7 +28,7 @@ def load_prices(lake: Lake, prices: pa.Table) -> str:
         table = lake.table("prices")
         if current_version(lake) != version:
             rows = prices.append_column("price_version", pa.repeat(pa.scalar(version), prices.num_rows))
-            # The newest list is in force, also if the clock was put back since the one before it was loaded.
+            # The newest list is in force, even if the clock went back since the previous one was loaded.
             before = lake.rows(table.scan())["loaded_at"].to_pylist()
             moment = max([datetime.now(UTC), *(loaded + timedelta.resolution for loaded in before)])
             now = pa.scalar(moment, pa.timestamp("us", "UTC"))
@@ -44,7 +44,7 @@ def ensure_prices(lake: Lake) -> str:
 
 
 def prices_in_force(lake: Lake) -> tuple[str, pa.Table]:
-    """The version and the prices that open days have now: the current list, before the first one the packaged one."""
+    """The version and the prices of open days: the current list, or the packaged one before the first list."""
     version = current_version(lake)
     return (version, price_list(lake, version)) if version else (price_version(packaged_prices()), packaged_prices())
 

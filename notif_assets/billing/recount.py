@@ -1,11 +1,11 @@
-"""A day's messages counted anew: all of them, or those of the customers of whom a closed day's bill may lack something.
+"""The recount of a day: all its messages, or those of the customers whose closed bill may lack something.
 
-Belongs here: which customers these are, and which files are read to count them. Doesn't: what a bill makes of the
+Belongs here: which customers these are, and which files are read to count them. Doesn't: what a bill does with the
 counts (lines.py, adjustments.py), the counting itself (sql/).
 
-A bill says of each customer and channel up to which batch it counts their messages, and a minute says which batch it
-counted last. What comes to a day is newer than what was there. Nothing goes from a day that is closed: it was
-deduplicated before it was counted, and deduplicating a later day takes messages of later days alone.
+A bill has a batch for each customer and channel: it counts their messages up to it. A minute has the newest batch that
+it counts. New messages have newer batches. A closed day loses no message: it was deduplicated before it was counted,
+and deduplicating a later day removes messages of later days alone.
 """
 
 from datetime import date
@@ -44,6 +44,6 @@ def customers_to_recount(
     """
     deduplicated = deduplicated_through(lake, counted + 1)
     if deduplicated is None or deduplicated < day:
-        return None  # duplicates may have gone from the day since
+        return None  # deduplication may have removed messages of the day since
     newer = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(counted + 1, None))
     return lake.select("customers_to_recount", {**billed, "minutes": newer})

@@ -22,7 +22,7 @@ def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:
 
 
 def publish_bill(lake: Lake, day: date, reports: Path) -> list[Path]:
-    """Writes the day's files, over those of an earlier state of its bill."""
+    """Writes the day's files. They replace those of an earlier state of its bill."""
     lines, adjustments = bill_of(lake, day)
     paths = []
     for format in REPORT_FILES:

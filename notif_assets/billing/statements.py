@@ -28,8 +28,8 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class AtHand:
-    """What somebody knows of a customer already, so that it need not be read: the name, and the lines of an open day,
-    whatever name they have (None: they must be counted)."""
+    """What the caller knows of a customer, so that it is not read again: the name, and the lines of an open day under
+    any name (None: they must be counted)."""
 
     name: str
     lines: Callable[[date], pa.Table | None]
@@ -46,8 +46,8 @@ def bills(
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
 
-    A known customer without messages has a line of nothing for each day, of the channel asked, whose case doesn't
-    count. Raises BillRefused for an open day that can't be priced; or puts it into `unpriced`, and gives what has a
+    A known customer without messages has a line of zero for each day, with the channel asked for. The channel's case is
+    ignored. Raises BillRefused for an open day that can't be priced; or puts it into `unpriced`, and gives what has a
     price.
     """
     known = {customer_id: at_hand.name} if at_hand else customer_names(lake, customer_id)
@@ -84,7 +84,7 @@ def bills(
 def _lines_of_nothing(
     lake: Lake, whose: Mapping[str, object], days: Sequence[date], closed: Collection[date]
 ) -> pa.Table:
-    """A line of no notification for each day, in the currency of the price list in force for the day."""
+    """A line with zero notifications for each day, in the currency of the day's price list."""
     currencies = currencies_of_days(lake, days)
     rows = [
         {
@@ -106,7 +106,7 @@ def statement(
     """The customer's month, whose first day is `month`, as it is on `day`. Raises Unknown; ValueError for a month that
     is still to come.
 
-    What of an open day has no price is left out, and the day named.
+    An open day's channels without a price are left out, and the statement names the day.
     """
     if month > day:
         raise ValueError(f"{month:%Y-%m} has not begun")
@@ -128,8 +128,8 @@ def statement(
 
 
 def days_still_open(lake: Lake, settings: Settings, days: Sequence[date]) -> list[date]:
-    """Those of the days that are not closed and may still have a bill: all that are not counted past, and of the days
-    before those that should be closed."""
+    """The open days that may still get a bill: those not yet counted completely, and earlier ones that should be
+    closed."""
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
     closed = closed_days(lake)
     not_closed = [day for day in days if day not in closed]
@@ -141,7 +141,7 @@ def days_still_open(lake: Lake, settings: Settings, days: Sequence[date]) -> lis
 
 
 def billed_days(lake: Lake, day: date, most: int = 31) -> list[date]:
-    """The days whose bills somebody looks at on `day`: the newest closed ones, and the last calendar days, closed or
-    not, `most` of each. A day that failed to close is among them."""
+    """The days whose bills a page shows on `day`: the newest closed ones, and the last calendar days, closed or open,
+    `most` of each. A day that failed to close is among them."""
     closed = sorted(closed_days(lake))
     return sorted({*closed[-most:], *days_between(day - (most - 1) * _DAY, day)})

@@ -12,7 +12,7 @@ import pyarrow as pa
 def by_currency(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
     """The sum of the amounts of each currency, in the order of the codes: no sum has two currencies.
 
-    A currency that comes to nothing is left out, unless all do: then the last one's nothing is the sum.
+    A currency whose sum is zero is left out. If every sum is zero, the last currency stays, with zero.
 
     >>> by_currency([("USD", Decimal("0.50")), ("BRL", Decimal("2.50")), ("USD", Decimal("-0.50"))])
     {'BRL': Decimal('2.50')}

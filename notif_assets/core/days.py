@@ -17,7 +17,7 @@ _HOUR = timedelta(hours=1)
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of `day` in `zone`, in UTC: where the clock skips midnight, the instant it skips at.
+    """The first instant of `day` in `zone`, in UTC: if the clock skips midnight, the instant at which it skips.
 
     >>> day_start(date(2020, 2, 3), ZoneInfo("America/Sao_Paulo"))
     datetime.datetime(2020, 2, 3, 3, 0, tzinfo=datetime.timezone.utc)
@@ -38,8 +38,8 @@ def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
 def day_of(instant: datetime, zone: ZoneInfo) -> date:
     """The billing day of an instant: the one whose bounds hold it.
 
-    That is its date in `zone`, unless the clock was turned back past midnight (to 23:01 at 00:01): what then comes
-    twice stays with the new day, for a day is one stretch of time.
+    That is its date in `zone`, except when the clock goes back past midnight (from 00:01 to 23:01): the repeated hour
+    belongs to the new day, because a day is one unbroken span of time.
     """
     day = instant.astimezone(zone).date()
     start, end = day_bounds(day, zone)
@@ -53,7 +53,7 @@ def days_between(first: date, last: date) -> Iterator[date]:
 
 
 def together(days: Sequence[date], last: date, most: int) -> list[date]:
-    """`days`, in order, with the days between two of them that lie at most `most` days apart; `last` ends them.
+    """`days` in order, with gaps of at most `most` days filled; no day is after `last`.
 
     >>> together([date(2016, 3, 1), date(2020, 2, 3)], date(2020, 2, 5), 31)[1:]
     [datetime.date(2020, 2, 3), datetime.date(2020, 2, 4), datetime.date(2020, 2, 5)]
@@ -65,7 +65,7 @@ def together(days: Sequence[date], last: date, most: int) -> list[date]:
 
 
 def stretches(moments: Iterable[date], step: timedelta, form: str, to: str = " to ", most: int = 5) -> str:
-    """Moments `step` apart in as few words as they take, at most `most` stretches of them.
+    """Moments as ranges: neighbours that are `step` apart share one. At most `most` ranges are written.
 
     >>> stretches([date(2020, 2, day) for day in (1, 2, 3, 9)], timedelta(days=1), "%Y-%m-%d")
     '2020-02-01 to 2020-02-03, 2020-02-09'

@@ -1,6 +1,6 @@
 """Signals that ask this process to end.
 
-Belongs here: noticing them. Doesn't: what ends then.
+Belongs here: recording them. Doesn't: ending anything.
 """
 
 import os
@@ -14,9 +14,8 @@ from typing import Any, Self
 class Signals:
     """While it is open, the signals given are noted instead of obeyed. Main thread only, as signals need.
 
-    A handler may run while it runs already, and while the main thread is anywhere in another function. So it takes no
-    lock, as threading.Event does: it adds to a list, and the interpreter itself writes a byte to a pipe, which wakes
-    the thread that waits.
+    A handler may interrupt itself, and the main thread in any function. So it must not take a lock, as threading.Event
+    does. It adds to a list, and the interpreter writes a byte to a pipe, which wakes the waiting thread.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
@@ -34,26 +33,26 @@ class Signals:
 
     @property
     def count(self) -> int:
-        """How many signals came."""
+        """How many signals arrived."""
         return len(self._came)
 
     def is_set(self) -> bool:
-        """Whether one came; for threads too."""
+        """Whether a signal arrived. Any thread may ask."""
         return bool(self._came)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits until one came, at most so long (None: for ever); True if one came. Main thread only."""
+        """Waits for a signal, at most `seconds` (None: without a limit); True if one arrived. Main thread only."""
         woken = select.poll()
         woken.register(self._woken, select.POLLIN)
         end = None if seconds is None else time.monotonic() + seconds
         while not self._came:
             if not woken.poll(None if end is None else max(0, end - time.monotonic()) * 1000):
                 break
-            os.read(self._woken, 4096)  # a signal with another handler wakes too, and is none of ours
+            os.read(self._woken, 4096)  # a signal with another handler also wakes this pipe
         return self.is_set()
 
     def close(self) -> None:
-        """What was done at these signals before is done again."""
+        """Restores the handlers that these signals had before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)

@@ -20,7 +20,7 @@ BLANK_CHARACTERS = (
 """Every character that str.strip removes; an answer of nothing else is blank. For SQL's trim(value, characters)."""
 
 
-# What Markdown, and a chat that a webhook tells, would make a picture, a link, a tag or code of.
+# Characters that Markdown, or a chat behind a webhook, turns into a picture, a link, a tag or code.
 _MARKUP = re.compile(r"[\[\]<>`*~|]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
@@ -28,8 +28,8 @@ _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 def shown(text: str | os.PathLike[str]) -> str:
     """`text` as it is if it is plain, else as a JSON string in which every odd character is escaped.
 
-    Blanks at its ends, line breaks, control characters, quotes and bytes of a file's name that are not UTF-8 are odd,
-    and so is what Markdown would make something of: Dagster shows what a check found as Markdown.
+    Odd are blanks at its ends, line breaks, control characters, quotes, bytes that are not UTF-8, and Markdown markup:
+    Dagster renders the findings of a check as Markdown.
 
     >>> print(shown("Whatsapp"), shown("sms "), shown("What\\nsapp"), shown("fatura\\udce7.csv"), shown("[sms]"))
     Whatsapp "sms " "What\\nsapp" "fatura\\udce7.csv" "\\u005bsms\\u005d"
@@ -40,13 +40,13 @@ def shown(text: str | os.PathLike[str]) -> str:
 
 
 def json_text(text: str) -> str:
-    """`text` as a JSON string; what is not printable or is markup is escaped, other letters than ASCII stay."""
+    """`text` as a JSON string. Unprintable characters and markup are escaped; letters outside ASCII stay."""
     quoted = "".join(c if c.isprintable() and c not in '"\\' else json.dumps(c)[1:-1] for c in text)
     return '"' + _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted) + '"'
 
 
 def printable(text: str) -> str:
-    """`text` for a terminal, which obeys control characters: they are escaped, but for line breaks.
+    """`text` for a terminal: control characters are escaped, except line breaks, because a terminal obeys them.
 
     >>> print(printable("red \\x1b[31m"))
     red \\u001b[31m
@@ -55,7 +55,7 @@ def printable(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """`text` for Markdown, a cell of a table too, where it stands as it is and does nothing.
+    """`text` escaped for Markdown, also in a table's cell, so that it renders literally.
 
     >>> print(markdown("![x](http://evil.example)"))
     \\!\\[x\\]\\(http\\:\\/\\/evil\\.example\\)
@@ -64,7 +64,7 @@ def markdown(text: str) -> str:
 
 
 def searched(text: str) -> str:
-    """`text` as people search for it: without its case, its accents and blanks at its ends.
+    """`text` in the form that searches compare: no case, no accents, no blanks at its ends.
 
     >>> searched(" Farmácia São João "), searched("Ótica"), searched("STRAẞE")
     ('farmacia sao joao', 'otica', 'strasse')
