@@ -3,8 +3,8 @@
 Belongs here: what an answer is, why a record or a value isn't one, what counts as blank, how keys become columns.
 Doesn't: which answer is the last (sql/), opening files and partitions (defs/assets/chatbot.py).
 
-The standard library reads the JSON, not msgspec: it gives the place where each record begins, and half a surrogate
-pair (an emoji that a chat client cut in two) costs its own value there, the whole file with msgspec.
+The standard library reads the JSON, not msgspec. It gives the position where each record begins. Half a surrogate pair
+(an emoji that a chat client cut in two) makes one value invalid here; msgspec would refuse the whole file.
 """
 
 import json
@@ -35,14 +35,14 @@ ANSWERS_SCHEMA = pa.schema(
 """value is as received, blank or not. position counts the file's key-value pairs from 1, those set aside too."""
 
 GAPS_SCHEMA = pa.schema([*ANSWERS_SCHEMA, ("set_aside", pa.string())])
-"""Questions whose answer was set aside, with the reason; value is empty. A value that is no text was given at
-`timestamp`; of other reasons the time is not known, and timestamp is the file's hour.
+"""Questions whose answer was set aside, with the reason; value is empty. For a value that is not text, `timestamp` is
+the time of the answer. For other reasons that time is unknown, and `timestamp` is the file's hour.
 """
 
 FIXED_COLUMNS = ("customer", "flow", "session", "first_answer_dt", "last_answer_dt")
 
 _LATEST = timedelta(days=1, hours=1)
-"""After the beginning of a file's hour. An answer dated later would be its session's last one for ever."""
+"""Counted from the beginning of a file's hour. An answer dated later would stay its session's last one."""
 
 _SESSION = ("customer", "flow", "session")
 _TEXTS = (*_SESSION, "timestamp")
@@ -55,7 +55,7 @@ def parse_answers(data: bytes, source_file: str, answer_date: date, hour: int) -
     A record needs customer, flow, session (non-empty texts), timestamp (ISO 8601 with an offset, a day after the file's
     hour at the latest) and content (an object); other fields are ignored, a repeated key's last value holds. A bad
     record is set aside whole; a value that is no text costs only its own pair. source_line is the line where the record
-    begins. The gaps are the answers set aside whose session and question are known: a null answers nothing.
+    begins. The gaps are the set-aside answers whose session and question are known. A null is not an answer.
 
     Raises FileRefused when the file is empty, not UTF-8, not JSON, nested too deeply to read, or no array.
     """
@@ -97,7 +97,7 @@ def _why_no_text(key: str, value: object) -> str | None:
 def _gaps_of(
     record: object, begins: datetime, reason: str, source_file: str, first: int
 ) -> Iterator[tuple[str, str, str, datetime, str, str, str, int, str]]:
-    """What a record that is set aside whole would have answered, without its date and hour; `first`: its position."""
+    """The answers of a record that is set aside whole, without date and hour; `first` is its position."""
     if not isinstance(record, dict) or not isinstance(record.get("content"), dict):
         return
     session = [record.get(name) for name in _SESSION]
@@ -147,7 +147,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def _records(data: bytes, source_file: str) -> Iterator[tuple[int, object]]:
     """The elements of the top-level array, each with the physical line (from 1) where it begins."""
-    # Numbers are never looked at; float takes any, however many digits, where int would refuse long ones.
+    # No number is used. float accepts any number of digits; int would refuse long ones.
     read = json.JSONDecoder(parse_int=float, parse_constant=_not_json).raw_decode
     text, at, line, counted = "", 0, 1, 0
     try:
@@ -175,21 +175,21 @@ def _records(data: bytes, source_file: str) -> Iterator[tuple[int, object]]:
     except ValueError as error:
         place = error.pos if isinstance(error, json.JSONDecodeError) else at
         problem = f"not JSON (line {text.count(_LF, 0, place) + 1})"
-    # Raised out here, so that no error in its context holds the file's text.
+    # Raised outside the handler, so that no chained error holds the file's text.
     raise FileRefused(f"{source_file}: {problem}; want a JSON array of objects, in UTF-8")
 
 
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
-    assert match  # it matches nothing too
+    assert match  # the pattern also matches an empty text
     return match.end()
 
 
 def column_names(keys: Sequence[str]) -> dict[str, str]:
-    """Each key's column in a flow's table, in the order of `keys`: its own name, unless it looks like a fixed column.
+    """Each key's column in a flow's table, in the order of `keys`: the key itself, unless it looks like a fixed column.
 
-    A key that is a fixed column's name but for case and blanks around it becomes `answer_<key>`, prefixed again while
-    that is another key. Names are unique, and every other key keeps its own.
+    A key that equals a fixed column's name, ignoring case and blanks around it, becomes `answer_<key>`. It is prefixed
+    again while that is another key. Names are unique, and every other key stays as it is.
 
     >>> column_names(["cpf", "Customer", "answer_Customer"])
     {'cpf': 'cpf', 'Customer': 'answer_answer_Customer', 'answer_Customer': 'answer_Customer'}
@@ -199,7 +199,8 @@ def column_names(keys: Sequence[str]) -> dict[str, str]:
     for key in keys:
         name = key
         if key.strip().casefold() in FIXED_COLUMNS:
-            # No two of these meet: without their prefixes they are different keys, and none begins with a prefix.
+            # No two of these are equal: without their prefixes they are different keys, and no key begins with a
+            # prefix.
             name = f"answer_{key}"
             while name in taken:
                 name = f"answer_{name}"

@@ -1,8 +1,8 @@
 """Answer files to chatbot_answers, and answers to reports: per day, and per flow over any hours.
 
-Belongs here: which earlier answers an import replaces, the one path that consolidates answers, and the truth about them
-told another way. Doesn't: reading a record of a file (parsing.py), which answer is the last (sql/), when it runs
-(defs/assets/). Answers are personal data: nothing here logs one, and errors name places only.
+Belongs here: which earlier answers an import replaces, the one path that consolidates answers, and an independent
+calculation that checks it. Doesn't: reading a record of a file (parsing.py), which answer is the last (sql/), when it
+runs (defs/assets/). Answers are personal data: nothing here logs one, and errors name positions only.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,10 +90,10 @@ def import_hours(
 
 
 def sessions(lake: Lake, answers: pa.Table | Scan, customer: str | None = None, flow: str | None = None) -> pa.Table:
-    """The one path that consolidates answers, for the table, the report and the check on the published example.
+    """The one path that consolidates answers, for the table, the report and the check on the document's example.
 
     One row per session of `customer` and `flow` (None: all), with the columns of chatbot_reports. A question whose last
-    answer was set aside has the value null, whatever was answered before.
+    answer was set aside has the value null, even if an earlier answer is valid.
     """
     return lake.select(
         "chatbot_reports",
@@ -112,7 +112,8 @@ def replace_day(lake: Lake, answer_date: date) -> pa.Table:
     """Computes one day of chatbot_reports and commits it; gives its rows."""
 
     def attempt() -> pa.Table:
-        table = lake.table("chatbot_reports")  # opened before its input: who read older answers loses the race
+        # Opened before its input: a writer that read older answers loses the race.
+        table = lake.table("chatbot_reports")
         rows = sessions(lake, _day(lake.table("chatbot_answers"), answer_date))
         table.replace(rows, where=f"answer_date = {literal(answer_date)}")
         return rows
@@ -140,7 +141,7 @@ def flow_tables(
 
 
 def hours_without_answers(lake: Lake, first_hour: datetime, last_hour: datetime) -> list[datetime]:
-    """The hours from `first_hour` to `last_hour`, both included, of which no answer is in the lake."""
+    """The hours from `first_hour` to `last_hour`, both included, that have no answer in the lake."""
     there = lake.table("chatbot_answers").scan().partitions
     number = (last_hour - first_hour) // timedelta(hours=1) + 1
     hours = (first_hour + n * timedelta(hours=1) for n in range(number))
@@ -148,7 +149,7 @@ def hours_without_answers(lake: Lake, first_hour: datetime, last_hour: datetime)
 
 
 def days_without_answers(lake: Lake, first: date, last: date) -> list[date]:
-    """The days from `first` to `last`, both included, of which no answer is in the lake."""
+    """The days from `first` to `last`, both included, that have no answer in the lake."""
     there = {day for day, _ in lake.table("chatbot_answers").scan().partitions}
     return [day for day in days_between(first, last) if day not in there]
 
@@ -201,9 +202,9 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def days_that_differ(lake: Lake, newest: int) -> list[date]:
-    """The days of chatbot_reports that an independent calculation in plain Python finds wrong, missing ones too.
+    """The days of chatbot_reports that an independent calculation in plain Python finds wrong or missing.
 
-    Looks at the `newest` days written last, in either table.
+    It checks the `newest` days written last, in either table.
     """
     answers, reports = lake.table("chatbot_answers"), lake.table("chatbot_reports")
     wrong = []
@@ -240,7 +241,7 @@ Consolidated = dict[tuple[str, str, str], tuple[datetime, datetime, list[tuple[s
 def consolidated(answers: Iterable[dict[str, Any]]) -> Consolidated:
     """The last non-blank answers of each session, without SQL: first and last moment, and (key, value) in order.
 
-    The value is None where the last answer was set aside, which comes after all others if its time is not known.
+    The value is None where the last answer was set aside. A set-aside answer of unknown time counts as the last one.
     """
     told: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in sorted(answers, key=_in_order):

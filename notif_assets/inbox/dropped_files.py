@@ -1,4 +1,4 @@
-"""What every import of dropped files does: read the bytes, set bad rows aside.
+"""What every import of a file does: read its bytes, set bad rows aside.
 
 Belongs here: what invoices, answers and price lists share. Doesn't: what their rows mean, and which rows of a table an
 import replaces (invoices/, chatbot/, billing/), which files of the inbox are taken (listing.py).
@@ -24,7 +24,7 @@ from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused
 from notif_assets.lake import Lake, literal, until_committed
 
 MOST_BYTES = 2**30
-"""Of a file, unpacked, unless a caller says otherwise."""
+"""The most bytes of an unpacked file, unless a caller sets another limit."""
 _MOST_IN_MEMORY = 256 * 2**20
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**20
@@ -32,11 +32,11 @@ _CHUNK = 2**20
 
 @contextmanager
 def opened(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if they are gzip's.
+    """The bytes of a file, unpacked if it is gzip.
 
-    `inside`: the inbox's folder; of a path in it no link may lead out. `most`: the most bytes it may have, before and
-    after unpacking. Raises FileRefused, naming the file and why, if it can't be read or its name can't be kept: nothing
-    waits for a pipe or a device.
+    `inside` is the inbox's folder; a link may not lead out of it. `most` limits the bytes before and after unpacking.
+    Raises FileRefused, with the file and the reason, if the file can't be read or a table can't hold its name. A pipe
+    or a device is refused without waiting.
     """
     if why := odd_name(path.name):
         raise FileRefused(f"{shown(path)}: {why}; rename it")
@@ -58,7 +58,7 @@ def _open(open_files: ExitStack, path: Path, inside: Path | None, most: int) -> 
         return file
     unpacked: Any = open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     _unpack(file, unpacked, path, most)
-    return unpacked  # type: ignore[no-any-return]  # a BinaryIO in all but name
+    return unpacked  # type: ignore[no-any-return]  # it has the methods of a BinaryIO
 
 
 def _descriptor(path: Path, inside: Path | None) -> int:
@@ -76,7 +76,7 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def why_not_read(about: os.stat_result, most: int) -> str | None:
-    """Why what lies there is no file to read, or too large a one; None if it is one."""
+    """Why the entry is not a readable file of at most `most` bytes; None if it is one."""
     if not stat.S_ISREG(about.st_mode):
         return "is no file"
     return f"is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes" if about.st_size > most else None
@@ -95,13 +95,13 @@ def _unpack(packed: BinaryIO, into: BinaryIO, path: Path, most: int) -> None:
 
 
 def read_file(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> bytes:
-    """As opened, all bytes of a file that is read whole."""
+    """All bytes of a file. Arguments and errors as in opened."""
     with opened(path, inside, min(most, _MOST_IN_MEMORY)) as file:
         return file.read()
 
 
 def odd_name(name: str) -> str | None:
-    """Why tables, run configurations and lines of text can't hold a file's name; None if they can."""
+    """Why tables and run configurations can't hold the name of a file; None if they can."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -110,7 +110,7 @@ def odd_name(name: str) -> str | None:
 
 
 def names_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """The files, each once and in order, with a name for each: its own, with the folders that tell it from the others.
+    """The files, each once and in order, each with a unique name: its own, plus the folders that distinguish it.
 
     >>> list(names_of([Path("/a/2019/i.csv"), Path("/a/2020/i.csv"), Path("/a/j.csv")]).values())
     ['2019/i.csv', '2020/i.csv', 'j.csv']
@@ -135,7 +135,7 @@ def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> 
 def note_refused(lake: Lake, source_file: str, why: FileRefused) -> None:
     """Adds to a file's set-aside rows that it was refused whole, as line 0, until a file of that name is taken.
 
-    The job that refused it is followed by good ones, and the file stays in the inbox.
+    Later runs succeed and the file stays in the inbox, so only this row reports the refusal.
     """
     known = rows_set_aside(lake, [source_file])
     others = known.filter(pc.not_equal(known["reason"], "file_refused")).select(REJECTED_SCHEMA.names)

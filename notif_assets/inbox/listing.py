@@ -1,9 +1,9 @@
 """The inbox: which of its files are imported, and why the others are not.
 
-Belongs here: names, places and kinds of files. Doesn't: opening one (dropped_files.py), what is in it (invoices/,
-chatbot/, billing/), when it is looked at (defs/sensors.py).
+Belongs here: names, folders and kinds of files. Doesn't: opening one (dropped_files.py), its content (invoices/,
+chatbot/, billing/), when the inbox is listed (defs/sensors.py).
 
-Every entry is either taken or told: nothing is left out silently but hidden files and those being written.
+Every entry is either accepted or reported. Only hidden files and files being written are skipped silently.
 """
 
 import os
@@ -18,7 +18,7 @@ from notif_assets.core.texts import shown
 from notif_assets.inbox.dropped_files import MOST_BYTES, is_inside, odd_name, why_not_read
 
 SETTLED = 2.0
-"""Seconds that a file must have lain untouched: a younger one may still be being written."""
+"""Seconds without a change before a file is read: a program may still write to a younger one."""
 
 _INVOICES = re.compile(r".+\.(csv|xlsx)(\.gz)?", re.IGNORECASE)
 _DAY = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})", re.IGNORECASE)
@@ -29,7 +29,7 @@ Hour = tuple[date, int]
 
 @dataclass(frozen=True)
 class Dropped:
-    """A file of the inbox, and what changes when its content does."""
+    """A file of the inbox, and a version that changes with its content."""
 
     path: Path
     version: str
@@ -37,7 +37,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What lies in a folder: its last change in nanoseconds, and why it can't be taken whatever its name."""
+    """An entry of a folder: its last change in nanoseconds, and why it can't be imported under any name."""
 
     file: Dropped
     changed: int
@@ -45,9 +45,9 @@ class _Entry:
 
 
 def invoice_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[list[Dropped], list[str]]:
-    """The invoice files of a folder, oldest first, and what lies there else: each escaped path with the reason.
+    """The invoice files of a folder, oldest first, and the skipped entries: each escaped path with the reason.
 
-    Files that were written to in the last seconds before `now` are neither.
+    Files that changed in the last seconds before `now` are in neither list.
     """
     taken, left = [], []
     for entry in _entries(folder, now, most):
@@ -64,7 +64,7 @@ def invoice_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[lis
 
 
 def answer_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[dict[Hour, Dropped], list[str]]:
-    """As invoice_files, the files of answers by day and hour. Of two files of one hour none is taken."""
+    """As invoice_files, for the files of answers, by day and hour. Two files of one hour are both skipped."""
     found: dict[Hour, list[Dropped]] = {}
     left = []
     for entry in _entries(folder, now, most):
@@ -95,7 +95,7 @@ def _hour_of(path: Path, folder: Path) -> Hour | None:
 
 
 def _entries(folder: Path, now: float, most: int) -> Iterator[_Entry]:
-    """What lies in the folder at any depth; links to folders are not followed, folders as such are no entries."""
+    """The entries of the folder at any depth. Links to folders are not followed; a folder itself is not an entry."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         entries = [name for name in folders if _FILE.fullmatch(name) or Path(parent, name).is_symlink()]

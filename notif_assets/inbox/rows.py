@@ -3,7 +3,7 @@
 Belongs here: what is the same for invoices, answers and price lists. Doesn't: what their columns mean
 (invoices/parsing.py, chatbot/parsing.py, billing/price_list.py), opening a file, and where rows go (defs/assets/).
 
-No message made here holds a value of a file: they are shown in logs and run metadata.
+No message made here holds a value of a file: logs and run metadata show the messages.
 """
 
 import codecs
@@ -22,7 +22,7 @@ from notif_assets.errors import Refusal
 REJECTED_SCHEMA = pa.schema(
     [("source_file", pa.string()), ("source_line", pa.int32()), ("reason", pa.string()), ("detail", pa.string())]
 )
-"""Rows set aside. source_line counts physical lines from 1; detail says what was wanted and holds no value."""
+"""Rows set aside. source_line counts physical lines from 1; detail says what was expected and holds no value."""
 
 Reason = Literal[
     "file_refused",
@@ -70,14 +70,14 @@ MEANINGS: Final[dict[Reason, str]] = {
 
 
 class FileRefused(Refusal, ValueError):
-    """The file as a whole can't be taken; nothing of it was. The text names the file and what is missing."""
+    """The whole file is refused; none of its rows is imported. The text names the file and what is missing."""
 
 
 class RowRefused(ValueError):
-    """One row or record can't be taken; its neighbours can."""
+    """One row or record is refused; its neighbours are not."""
 
     def __init__(self, reason: Reason, detail: str, cells: list[str] | None = None) -> None:
-        """`cells`: what its cells may be, in the order of the columns asked for; none: nothing can be said of them."""
+        """`cells`: the probable cells, in the order of the columns asked for; None: they are unknown."""
         super().__init__(f"{reason}: {detail}")
         self.reason: Reason = reason
         self.detail = detail
@@ -88,8 +88,8 @@ class RowRefused(ValueError):
 class ParsedFile:
     """A file's good rows, in file order, and what was set aside (REJECTED_SCHEMA), by line.
 
-    `gaps` says of what is set aside where it belongs, as far as that is known, so that nothing computed from the
-    neighbours looks whole; its columns are those of the rows, as far as they are needed.
+    `gaps` has the keys of the set-aside rows, where known, so that a result computed from the other rows is marked
+    incomplete. Its columns are the key columns of the rows.
     """
 
     rows: pa.Table
@@ -118,8 +118,8 @@ _LONGEST_LINE = 2**20
 _CHUNK = 2**20
 _ASCII = bytes(range(128))
 _TEXT_OF_UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
-# Of Windows-1252: as many letters as Portuguese has. A file with another byte may be of another code page, where these
-# are other letters: it is not guessed at.
+# The letters of Portuguese in Windows-1252. A file with another byte may use another code page, in which these bytes
+# are other letters, so its encoding is not guessed.
 _LETTERS = frozenset("ÀÁÂÃÇÉÊÍÓÔÕÚÜàáâãçéêíóôõúüªº".encode("cp1252"))
 
 Lines = Iterator[tuple[int, list[str] | RowRefused]]
@@ -170,7 +170,7 @@ def csv_lines(data: bytes | BinaryIO, source_file: str, columns: Sequence[str]) 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one look at all bytes of a file tells."""
+    """What one pass over all bytes of a file finds."""
 
     has_bom: bool
     has_nul: bool
@@ -207,7 +207,7 @@ class _Seen:
 def _header(
     line: bytes, number: int, source_file: str, columns: Sequence[str], separators: str
 ) -> tuple[str, list[str]]:
-    """The separator, the first of these that makes all columns of the header, and the header's names in lower case."""
+    """The first separator that yields all columns, and the header's names in lower case."""
     found: dict[str, list[str]] = {}
     why = None
     for separator in separators:
@@ -236,7 +236,7 @@ def refuse_repeated(header: Sequence[str], source_file: str, columns: Sequence[s
 
 
 def _of_header(line: bytes, separator: str) -> str:
-    """A header's encoding does not matter: the columns that are asked for are ASCII."""
+    """The header as text. Its encoding does not matter: the wanted columns are ASCII."""
     return "cp1252" if separator == ";" and any(byte in _LETTERS for byte in line) else "utf-8"
 
 
@@ -261,7 +261,7 @@ def _lines(stream: BinaryIO, number: int, separator: str, encoding: str, width: 
 
 
 def _guessed(line: bytes, separator: str, encoding: str, places: Sequence[int]) -> list[str] | None:
-    """What the cells of a line that can't be read may be; None if a letter of it can't be."""
+    """The probable cells of a line that can't be decoded; None if a letter can't be guessed."""
     try:
         cells = [cell.strip().strip('"') for cell in line.decode(encoding).split(separator)]
     except UnicodeDecodeError:

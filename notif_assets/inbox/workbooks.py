@@ -16,9 +16,9 @@ from notif_assets.inbox.rows import FileRefused, Lines, RowRefused, Sheet, csv_l
 
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _MOST_UNPACKED = 512 * 2**20
-_MOST_TEXTS = 64 * 2**20  # the texts that cells share are held in memory
+_MOST_TEXTS = 64 * 2**20  # shared texts are held in memory
 _DIGITS = 15
-"""Excel keeps no more of a number."""
+"""Excel stores no more digits of a number."""
 
 
 def sheet_of(data: bytes | BinaryIO, source_file: str, columns: Sequence[str]) -> Sheet:
@@ -38,7 +38,7 @@ def sheet_of(data: bytes | BinaryIO, source_file: str, columns: Sequence[str]) -
         return _sheet(stream, source_file, columns)
     except FileRefused:
         raise
-    except Exception as error:  # openpyxl raises whatever a damaged part leads to
+    except Exception as error:  # a damaged part can make openpyxl raise any error
         raise FileRefused(
             f"{source_file}: not a CSV file in UTF-8, and no Excel workbook that can be read ({type(error).__name__}): "
             "save it as .xlsx or as CSV UTF-8"
@@ -52,7 +52,7 @@ def _sheet(stream: BinaryIO, source_file: str, columns: Sequence[str]) -> Sheet:
     workbook = openpyxl.load_workbook(stream, read_only=True, data_only=True)
     found = []
     for sheet in workbook.worksheets:
-        sheet.reset_dimensions()  # what a sheet says of its size need not be so
+        sheet.reset_dimensions()  # the declared size of a sheet may be wrong
         first = next(sheet.iter_rows(max_row=1), ())
         header = [str(cell.value or "").strip().lower() for cell in first]
         if all(column in header for column in columns):
@@ -75,7 +75,7 @@ def _refuse_large(stream: BinaryIO, source_file: str) -> None:
 
 
 def _rows(sheet: Any, places: Sequence[int], source_file: str) -> Lines:
-    """Empty rows, which nobody sees, are none."""
+    """The rows of a sheet, without empty ones: a reader of the sheet does not see them."""
     rows: Iterator[tuple[Any, ...]] = sheet.iter_rows(min_row=2)
     number = 1
     try:

@@ -1,7 +1,7 @@
 """Invoice files to invoices, and invoices to averages.
 
-Belongs here: which earlier invoices an import replaces, taking one back, the one path that computes averages, and the
-truth about them told another way. Doesn't: reading a line of a file (parsing.py), the arithmetic (sql/), when it
+Belongs here: which earlier invoices an import replaces, undoing an import, the one path that computes averages, and an
+independent calculation that checks it. Doesn't: reading a line of a file (parsing.py), the arithmetic (sql/), when it
 runs (defs/assets/).
 """
 
@@ -59,7 +59,7 @@ _PREVIEW = 5
 
 @dataclass(frozen=True)
 class Replaced:
-    """How many invoices of an earlier file a file replaced; of itself those whose amount is gone."""
+    """How many invoices of an earlier file a new file replaced; of its own earlier import, those that changed."""
 
     by: str
     of: str
@@ -71,8 +71,8 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import took: how many rows, of which months, the first of them; what it set aside, of which months as far
-    as that is known, and what it replaced."""
+    """The result of an import: number of rows, months, the first rows; rows set aside, with their months where known;
+    and the rows that it replaced."""
 
     taken: int
     months: list[date]
@@ -123,7 +123,7 @@ def import_invoices(
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A file that was read: its rows as a file of Parquet, the rest in memory."""
+    """A parsed file: its rows are in a Parquet file, the rest in memory."""
 
     name: str
     rows: Path
@@ -188,10 +188,10 @@ def _exchange(table: Table, old: Sequence[DataFile], rows: Iterable[pa.RecordBat
 
 
 def forget_invoices(lake: Lake, names: Sequence[str]) -> tuple[int, list[date]]:
-    """Takes the imports of files of these names back: their rows, what was set aside of them, the marks that it left.
+    """Undoes the imports of files with these names: their rows, their set-aside rows, and the gaps that these left.
 
-    Gives how many rows that were, and the months of which something was forgotten. What they replaced does not come
-    back. Raises ValueError if the lake knows nothing of one of the names.
+    Returns the number of rows, and the months that changed. Rows that they replaced do not return. Raises ValueError if
+    the lake knows nothing of one of the names.
     """
     known = lake.select("invoice_files", {"invoices": lake.table("invoices").scan()})
     aside = rows_set_aside(lake, names)
@@ -218,7 +218,7 @@ def _forget(lake: Lake, forgotten: pa.Table) -> tuple[int, list[date]]:
 
 
 def invoices_in_part(lake: Lake) -> dict[str, int]:
-    """How many accounts and months are known in part, by the file of which a line of them was set aside."""
+    """How many accounts and months are incomplete, by the file that had a set-aside line of them."""
     found = lake.select("invoice_files", {"invoices": lake.table("invoices").scan()})
     return {row["source_file"]: row["in_part"] for row in found.to_pylist() if row["in_part"]}
 
@@ -245,7 +245,7 @@ def _months_after(month: date, n: int) -> date:
 
 
 def months_without_windows(lake: Lake) -> list[date]:
-    """The months of invoices that no average can count, for their windows have no date."""
+    """The months of invoices that no average counts, because their windows lie outside the calendar."""
     return [month for month in months_of(lake) if not has_windows(month)]
 
 
@@ -256,8 +256,8 @@ def materialized_months(lake: Lake) -> list[date]:
 
 
 def complete_accounts(lake: Lake) -> list[date]:
-    """Gives each materialized month a row, without averages, for every account that has none in it, and takes out those
-    of accounts without an invoice: nothing that is there is computed again. Gives the months that changed."""
+    """Completes the accounts of each materialized month: adds an empty row for a new account, and removes the rows of
+    accounts without an invoice. It computes no average. Returns the months that changed."""
     return until_committed(partial(_complete_accounts, lake))
 
 
@@ -282,7 +282,7 @@ def _of_months(table: Table, months: Iterable[date]) -> Scan:
 
 
 def averages(lake: Lake, invoices: pa.Table | Scan, reference_month: date) -> pa.Table:
-    """The one path that computes averages, for the table, the report and the check on the published example."""
+    """The one path that computes averages, for the table, the report and the check on the document's example."""
     return lake.select(
         "invoice_window_averages",
         inputs={"invoices": invoices if isinstance(invoices, Scan) else _SCHEMA.complete(invoices)},
@@ -301,7 +301,8 @@ def replace_averages(lake: Lake, reference_month: date) -> pa.Table:
     """Computes one month of invoice_window_averages and commits it; gives its rows."""
 
     def attempt() -> pa.Table:
-        table = lake.table("invoice_window_averages")  # opened before its input: who read older invoices loses the race
+        # Opened before its input: a writer that read older invoices loses the race.
+        table = lake.table("invoice_window_averages")
         rows = averages_now(lake, reference_month)
         table.replace(rows, where=f"reference_month = {literal(reference_month)}")
         return rows
@@ -327,7 +328,8 @@ def published_accounts_that_differ(lake: Lake) -> list[str]:
 
 
 def months_that_differ(lake: Lake) -> list[date]:
-    """The materialized months that an independent calculation in plain Python finds wrong, in missing accounts too."""
+    """The materialized months that an independent calculation in plain Python finds wrong, missing accounts
+    included."""
     history: dict[tuple[str, str], dict[date, int]] = defaultdict(lambda: defaultdict(int))
     in_part = set()
     for row in lake.rows(lake.table("invoices").scan()).to_pylist():

@@ -1,6 +1,6 @@
 """Invoice files: bytes of a CSV file or a workbook in, rows out.
 
-Belongs here: which line is an invoice, and why another isn't. Doesn't: CSV itself (inbox/rows.py), workbooks
+Belongs here: which line is an invoice, and why a line is rejected. Doesn't: CSV itself (inbox/rows.py), workbooks
 (inbox/workbooks.py), replacing earlier rows of the same account and month (averages.py), averages
 (sql/invoice_window_averages.sql).
 """
@@ -45,11 +45,11 @@ _WHOLE_DIGITS = 13
 
 
 GAPS_SCHEMA = pa.schema([(name, INVOICES_SCHEMA.field(name).type) for name in ("customer", "account", "month")])
-"""The accounts and months that a line was set aside of: what other lines say of them is not all."""
+"""The accounts and months of set-aside lines: the other lines of these months are incomplete."""
 
 _PIECE_ROWS = 20_000
 _MOST_REJECTED = 100_000
-"""Of one file: one with more is no file of invoices."""
+"""The most rejected lines of one file: a file with more is not a file of invoices."""
 
 
 def parse_invoices(data: bytes | BinaryIO, source_file: str) -> ParsedFile:
@@ -68,7 +68,7 @@ def parse_invoices(data: bytes | BinaryIO, source_file: str) -> ParsedFile:
 
 
 def invoice_pieces(data: bytes | BinaryIO, source_file: str) -> Iterator[ParsedFile]:
-    """As parse_invoices, in pieces of bounded memory. A file of very many bad lines is refused too."""
+    """As parse_invoices, in pieces of bounded memory. Also refuses a file with very many bad lines."""
     sheet = sheet_of(data, source_file, INVOICE_COLUMNS)
     set_aside = 0
     while lines := list(islice(sheet, _PIECE_ROWS)):
@@ -101,7 +101,7 @@ def _piece(lines: Iterable[tuple[int, list[str] | RowRefused]], source_file: str
 
 
 def _gap(cells: Sequence[str], brazilian: bool) -> list[tuple[str, str, date]]:
-    """The account and month of a line that is set aside, if it tells them."""
+    """The account and month of a set-aside line, if they can be read."""
     if not cells:
         return []
     customer, account, month = (cell.strip() for cell in cells[:3])
@@ -110,7 +110,7 @@ def _gap(cells: Sequence[str], brazilian: bool) -> list[tuple[str, str, date]]:
 
 
 def _invoice(cells: list[str], brazilian: bool) -> tuple[str, str, date, Decimal]:
-    cells = [cell.strip() for cell in cells[:2]] + cells[2:]  # "A1 " is no other account than "A1"
+    cells = [cell.strip() for cell in cells[:2]] + cells[2:]  # "A1 " is the same account as "A1"
     for column, cell in zip(INVOICE_COLUMNS, cells, strict=True):
         if not cell:
             raise RowRefused("empty_field", f"{column} is empty")

@@ -38,7 +38,7 @@ DETAILED_SCHEMA = pa.schema(
         ("event_datetime", _MOMENT),
     ]
 )
-"""The topic's six."""
+"""The six fields of a message."""
 BILLING_SCHEMA = pa.schema(
     [
         ("billing_date", pa.date32()),
@@ -58,7 +58,7 @@ BILLING_SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-"""A bill's entries: daily_billing's columns, then what only an adjustment has (null in a line)."""
+"""A bill's entries: the columns of daily_billing, then those of adjustments only (null in a line)."""
 INVOICE_AVERAGES_SCHEMA = pa.schema(
     [
         ("customer", pa.string()),

@@ -1,7 +1,7 @@
-"""Reports as files that others read.
+"""Report files.
 
-Belongs here: putting a file in its place, whole. Doesn't: what is in it (text.py, plain.py, workbook.py, pdf.py), where
-it lies (billing/report_files.py, invoices/averages.py).
+Belongs here: writing a file atomically. Doesn't: its content (text.py, plain.py, workbook.py, pdf.py), its path
+(billing/report_files.py, invoices/averages.py).
 """
 
 import os
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 
 def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes a file: others, if the umask lets them read it, see the whole of it or the one before, never a part."""
+    """Writes a file atomically: a reader sees the new file or the old one, never a part. The umask sets its rights."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:

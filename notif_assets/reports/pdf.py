@@ -50,7 +50,7 @@ def write_pdf(statement: Statement, out: BinaryIO) -> None:
 
 
 def _paper(statement: Statement) -> "FPDF":
-    import fpdf  # here, for it takes half a second and 25 MB, and most processes never write a PDF
+    import fpdf  # imported here: it takes half a second and 25 MB, and most processes never write a PDF
 
     class Paper(fpdf.FPDF):
         def footer(self) -> None:
@@ -133,6 +133,6 @@ def _fitting(paper: "FPDF", text: str, width: float) -> str:
 
 
 def _known(paper: "FPDF", text: str) -> str:
-    """The text with the escapes of the characters that the font has not."""
+    """The text, with an escape for each character that the font lacks."""
     glyphs = paper.current_font.cmap  # type: ignore[union-attr]
     return "".join(c if ord(c) in glyphs else f"\\u{ord(c):04x}" for c in text)

@@ -39,7 +39,7 @@ def moments(column: pa.Array, *, milliseconds: bool = False, offset: bool = True
     moment = column.cast(pa.timestamp("us")).cast(pa.int64())
     if moment.null_count or np.any(moment.to_numpy() % 1000):
         return _moments_one_by_one(column, milliseconds, offset)
-    # A text costs a hundred times what looking it up costs: those of the minutes are few, those within one are known.
+    # Formatting costs a hundred times as much as a lookup. There are few minutes, and the texts within one are fixed.
     minutes, within = np.divmod(moment.to_numpy(), _MINUTE)
     places = pa.array(minutes).dictionary_encode()
     beginnings = pc.multiply(places.dictionary, _MINUTE).cast(pa.timestamp("us")).cast(pa.large_string())
@@ -98,7 +98,7 @@ def write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryI
 
 
 def _csv_lines(batch: pa.RecordBatch, dialect: Dialect) -> bytes:
-    """The lines of a batch. All it takes to make them is gone when somebody who reads slowly makes a writer wait."""
+    """The lines of a batch. Its intermediate arrays are freed before a slow reader makes the writer wait."""
     cells = [_cells(field, column, dialect) for field, column in zip(batch.schema, batch.columns, strict=True)]
     lines = pc.binary_join_element_wise(*cells, _large(dialect.delimiter), null_handling="replace")
     one_behind_another: bytes = _joined(lines, "\n").buffers()[2].to_pybytes()
@@ -170,7 +170,7 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
     return column.cast(pa.large_string())
 
 
-# What a cell may hold before a sign and still be a formula: blanks, and characters that nobody sees.
+# What may precede a sign in a formula: blanks and invisible characters.
 _INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 _UNSEEN = rf"(?:[^\S\r\n]|[\x00-\x08\x0e-\x1f\x7f-\x9f{_INVISIBLE}])*"
 _SIGN = r"[=+\-@＝＋－＠]"
@@ -203,7 +203,7 @@ def _csv_texts(column: pa.Array, delimiter: str) -> pa.Array:
 
 
 def _guarded_column(column: pa.Array) -> pa.Array:
-    """`guarded` of each text; of the few that it may change, for it looks at them one by one."""
+    """`guarded` of each text that it may change: these are few, and it handles them one by one."""
     edges, letters = _letters(column)
     inside = np.flatnonzero(_any_of(b";\r\n", letters))
     doubtful = np.diff(np.searchsorted(inside, edges)) > 0

@@ -63,7 +63,7 @@ class Statement:
     unpriced_days: tuple[date, ...]
     """Open days of which something has no price yet, and is left out."""
     currency: str
-    """Of a total of nothing."""
+    """The currency of a total of zero."""
 
     @property
     def status(self) -> str:
@@ -77,7 +77,7 @@ class Statement:
         return found
 
     def totals(self, adjustments: bool | None = None) -> dict[str, Decimal]:
-        """What all entries come to in each currency; only the adjustments, or only the lines, if asked."""
+        """The sum of all entries in each currency, or of the adjustments or the lines alone."""
         asked = (row for row in self.rows if adjustments in (None, is_adjustment(row)))
         return by_currency((row["currency"], row["amount"]) for row in asked) or {self.currency: Decimal("0.00")}
 
@@ -118,7 +118,7 @@ def statement_rows(statement: Statement) -> pa.Table:
 
 
 def facts(statement: Statement) -> list[tuple[str, str]]:
-    """Whose statement it is, of when, and how final."""
+    """The customer, the month and the status of a statement."""
     found = [
         ("Cliente", visible(statement.customer_name)),
         ("Código", str(statement.customer_id)),
@@ -137,7 +137,7 @@ def _days(days: Iterable[date]) -> str:
 
 
 def sections(statement: Statement) -> list[Section]:
-    """What each channel comes to, and the entries day by day."""
+    """The sum of each channel, and the entries day by day."""
     if not statement.entries.num_rows:
         return []
     return [

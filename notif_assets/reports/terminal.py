@@ -1,7 +1,6 @@
-"""A report at a terminal, which would obey the control characters of a name or a message.
+"""A report for a terminal: control characters of a name or a message are escaped, because a terminal obeys them.
 
-Belongs here: what is changed on the way to a terminal, of any format. Doesn't: what a file or a pipe gets, which is the
-format as it is (plain.py, text.py).
+Belongs here: the escapes, in any format. Doesn't: what a file or a pipe gets (plain.py, text.py).
 """
 
 import codecs
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Escaped(io.RawIOBase):
-    """What is written to it goes on to `out`, but for line breaks every control character as its JSON escape."""
+    """Writes to `out`, with every control character except line breaks as its JSON escape."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out

@@ -3,7 +3,7 @@
 Belongs here: how a value stands in a cell. Doesn't: which columns a report has and in what order (__init__.py).
 
 A cell holds exactly the value or a text of it: numbers of more than 15 digits, moments finer than a millisecond and
-dates before March 1900 are texts, for Excel would change them. Moments are in UTC. No text is a formula. Rows go
+dates before March 1900 are texts, because Excel would change them. Moments are in UTC. No text is a formula. Rows go
 through temporary files, so memory stays flat; a sheet takes 1,048,576 rows, the next sheet the ones after.
 """
 
@@ -38,7 +38,7 @@ _Write = Callable[["Worksheet", int, int, Any], object]
 
 def write_xlsx(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
     """A header, which stays in view, and a row for each row."""
-    import xlsxwriter  # here, for most processes never write a workbook
+    import xlsxwriter  # imported here: most processes never write a workbook
 
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     with tempfile.TemporaryFile() as file:  # a zip is written here and there, and `out` may be a pipe
@@ -115,7 +115,7 @@ def _fits(value: int | Decimal | date) -> bool:
 
 
 def _text(text: str) -> str:
-    """What a cell takes of a text: a longer one is cut, and says so."""
+    """The text as a cell holds it: a longer one is cut and says so."""
     text = _NOT_XML.sub("\ufffd", text)
     return text if _characters(text) <= _CELL_CHARACTERS else _cut(text)
 
