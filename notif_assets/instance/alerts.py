@@ -26,7 +26,7 @@ _JUDGED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> dict[str, str]:
     """The checks whose newest evaluation did not pass, and what it found; warnings too.
 
-    A check that is planned, or whose run ended before it came to the check, is as it was found before.
+    A planned check keeps its last result; so does a check that its run did not reach.
     """
     return {one.name: one.sentence for one in evaluations_that_fail(instance, checks)}
 
@@ -62,7 +62,7 @@ def evaluations_that_fail(instance: dg.DagsterInstance, checks: Iterable[dg.Asse
 
 
 def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
-    """What a check found when it was made last; None if it never was."""
+    """The newest result of a check; None if it never ran."""
     return _evaluation(_last_evaluated(instance, check))
 
 
@@ -79,7 +79,7 @@ def _evaluation(record: AssetCheckExecutionRecord | None) -> dg.AssetCheckEvalua
 
 
 def known_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckKey]:
-    """Every check that was ever made, for who has no definitions at hand."""
+    """Every check that ever ran, for callers without definitions."""
     events = instance.event_log_storage
     if not isinstance(events, SqlEventLogStorage):
         return []
@@ -91,7 +91,7 @@ def known_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckKey]:
 
 
 def failing_jobs(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dict[str, str]:
-    """The jobs whose newest run that came to an end by itself failed, and why."""
+    """The jobs whose newest completed run failed, and why. A cancelled run does not count."""
     failing = {}
     for job in jobs:
         for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_JUDGED), limit=1):
@@ -121,7 +121,7 @@ def reason_of_failure(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def news(told: Mapping[str, str], failing: Mapping[str, str]) -> list[str]:
-    """What to tell of `failing` to somebody who was told `told`: each failure when it begins and when it ends.
+    """The lines to send: failures that began or ended since `told` was sent.
 
     >>> news({"job a": "x"}, {"job b": "y"})
     ['job b: y', 'job a holds again']

@@ -1,7 +1,7 @@
 """Where the Dagster instance of a deployment is.
 
-Belongs here: naming it, in the environment that Dagster reads. Doesn't: anything that imports Dagster, which not every
-process has the memory for (panel/).
+Belongs here: setting it in the environment that Dagster reads. Doesn't: anything that imports Dagster, which needs
+more memory than the panel's process has.
 """
 
 import os

@@ -1,12 +1,12 @@
-"""The processes of runs: they begin as forks, and one that died ends its run.
+"""The processes of runs: they start as forks, and a run ends when its process dies.
 
-Belongs here: how the process of a run begins, knowing whether it is alive, and giving back what a dead one holds (its
-place among the runs in progress, its slots in the pools). Dagster sees by itself only the death of a process whose
-launcher lives; any other run would be in progress until dagster/max_runtime fails it. Doesn't: when dead runs are
+Belongs here: how the process of a run starts, whether it is alive, and releasing what a dead process holds (its run in
+progress, its slots in the pools). Dagster itself notices the death only of a process whose launcher lives; any other
+run would stay in progress until dagster/max_runtime fails it. Doesn't: when dead runs are
 looked for (sensors.py), what old runs leave (pruning.py).
 
-A process holds a lock on a file as long as it lives; the system drops the lock however the process ends. Unlike a
-process id that is never somebody else's, and it holds across containers that share the folder.
+A process locks a file while it lives, and the system releases the lock when the process ends in any way. Unlike a
+process id, a lock is never reused by another process, and it works across containers that share the folder.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ from dagster._core.executor.in_process import InProcessExecutor
 from notif_assets.instance.location import store
 from notif_assets.instance.private import IN_PROGRESS_RUN_STATUSES
 
-# Seconds: a run that has started tells its process as the first thing it does.
+# Seconds: a run registers its process as its first step.
 _TELLS_WITHIN = 60.0
 
 IMPORTS_OF_A_RUN = [
@@ -59,11 +59,11 @@ IMPORTS_OF_A_RUN = [
 """The modules that a process which runs are forked from imports before."""
 
 PROCESS = "notif_assets/process"
-"""The tag that says which process a run lives in: for a launched run, which has its process to itself, the run's id."""
+"""The tag that names the process of a run. A launched run has its own process, named by the run's id."""
 
 
 def fork_runs() -> None:
-    """In a code server: lets the process of a run be the fork of one that has done the imports.
+    """In a code server: makes the process of a run a fork of one that has the imports already.
 
     Dagster starts a new Python for every run. Its imports take 3 to 5 seconds of a processor, longer than the run of a
     micro-batch takes, and a run begins every few seconds. The process that is forked has no threads and no
@@ -73,7 +73,7 @@ def fork_runs() -> None:
     if server is not None and sys.platform == "linux":
         forks = multiprocessing.get_context("forkserver")
         forks.set_forkserver_preload(IMPORTS_OF_A_RUN)
-        # What the server makes its processes with; it has no setting for it.
+        # The server has no setting for how it starts processes.
         server.DagsterApiServer._mp_ctx = property(lambda _: forks, lambda *_: None)
 
 
@@ -123,7 +123,7 @@ def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
         return
     stack = ExitStack()
     stack.enter_context(alive(store(), run.run_id))
-    Finalize(None, stack.close, exitpriority=0)  # a killed process is forgotten by end_runs_of_the_dead
+    Finalize(None, stack.close, exitpriority=0)  # for a killed process end_runs_of_the_dead does it
     instance.add_run_tags(run.run_id, {PROCESS: run.run_id})
 
 
@@ -135,8 +135,8 @@ class _InProcess(InProcessExecutor):
 
 @dg.executor(name="in_process")
 def in_process_executor(_: dg.InitExecutorContext) -> InProcessExecutor:
-    """Executes a run in its one process, as Dagster's executor of that name; first of all the run tells where it lives,
-    before it waits for a slot or does anything."""
+    """Executes a run in one process, as Dagster's executor of that name. The run registers its process first, before it
+    waits for a slot."""
     return _InProcess(RetryMode.ENABLED)
 
 
@@ -167,7 +167,7 @@ def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str
             continue
         now = instance.get_run_by_id(run.run_id)
         if now is None or now.status not in IN_PROGRESS_RUN_STATUSES:
-            continue  # it came to its end while we looked, and its process after it
+            continue  # the run ended meanwhile, and then its process
         instance.report_run_failed(run, "The process of this run was killed; whatever it committed is good.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         with suppress(OSError):

@@ -1,6 +1,6 @@
-"""Old runs leave Dagster's storage: at one every twenty seconds they would fill a disk within months.
+"""Deletes old runs from Dagster's storage: a run every twenty seconds would fill a disk within months.
 
-Belongs here: which runs may go, and all that a run leaves behind. Doesn't: the lake (maintenance/).
+Belongs here: which runs may be deleted, and everything that a run leaves behind. Doesn't: the lake (maintenance/).
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from notif_assets.instance.private import FINISHED_STATUSES
 from notif_assets.instance.run_tags import keys_of
 
 KEEP = 1_000
-"""Of each job without partitions: at least a few hours of micro-batches, and years of price lists."""
+"""Runs kept of each job without partitions: a few hours of micro-batches, or years of price lists."""
 KEEP_PARTITIONED = 200
-"""Of each job of partitioned assets, whatever came of them."""
+"""Runs kept of each job with partitions, successful or not."""
 
 _CHUNK = 200
 
@@ -31,8 +31,8 @@ def prune_runs(
     """Deletes ended runs of these jobs, each given with the partitions of its assets; gives how many it deleted.
 
     Of a job without partitions the newest `keep` runs stay. Of a partitioned one the newest `keep_partitioned` stay,
-    and the newest successful run of each partition: with its run a partition's materialization goes, and it would look
-    as if it had never been computed.
+    and the newest successful run of each partition: deleting a run deletes its materializations, and the partition
+    would look as if it had never been computed.
     """
     deleted = 0
     for job, partitions in cut_of_jobs.items():

@@ -1,4 +1,4 @@
-"""By which of its tags a run takes partitions.
+"""The tags of a run that select partitions.
 
 Belongs here: Dagster's own tags, written and read. Doesn't: which partitions there are (defs/partitions.py).
 """
@@ -17,7 +17,7 @@ def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
 
 
 def keys_of(partitions: dg.TimeWindowPartitionsDefinition, tags: Mapping[str, str]) -> set[str]:
-    """The partitions that a run with these tags takes, of a range or of one alone; none if there are none such."""
+    """The partitions that a run with these tags selects: a range, one partition, or none."""
     if _ALONE in tags:
         return {tags[_ALONE]}
     first, last = tags.get(_FIRST), tags.get(_LAST)

@@ -1,6 +1,6 @@
 """Dagster jobs run in this process, for the command line.
 
-Belongs here: the Dagster instance to use, running one job, and what to tell a person of a failed one. Doesn't: which
+Belongs here: the Dagster instance to use, running one job, and the sentence on a failed one. Doesn't: which
 jobs a command runs (cli/), what they do (defs/assets/).
 """
 
@@ -33,8 +33,8 @@ class RunFailed(NotifError):
 
 
 def hush() -> None:
-    """Keeps Dagster from warning of its own beta features, which tells a user nothing. Assets warn when they are
-    defined, so this is called before the definitions are imported.
+    """Silences Dagster's warnings about its own beta features: a user can do nothing about them. Assets warn when they
+    are defined, so call this before the definitions are imported.
     """
     for category in (dg.BetaWarning, dg.PreviewWarning):
         warnings.filterwarnings("ignore", category=category)
@@ -51,7 +51,7 @@ class Runs:
         self._settings = settings
         self._definitions = definitions
         self._opened = ExitStack()
-        # Whoever typed the command sees that it failed; the daemon must not repeat it behind their back.
+        # The person at the terminal sees the failure. The daemon must not repeat the run.
         self._tags = {"dagster/max_retries": "0"}
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class Runs:
             instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()
             self._instance = self._opened.enter_context(instance)
         if recorded:
-            # A run waits for the slot of its pool, and a killed command would keep its own for ever.
+            # A run waits for a slot of its pool, and a killed command would hold its slot for ever.
             end_runs_of_the_dead(self._instance, store())
             self._tags[PROCESS] = self._opened.enter_context(alive(store()))
         return self
@@ -111,7 +111,7 @@ class Runs:
         return prune_runs(self._instance, cut_of_jobs)
 
     def checks_not_made(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
-        """The checks that a run of all of them could not make, and why; one that found something was made."""
+        """The checks that a run of all checks could not evaluate, and why. A failed check was evaluated."""
         made = {(check.asset_key, check.check_name) for check in result.get_asset_check_evaluations()}
         broken = {e.step_key: e.step_failure_data.error for e in result.all_events if e.is_step_failure}
         return {
@@ -124,7 +124,8 @@ class Runs:
 
 
 class _WithoutStorageErrors(io.TextIOBase):
-    """Standard error without what Dagster writes there itself, before it raises: our own line says the same."""
+    """Standard error without Dagster's own output before it raises: the command prints one line with the same
+    content."""
 
     def __init__(self, stderr: TextIO) -> None:
         self._stderr = stderr
@@ -141,7 +142,7 @@ class _WithoutStorageErrors(io.TextIOBase):
 
 @contextmanager
 def _alone(store: Path) -> Iterator[None]:
-    """One process at a time: two that open a new storage at once would both create its tables, and one would fail."""
+    """Lets one process in at a time: two that open a new storage at once both create its tables, and one fails."""
     store.mkdir(parents=True, exist_ok=True)
     with (store / ".opening.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -149,7 +150,7 @@ def _alone(store: Path) -> Iterator[None]:
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """What failed, in one sentence: the failing checks, else the step's own description, else its error."""
+    """Why the run failed, in one sentence: the failing checks, else the step's description, else its error."""
     failed = [
         f"check {check.check_name} of {check.asset_key.to_user_string()} failed: {check.description or 'see the run'}"
         for check in result.get_asset_check_evaluations()
@@ -166,7 +167,7 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
 
 
 def _told(error: Any) -> str:
-    """What the code below Dagster raised, on one line; without the class of an error of ours, which is a sentence."""
+    """The original error on one line. The project's own errors are sentences and need no class name."""
     while error is not None and error.cause is not None and error.cls_name.startswith("Dagster"):
         error = error.cause
     return re.sub(r"^notif_assets[\w.]*: ", "", " ".join(error.message.split())) if error is not None else ""

@@ -1,9 +1,9 @@
-"""Bronze, kept for NOTIF_BRONZE_DAYS and then only in NOTIF_ARCHIVE.
+"""Moves bronze to NOTIF_ARCHIVE after NOTIF_BRONZE_DAYS.
 
-Belongs here: when a day of bronze may go, copying it, proving the copy, dropping it. Doesn't: anything newer.
+Belongs here: when a day of bronze may be dropped, copying it, verifying the copy, dropping it. Doesn't: newer days.
 
-Day by day, oldest first, so that bronze always holds every batch from some batch on. Killed at any point: a day is in
-bronze until its copy has been read back, and a copy that is there already is not made again.
+It goes day by day, oldest first, so bronze always holds every batch from some batch on. It can be killed at any point:
+a day stays in bronze until its copy has been read back, and an existing copy is not written again.
 """
 
 from datetime import date, datetime, timedelta
@@ -23,7 +23,7 @@ _PLACE = ("batch", "topic", "kafka_partition", "kafka_offset", "ingested_at")
 
 
 def archive_bronze(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
-    """Moves the days of bronze that are due to the archive; gives a line for each, and for the first that must wait.
+    """Moves the due days of bronze to the archive. Returns a line for each, and one for the first that must wait.
 
     Raises LakeError without NOTIF_ARCHIVE, and if the archive holds other rows of a day or its copy reads differently.
     """
@@ -54,7 +54,7 @@ def archive_bronze(lake: Lake, settings: Settings, now: datetime, progress: Prog
 
 
 def why_not(lake: Lake, settings: Settings, day: date) -> str | None:
-    """Why bronze can't do without the records ingested on `day` yet; None if it can."""
+    """Why bronze still needs the records ingested on `day`; None if it doesn't."""
     bronze = lake.table(_NAME)
     numbers = lake.select("batch_span", {"notifications": bronze.scan(partitions={(day,)})}).to_pylist()[0]
     first, last = numbers["first_batch"], numbers["last_batch"]
@@ -74,7 +74,7 @@ def why_not(lake: Lake, settings: Settings, day: date) -> str | None:
 
 
 def _copy(lake: Lake, archive: Lake, day: date) -> int:
-    """Brings the archive's day to what bronze holds of it, in one commit, unless it is that already; gives its rows."""
+    """Makes the archive's day equal to bronze's, in one commit, unless it is equal already. Returns the row count."""
     bronze, copies = lake.table(_NAME), archive.table(_NAME)
     files, there = ([f for f in table.data_files() if f.partition == (day,)] for table in (bronze, copies))
     original, copied = content(lake, bronze.scan_files(files)), content(archive, copies.scan_files(there))
@@ -102,7 +102,7 @@ def _copy(lake: Lake, archive: Lake, day: date) -> int:
 
 
 def _drop(lake: Lake, archive: Lake, day: date) -> None:
-    """Drops the day from bronze, once what the archive gives back is what bronze holds."""
+    """Drops the day from bronze after verifying that the archive holds the same rows."""
     bronze, copies = lake.table(_NAME), archive.table(_NAME)
     original, copied = (content(at, _day(table, day)) for at, table in ((lake, bronze), (archive, copies)))
     if original != copied:

@@ -1,11 +1,11 @@
-"""Many small files to few sorted ones, in partitions that have gone quiet.
+"""Merges many small files into few sorted ones, in partitions that are no longer written to.
 
-Belongs here: which files are worth merging, and in what order their rows are laid down. Doesn't: writing and
+Belongs here: which files are worth merging, and the order of their rows. Doesn't: writing and
 committing them (staging.py), the sorting itself (lake/engine.py).
 
-Late messages keep dripping into hours long past, so a partition is never done. A few new rows don't cost the rewriting
-of millions: small files are merged among themselves until they weigh enough beside the big ones. One commit takes many
-partitions, because each commit costs a batch of ingestion a second attempt.
+Late messages arrive for old hours at any time, so a partition is never finished. A few new rows must not cause a
+rewrite of millions: small files are merged with each other until they are large enough beside the big ones. One commit
+covers many partitions, because each commit makes a batch of ingestion retry its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,13 +23,13 @@ from notif_assets.lake.tables import DataFile, Value
 from notif_assets.maintenance.swaps import Swap, commit
 
 QUIET = timedelta(hours=2)
-"""How long after its end a partition is left alone: it is still written to at every batch."""
+"""How long after its end a partition is not compacted: every batch still writes to it."""
 
 LATE = timedelta(days=45)
-"""After so long hardly a late message comes any more, for which a large file would have to be written again."""
+"""After this time few late messages arrive, so a large file is hardly ever rewritten."""
 
 OPEN_FILES = 16
-"""So many small files of what is still written become one: each batch reads them, and the hourly compaction would leave
+"""This many small files of an open partition become one: each batch reads them, and hourly compaction would leave
 300."""
 
 FILE_BYTES = 256 * 2**20
@@ -41,14 +41,14 @@ _COMMIT_ROWS = 5_000_000
 _COMMIT_PARTITIONS = 500
 
 BLANKED = "blanked"
-"""How the names of files begin that hold no payloads and names any more, so that nobody need look into them."""
+"""The prefix of files without payloads and names, so that later redactions skip them."""
 
 
 def compact(lake: Lake, name: str, now: datetime, fewest: int = 2) -> tuple[int, int, int]:
     """Merges the small files of quiet partitions, where there are at least `fewest`; gives how many partitions, files
     before and files after.
 
-    No row changes, the watermark stays, and of partitions that change meanwhile each is either done or left as it is.
+    No row and no watermark changes. A partition that changes meanwhile is either compacted or left as it is.
     """
     table = lake.table(name)
     waiting: list[Swap] = []
@@ -73,10 +73,10 @@ def compact(lake: Lake, name: str, now: datetime, fewest: int = 2) -> tuple[int,
 
 
 def gather_open(lake: Lake, name: str, now: datetime) -> int:
-    """Puts the small files of partitions that are not quiet yet together, many at a time; gives how many there were.
+    """Merges the small files of open partitions, many at a time. Returns how many it merged.
 
-    Their rows keep their order, and what a file holds beside them (lake/keys.py). An hour that fills by a file every
-    few seconds is looked into at each of them. No row changes, and the watermark stays.
+    Their rows keep their order and their hidden columns (lake/keys.py). An open hour gets a file every few seconds, and
+    each batch reads all of its files. No row and no watermark changes.
     """
     table = lake.table(name)
     open_now = {partition for partition in table.partitions_of_several_files() if not is_quiet(partition, now)}
@@ -96,9 +96,10 @@ def _commit(lake: Lake, name: str, swaps: Sequence[Swap]) -> list[Swap]:
 
 
 def schema_of(schema: Schema, partition: tuple[Value, ...], now: datetime) -> Schema:
-    """The catalogue's word on how many rows a file has at most; in a sorted partition past LATE its size alone counts.
+    """The schema with the row limit of a file: the catalogue's, or the size limit alone in a sorted partition past
+    LATE.
 
-    Every open of a table reads what its log says of every file: six times fewer of them for all but the last weeks.
+    Opening a table reads the log entries of all files. Without the row limit old partitions have a sixth of the files.
     """
     day = partition[0] if partition else None
     if schema.sort and isinstance(day, date) and day < (now - LATE).date():
@@ -115,9 +116,9 @@ def _merged(
 
 
 def in_order(lake: Lake, table: Table, files: Sequence[DataFile]) -> Iterator[pa.RecordBatch]:
-    """The rows of some files in the order that the readers of their table skip by.
+    """The rows of some files in the table's sort order, by which readers skip row groups.
 
-    The engine sorts. Tables of values of any length are read by batch, and their files come in that order already.
+    The engine sorts. A table with values of unbounded length is read by batch, and its files are in that order already.
     """
     if table.schema.sort:
         yield from lake.sorted(table.scan_files(files), table.schema.sort)
@@ -127,7 +128,7 @@ def in_order(lake: Lake, table: Table, files: Sequence[DataFile]) -> Iterator[pa
 
 
 def is_blanked(file: DataFile) -> bool:
-    """Whether the file holds no payloads and names any more."""
+    """Whether all payloads and names of the file are blanked."""
     return file.path.rpartition("/")[2].startswith(BLANKED)
 
 
@@ -152,9 +153,9 @@ def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]
 
 
 def _sortable(table: Table, files: Sequence[DataFile]) -> list[DataFile]:
-    """The files whose rows the engine can sort: it holds some thousands of them at once, whatever they weigh.
+    """The files whose rows the engine can sort: it holds some thousands of rows at once, of any size.
 
-    A file with long rows is left as it is: it is large anyway.
+    A file with long rows is not merged: it is large already.
     """
     if not (table.schema.sort and table.schema.large):
         return list(files)
@@ -162,10 +163,10 @@ def _sortable(table: Table, files: Sequence[DataFile]) -> list[DataFile]:
 
 
 def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[DataFile]]:
-    """Files of one partition in sets whose rows are to be laid down in one order.
+    """Files of one partition in sets that are sorted together.
 
-    A table that is read by batch came in that order: neighbours go together, up to the size of a file. One that is
-    read by customer has each customer everywhere: all files go together.
+    A table that is read by batch is written in that order: neighbours form a set, up to the size of a file. In a table
+    that is read by customer every file has every customer: all files form one set.
     """
     if (schema.sort or schema.statistics)[:1] != ("batch",):
         return [list(files)]
@@ -178,8 +179,8 @@ def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[Data
 
 
 def _worth_merging(schema: Schema, files: Sequence[DataFile]) -> list[DataFile]:
-    """The smaller files, up to the last one that does not outweigh those before it; full ones weigh nothing, because
-    merging gains nothing by them. A few tiny files before many of one size must not keep these apart."""
+    """The smaller files, up to the last one that is not too large beside the sum of those before it. Full files are
+    left out, because merging them gains nothing. A few tiny files must not keep many files of one size from merging."""
     if sum(file.rows for file in files) <= _SMALL_PARTITION_ROWS:
         return list(files)
     by_size = sorted(files, key=lambda file: (file.rows, file.path))
@@ -193,7 +194,7 @@ def _worth_merging(schema: Schema, files: Sequence[DataFile]) -> list[DataFile]:
 
 
 def files_needed(schema: Schema, files: Sequence[DataFile]) -> int:
-    """How many files the rows of these fill; at least 1."""
+    """How many files these rows need; at least 1."""
     rows, size = sum(file.rows for file in files), sum(file.size for file in files)
     return max(1, ceil(rows / schema.file_rows), ceil(size / FILE_BYTES))
 

@@ -1,7 +1,7 @@
 """One customer's payloads and names, blanked everywhere. Never counts, never offsets: the bills and proofs stand.
 
-Belongs here: which rows are the customer's. Doesn't: whose a record is by its bytes (whose.py), what is left of it
-(redacted_values.py), rewriting files (redaction.py).
+Belongs here: which rows are the customer's. Doesn't: which customer a record names (whose.py), what is left
+of it (redacted_values.py), rewriting files (redaction.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +29,10 @@ _ASKED = _PLACES.append(pa.field("message_id", pa.string()))
 def erase(lake: Lake, settings: Settings, customer_id: int, progress: Progress = silent) -> dict[str, int]:
     """Blanks payloads and names of the customer in every table, the archive of bronze too; gives the rows changed.
 
-    Again: nothing is left to change. In chatbot tables, whose customers have names for ids, the customer is who is
-    called by the same digits. The files that held the rows go with the first `maintain` after the retention of
-    7 days; until then an old snapshot can still be read. A message that is being ingested at this moment may be
-    missed: run it again. Reports already written under NOTIF_REPORTS keep the name until they are written anew.
+    A second call changes nothing. Chatbot tables identify customers by text: there the customer is the one whose text
+    is the same digits. The first `maintain` after the retention of 7 days deletes the files that held the rows; until
+    then an old snapshot can still be read. A message that is being ingested at this moment may be missed: run it again.
+    Reports already written under NOTIF_REPORTS keep the name until they are written anew.
     """
     with turn(lake, progress):
         forget_replay(lake)
@@ -48,8 +48,8 @@ def erase(lake: Lake, settings: Settings, customer_id: int, progress: Progress =
 
 
 def of_nobody(lake: Lake, settings: Settings) -> int:
-    """How many rejected messages hold something and name nobody, by an id of any spelling or by their key: whose they
-    are can't be told, so no erasure finds them."""
+    """How many rejected messages hold text but name no customer, neither by an id nor by their key. No erasure finds
+    them."""
     unattributed = _unattributed(lake)
     held, named = [unattributed.slice(0, 0)], [unattributed.slice(0, 0)]
     for piece in _records_at(lake, settings, unattributed):
@@ -61,13 +61,13 @@ def of_nobody(lake: Lake, settings: Settings) -> int:
 
 
 def _unattributed(lake: Lake) -> pa.Table:
-    """Where the rejected messages lie in Kafka that have no customer_id as it must be."""
+    """The Kafka positions of the rejected messages without a valid customer_id."""
     rejected = lake.table("rejected_notifications").scan()
     return lake.select("unattributed_places", {"rejected": rejected}).cast(_PLACES)
 
 
 def _records_at(lake: Lake, settings: Settings, wanted: pa.Table) -> Iterator[pa.Table]:
-    """Place, key and value of the records that lie there, as every table has them; some may have dropped them."""
+    """Position, key and value of the wanted records, from every table that still has them."""
     columns = [*wanted.column_names, "value"]
     for _, there, name in places(lake, settings):
         if name == "raw_notifications":
@@ -81,10 +81,10 @@ def _where(piece: pa.Table, chosen: Sequence[bool]) -> pa.Table:
 
 
 def _without_id_of(lake: Lake, settings: Settings, customer_id: int) -> pa.Table:
-    """Where the customer's rejected messages lie that have no customer_id as it must be.
+    """The Kafka positions of the customer's rejected messages without a valid customer_id.
 
-    They name the customer by an id that is spelled otherwise or stands elsewhere, or by their key; or they name nobody
-    by an id, and have the customer's name, or a message id of the customer's.
+    Such a message names the customer by an id in another spelling or another field, or by its key. Or it has no id at
+    all, but the customer's name or one of the customer's message ids.
     """
     unattributed = _unattributed(lake)
     names = _names_of(lake, customer_id)
@@ -105,7 +105,7 @@ def _without_id_of(lake: Lake, settings: Settings, customer_id: int) -> pa.Table
 
 
 def _names_of(lake: Lake, customer_id: int) -> set[str]:
-    """The names that the customer ever had, as people search for them, less what takes the place of erased ones."""
+    """The names that the customer ever had, folded for search, without the replacements of erased names."""
     found: set[str] = set()
     for table in ("customer_panel", "minute_aggregates", "daily_billing"):
         named = lake.table(table).scan(customer_id=only(customer_id))
@@ -124,7 +124,7 @@ def _asked(piece: pa.Table, message_ids: Sequence[frozenset[str]]) -> pa.Table:
 
 
 def _own(lake: Lake, customer_id: int, asked: pa.Table) -> pa.ChunkedArray:
-    """Those of the message ids that messages of the customer have."""
+    """The message ids among these that belong to messages of the customer."""
     if not asked.num_rows:
         return asked["message_id"]
     messages = lake.table("notifications").scan(customer_id=only(customer_id))
@@ -132,10 +132,10 @@ def _own(lake: Lake, customer_id: int, asked: pa.Table) -> pa.ChunkedArray:
 
 
 def _oversized_of(lake: Lake, customer_id: int) -> pa.Table:
-    """Where the customer's oversized messages lie in Kafka.
+    """The Kafka positions of the customer's oversized messages.
 
-    rejected_notifications keeps the beginning of such a message, which may not say whose it is: raw_notifications does.
-    Spaces are what an erasure leaves there that may have ended before it came to rejected_notifications.
+    rejected_notifications keeps the beginning of such a message, which may not name the customer; raw_notifications has
+    it all. Spaces there come from an erasure that may have died before it reached rejected_notifications.
     """
     rejected = lake.table("rejected_notifications").scan(reason=("oversized", "oversized "))
     places = lake.select("rejected_places", {"rejected": rejected}, reason="oversized")
@@ -175,7 +175,7 @@ def _rows_of(customer_id: int, theirs: pa.Table) -> Callable[[pa.Table], pa.Chun
 
 def _files_of(customer_id: int) -> Callable[[Table], Sequence[DataFile]]:
     def files(table: Table) -> Sequence[DataFile]:
-        """Those whose statistics don't exclude the customer."""
+        """The files whose statistics don't exclude the customer."""
         if "customer_id" not in table.schema.statistics:
             return table.data_files()
         kept = set(table.scan(customer_id=(customer_id, customer_id + 1)).files)

@@ -1,4 +1,4 @@
-"""What a table holds, as one number: to prove that a job which must not change a row did not.
+"""A table's rows as one number, to prove that a job changed no row.
 
 Belongs here: the hash of rows. Doesn't: which rows to compare.
 """
@@ -18,7 +18,7 @@ class Content:
 
 
 def content(lake: Lake, scan: Scan, but: Collection[str] = (), only: Collection[str] | None = None) -> Content:
-    """The content of `scan` over all its columns; less those of `but`, or over `only` these, if given."""
+    """The fingerprint of `scan` over all its columns, without those of `but`, or over `only` these."""
     columns = tuple(
         column for column in scan.schema.columns if column.name not in but and (only is None or column.name in only)
     )

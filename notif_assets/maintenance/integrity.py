@@ -1,7 +1,7 @@
-"""Data files that are gone or can't be read any more, and how each table comes back.
+"""Data files that are missing or unreadable, and how to repair each table.
 
-Belongs here: holding every data file against what the Delta log says of it, and which command or backup repairs which
-table. Doesn't: whether what a whole file says is right (asset checks), the repair itself (rebuild.py).
+Belongs here: comparing every data file with its Delta log entry, and which command or backup repairs which table.
+Doesn't: whether the rows of an intact file are right (asset checks), the repair itself (rebuild.py).
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ _BY_ORIGIN = {
 
 
 def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]:
-    """Each log entry and data file that is gone or is not what was written: the table, and what and what to do.
+    """Each log entry and data file that is missing or changed: the table, and a sentence with the fault and the remedy.
 
     Reads every data file of the newest snapshots to its end. Opens no table that does not exist.
-    Raises OutOfMemory, which is no damage.
+    Raises OutOfMemory, which says nothing of the file.
     """
     for name in SCHEMAS:
         if not (lake.root / name / "_delta_log").is_dir():
@@ -36,7 +36,7 @@ def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]
             table.require_whole_log()
             for file in table.data_files():
                 what = _what_is_wrong(table, file)
-                # Whoever committed meanwhile may have taken the file out, and a vacuum may have deleted it.
+                # Another commit may have removed the file meanwhile, and a vacuum may have deleted it.
                 if what and file.path in lake.table(name).files()["path"].to_pylist():
                     yield name, f"{table.path / file.path} {what}; {_repair(name, file)}"
         except OutOfMemory:
@@ -68,7 +68,7 @@ def _repair(name: str, file: DataFile) -> str:
 
 
 def repair(table: str, days: str = "") -> str:
-    """How a table comes back once a file of it is lost; `days` are the options of rebuild that bound it, if any."""
+    """How to repair a table that lost a file; `days` are the options of rebuild that limit it, if any."""
     schema = SCHEMAS[table]
     if table == "raw_notifications":
         return f"{_BACKUP} or from NOTIF_ARCHIVE, for nothing can compute what was received"

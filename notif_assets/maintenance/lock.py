@@ -1,7 +1,7 @@
-"""One job of upkeep at a time: they rewrite the same files, and each would undo what the other had begun.
+"""The lock of maintenance: its jobs rewrite the same files, so they run one at a time.
 
-Belongs here: waiting for one's turn. Doesn't: keeping ingestion out, which needs no turn: its commits and those of
-upkeep are compare-and-swaps.
+Belongs here: waiting for the lock. Doesn't: ingestion, which needs no lock: its commits and those of maintenance are
+compare-and-swaps.
 """
 
 import fcntl
@@ -14,14 +14,14 @@ Progress = Callable[[str], None]
 
 
 def silent(_: str) -> None:
-    """For callers that don't want to be told how far it is."""
+    """A progress callback that does nothing."""
 
 
 @contextmanager
 def turn(lake: Lake, progress: Progress) -> Iterator[None]:
-    """Waits until no other job of upkeep is at work on this lake. A killed one's turn ends with its process.
+    """Waits until no other maintenance job runs on this lake. The lock of a killed job ends with its process.
 
-    Where there is no lake yet there is nothing to rewrite, and none is begun.
+    Without a lake there is nothing to rewrite, and none is created.
     """
     try:
         lock = (lake.root / ".upkeep.lock").open("w")

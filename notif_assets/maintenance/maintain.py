@@ -1,7 +1,7 @@
-"""`maintain`: what keeps the lake flat over months, all of it in one call.
+"""`maintain`: everything that keeps the lake small over months, in one call.
 
-Belongs here: the order of things, and a line to tell for each table. Doesn't: any of the things (compaction.py,
-redaction.py, archive.py).
+Belongs here: the order of the steps, and a line for each table. Doesn't: the steps (compaction.py, redaction.py,
+archive.py).
 """
 
 import re
@@ -23,8 +23,8 @@ _DRAFT = re.compile(r"#\d+$|^tmp\w+\.tmp$")
 def maintain(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
     """Retention of payloads and bronze where it is set, compaction, vacuum and log clean-up; a line for each table.
 
-    Changes no row but by retention, and no watermark; ingestion goes on beside it. Raises LakeError, with all that was
-    done by then done, if the lake or the archive can't be used, or NOTIF_BRONZE_DAYS is set without NOTIF_ARCHIVE.
+    Only retention changes rows, and no watermark moves; ingestion continues meanwhile. Raises LakeError if the lake or
+    the archive can't be used, or if NOTIF_BRONZE_DAYS is set without NOTIF_ARCHIVE; finished steps stay done.
     """
     with turn(lake, progress):
         done = []
@@ -55,8 +55,8 @@ def compact_tables(lake: Lake, settings: Settings, now: datetime, progress: Prog
 
 
 def _sweep(lake: Lake, now: datetime) -> int:
-    """Deletes what vacuum does not see, once it has lain for the retention time: drafts (a file that is written in
-    parts is called …#1 until it is whole), and a replay that nobody took up again."""
+    """Deletes what vacuum does not see, once it is older than the retention: drafts (a file is called …#1 until it is
+    complete), and an abandoned replay."""
     written = {path: path.stat().st_mtime for path in lake.root.rglob("*") if path.is_file()}
     until = (now - RETENTION).timestamp()
     drafts = [path for path, moment in written.items() if moment < until and _DRAFT.search(path.name)]
@@ -74,7 +74,7 @@ def _compact(at: Lake, name: str, now: datetime) -> str:
 
 
 def _tables(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:
-    """What to call it, the lake and the table, for every table that exists; the archive of bronze too."""
+    """Label, lake and name of every table that exists, the archive of bronze included."""
     places = [(name, lake, name) for name in SCHEMAS]
     if settings.archive is not None:
         archive = Lake(settings.archive.absolute(), memory=settings.engine_memory)

@@ -1,6 +1,6 @@
-"""Derived tables computed anew, to the same rows at the same watermark.
+"""Computes derived tables again, to the same rows at the same watermark.
 
-Belongs here: what each derived table is computed from, and why the others can't be. Doesn't: the computing itself
+Belongs here: the source of each derived table, and why the other tables can't be rebuilt. Doesn't: the computing itself
 (notifications/, invoices/, chatbot/): a rebuild goes through the same functions.
 """
 
@@ -42,12 +42,12 @@ def rebuild(
     last: date | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Computes a derived table again from the table before it, beside ingestion; its folder may have been deleted.
+    """Computes a derived table again from its source, while ingestion runs; its folder may have been deleted.
 
     `first` and `last` bound the UTC days of minute_aggregates, the days of chatbot_reports, the months of
     invoice_window_averages; None: no bound. notifications and rejected_notifications are rebuilt together, from bronze.
-    Killed and run again, it ends in the same rows. Raises ValueError if the table or a bound makes no sense, LakeError
-    if the table before it doesn't hold all that is needed.
+    A killed rebuild can be run again. Raises ValueError for a table that can't be rebuilt or an impossible bound,
+    LakeError if the source lacks rows.
     """
     if table not in SCHEMAS:
         raise ValueError(f"no such table: {table}; rebuild takes one of {', '.join(_REBUILDS)}")
@@ -88,7 +88,7 @@ def _minutes(lake: Lake, _settings: Settings, first: date, last: date, progress:
             waiting.append(Swap(hour, tuple(there.get(hour, ())), counted, whole=True))
             if len(waiting) >= _HOURS_PER_COMMIT:
                 again |= _commit_hours(lake, waiting)
-                # Ingestion has gone on meanwhile: the next hours are counted up to where it is now.
+                # Ingestion continued meanwhile: count the next hours up to its new watermark.
                 aggregates, notifications, waiting = lake.table("minute_aggregates"), lake.table("notifications"), []
                 there = by_partition(aggregates.data_files())
         again |= _commit_hours(lake, waiting)
@@ -133,7 +133,7 @@ def _commit_hours(lake: Lake, swaps: list[Swap]) -> set[tuple[Value, ...]]:
 
 
 def _panel(lake: Lake, settings: Settings, _first: date, _last: date, progress: Progress) -> None:
-    """Brings the panel up to minute_aggregates and computes it there from all minutes, forgetting what it showed."""
+    """Advances the panel to minute_aggregates and computes it from all minutes, ignoring its present rows."""
 
     def attempt() -> None:
         panel, aggregates = lake.table("customer_panel"), lake.table("minute_aggregates")
@@ -183,17 +183,17 @@ class _Replay(Lake):
 
 
 def forget_replay(lake: Lake) -> None:
-    """Throws a replay away that was begun and not finished: it holds rows as they were in bronze then."""
+    """Deletes an unfinished replay: its rows come from an older state of bronze."""
     shutil.rmtree(replay_of(lake), ignore_errors=True)
 
 
 def _replay(lake: Lake, settings: Settings, _first: date, _last: date, progress: Progress) -> None:
-    """Replays every batch of the ledger beside the tables, and puts the outcome in their place when it has caught up.
+    """Replays every batch of the ledger into separate tables, and swaps them in once they have caught up.
 
-    Until then readers see the tables as they were. What was replayed before a kill is not replayed again.
+    Until then readers see the old tables. After a kill the replay continues where it stopped.
     """
     _require_all_of_bronze(lake)
-    last_wide_batch(lake)  # written down before the replay asks: beside the tables nothing is judged yet
+    last_wide_batch(lake)  # recorded before the replay needs it: the separate tables are still empty
     with _Replay(lake, settings.engine_memory) as beside:
         until_committed(lambda: _catch_up_and_take_place(lake, beside, settings, progress))
     forget_replay(lake)
@@ -223,7 +223,7 @@ def _catch_up_and_take_place(lake: Lake, beside: Lake, settings: Settings, progr
     for name in _SILVER:
         table, replayed = lake.table(name), beside.table(name)
         if table.watermark not in (0, through) or replayed.watermark != through:
-            raise LostRace(name)  # ingestion went on, so does the replay
+            raise LostRace(name)  # ingestion continued, so the replay must too
         old = {file.path: file for file in table.data_files()}
         new = {file.path: file for file in replayed.data_files()}
         added = [file for path, file in new.items() if path not in old]
@@ -234,9 +234,9 @@ def _catch_up_and_take_place(lake: Lake, beside: Lake, settings: Settings, progr
 
 
 def _level(lake: Lake, settings: Settings) -> int:
-    """The batch at which both tables stand, once the one that lags behind has caught up.
+    """The watermark of both tables, after the one that lags has caught up.
 
-    A deleted table counts for nothing: it gets the other's batch, or minute_aggregates' if both are gone.
+    A deleted table gets the other's watermark, or that of minute_aggregates if both are deleted.
     """
     ends = [lake.table(name).watermark for name in _SILVER]
     if all(ends) and ends[0] != ends[1]:
@@ -246,7 +246,7 @@ def _level(lake: Lake, settings: Settings) -> int:
 
 
 def _link(source: Table, target: Table, files: Collection[DataFile]) -> None:
-    """Gives the files a second name in the target's folder: nothing is copied."""
+    """Hard-links the files into the target's folder, without copying."""
     target.create()
     for file in files:
         there = target.path / file.path
@@ -259,7 +259,7 @@ def _link(source: Table, target: Table, files: Collection[DataFile]) -> None:
 
 
 def _averages(lake: Lake, _: Settings, first: date, last: date, progress: Progress) -> None:
-    """The months that are there; all that any invoice touches if none is."""
+    """Rebuilds the materialized months, or every month that an invoice affects if there are none."""
     months = materialized_months(lake) or months_affected(months_of(lake))
     for month in months:
         if _within(month, first.replace(day=1), last):

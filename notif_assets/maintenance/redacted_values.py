@@ -1,10 +1,10 @@
 """What is left of personal data once it is blanked: pure functions, from bytes to bytes and from column to column.
 
-Belongs here: the words that take the place of names, and how a message loses payload and name but keeps its verdict.
-Doesn't: which rows are blanked (redaction.py).
+Belongs here: the words that replace names, and how a message loses payload and name but keeps its verdict. Doesn't:
+which rows are blanked (redaction.py).
 
-Whoever rebuilds silver from blanked records must get the same verdict on each: valid stays valid, a duplicate a
-duplicate, a conflict a conflict, and every rejected message keeps its reason.
+A rebuild of silver from blanked records must reach the same verdicts: valid stays valid, a duplicate stays a duplicate,
+a conflict stays a conflict, and every rejected message keeps its reason.
 """
 
 import re
@@ -26,13 +26,13 @@ from notif_assets.notifications.validity import (
 )
 
 NAME: Final = "apagado"
-"""In place of a name: an empty one would make a message invalid."""
+"""Replaces a name: an empty name would make a message invalid."""
 
 CONFLICTING_NAME: Final = "apagado (conflito)"
-"""In place of the name of a message that was rejected because it differed from the first one: it still does."""
+"""Replaces the name of a message rejected as a conflict, so that it still differs from the first one."""
 
 ANSWER: Final = "apagado"
-"""In place of an answer to a chatbot: a blank one would take its session out of the reports."""
+"""Replaces a chatbot answer: a blank answer would remove its session from the reports."""
 
 _STAND_INS: Final[dict[str, bytes | None]] = {
     "schema_registry_prefix": bytes(6),
@@ -45,7 +45,7 @@ _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def is_blank(value: bytes | None) -> bool:
-    """Whether nothing is left in a record that could be somebody's: it holds nothing, or what blanking leaves."""
+    """Whether a record holds no personal data: it is empty, or already blanked."""
     if value in _STAND_INS.values() or not says_something(value):
         return True
     return value is not None and value == _blanked(value, len(value), conflicting=False)
@@ -76,11 +76,11 @@ def _blanked(value: bytes | None, max_bytes: int, conflicting: bool) -> bytes | 
     """The message without payload and name; null for what is no JSON."""
     if value is None:
         return None
-    if len(value) > max_bytes:  # oversized it was, and so it must stay; nothing looks into it
+    if len(value) > max_bytes:  # an oversized value must stay oversized; its content is not read
         return b" " * len(value)
     try:
         document = msgspec.json.decode(value)
-        # Fields that nobody asked for may hold anything: they go.
+        # Unknown fields may hold personal data, so they are removed.
         fields = Message.__struct_fields__ if isinstance(document, dict) else ()
         return msgspec.json.encode({f: _field(f, document[f], conflicting) for f in fields if f in document})
     except (*_UNDECODABLE, OverflowError):
@@ -116,7 +116,7 @@ def _field(name: str, value: Any, conflicting: bool) -> Any:
 
 
 def _stand_in(name: str, word: str) -> str:
-    """The word, made unfit as the name is: with a control character, too long. It keeps the verdict by any rules."""
+    """The word, with the same fault as the name (a control character, too long), so that the verdict stays the same."""
     if CONTROL_CHARACTER.search(name):
         word += "\n"
     return word.ljust(MAX_NAME_BYTES + 1) if len(name.encode()) > MAX_NAME_BYTES else word

@@ -1,7 +1,7 @@
-"""Payloads and names taken out of rows, file by file, without moving a watermark or changing a count.
+"""Blanks payloads and names in rows, file by file, without moving a watermark or changing a count.
 
 Belongs here: how each kind of personal column is blanked, rewriting the files that hold them, and retention of payloads
-(NOTIF_PAYLOAD_DAYS). Doesn't: what is left of a value (redacted_values.py), who asks for one customer (erase.py).
+(NOTIF_PAYLOAD_DAYS). Doesn't: what is left of a value (redacted_values.py), the rows of one customer (erase.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ from notif_assets.notifications.validity import Limits
 from notif_assets.settings import Settings
 
 PERSONAL = tuple(name for name, schema in SCHEMAS.items() if schema.personal)
-"""Every table with payloads, names or answers, each after those from which rows come to it: what is computed or moved
-meanwhile comes from blanked rows."""
+"""Every table with payloads, names or answers, each after its sources, so that rows computed or moved meanwhile come
+from blanked rows."""
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
 _COMMIT_ROWS = 5_000_000
@@ -36,7 +36,7 @@ _ROUNDS = 100
 def blank_old(lake: Lake, settings: Settings, now: datetime) -> dict[str, int]:
     """Blanks what is older than NOTIF_PAYLOAD_DAYS, by the day of its partition; gives the rows changed per table.
 
-    Without the setting: nothing. The panel's names go with the customer's newest message.
+    Without the setting it does nothing. The panel blanks a name with the customer's newest message.
     """
     if settings.payload_days is None:
         return {}
@@ -50,7 +50,7 @@ def blank_old(lake: Lake, settings: Settings, now: datetime) -> dict[str, int]:
 
 
 def places(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:
-    """What to call it, the lake and the table, for every table with personal data that exists; the archive too."""
+    """Label, lake and name of every existing table with personal data, the archive included."""
     found = [(name, lake, name) for name in PERSONAL]
     if settings.archive is not None:
         found.insert(1, ("archive", Lake(settings.archive.absolute(), memory=settings.engine_memory), PERSONAL[0]))
@@ -67,7 +67,7 @@ def _unseen_since(cutoff: datetime) -> Mask:
 
 
 def _blank_partitions(lake: Lake, there: Lake, name: str, first_kept: date, bounds: Limits) -> int:
-    """Blanks all rows of the partitions before `first_kept`, and says so in the names of their files."""
+    """Blanks all rows of the partitions before `first_kept`, and marks their files by a prefix."""
 
     def rewritten(table: Table) -> Iterator[tuple[Swap, int]]:
         for partition, files in sorted(by_partition([f for f in table.data_files() if not is_blanked(f)]).items()):
@@ -112,7 +112,7 @@ def blank_rows(
 
 
 def _commit_all(there: Lake, name: str, rewritten: Callable[[Table], Iterator[tuple[Swap, int]]]) -> int:
-    """Commits what is rewritten, again and again where files changed meanwhile; gives the rows changed."""
+    """Commits the rewritten files, and repeats those that changed meanwhile. Returns the number of changed rows."""
     total = 0
     for _ in range(_ROUNDS):
         waiting: list[tuple[Swap, int]] = []

@@ -1,11 +1,11 @@
-"""Data files put in the place of others, for every job that rewrites rows without moving a watermark.
+"""Swaps data files for others, for every job that rewrites rows without moving a watermark.
 
 Belongs here: the one commit that swaps staged files in. Doesn't: which files (compaction.py, redaction.py, rebuild.py),
 writing them (lake/staging.py).
 
-Sorting an hour takes seconds and a commit milliseconds. Written first and committed afterwards, with a handle opened
-only then, upkeep neither holds up ingestion nor loses every race against it. What is left behind by a killed job
-belongs to no snapshot and goes with the vacuum.
+Sorting an hour takes seconds, a commit milliseconds. Maintenance writes its files first, then opens a handle and
+commits. So it neither delays ingestion nor loses every race against it. Files of a killed job belong to no snapshot,
+and vacuum deletes them.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from notif_assets.lake.tables import DataFile, Value
 
 @dataclass(frozen=True)
 class Swap:
-    """Files of one partition and those to put in their place.
+    """Files of one partition and their replacements.
 
-    `whole` means that `old` are all files of the partition, and that it is off if any came or went meanwhile.
+    `whole` means that `old` are all files of the partition: the swap is void if a file was added or removed meanwhile.
     """
 
     partition: tuple[Value, ...]
@@ -30,7 +30,7 @@ class Swap:
 
 
 def commit(lake: Lake, name: str, swaps: Sequence[Swap], *, same_rows: bool, note: str) -> list[Swap]:
-    """Makes all swaps that can still be made in one commit and gives those that can't: their files have changed."""
+    """Makes all possible swaps in one commit. Returns the others, whose files changed meanwhile."""
 
     def attempt() -> list[Swap]:
         table = lake.table(name)
@@ -58,6 +58,6 @@ def _possible(swap: Swap, present: Sequence[DataFile]) -> bool:
 
 
 def rewrite_whole(lake: Lake, table: Table, swaps: Sequence[Swap], note: str) -> None:
-    """Commits swaps of whole partitions. Raises LostRace if one is off, so that the caller looks again."""
+    """Commits swaps of whole partitions. Raises LostRace if one is void, so that the caller computes it again."""
     if commit(lake, table.schema.name, swaps, same_rows=False, note=note):
         raise LostRace(table.schema.name)

@@ -1,7 +1,7 @@
-"""Whose a record is, as far as its bytes tell: pure functions, from bytes to ids and texts.
+"""Which customer a record names: pure functions, from bytes to ids and texts.
 
-Belongs here: every way in which a record may name a customer. Doesn't: which records are asked (erase.py), what is left
-of one that is blanked (redacted_values.py).
+Belongs here: every way in which a record may name a customer. Doesn't: which records are searched (erase.py), what is
+left of a blanked one (redacted_values.py).
 """
 
 import re
@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
-_DECODED_BYTES: Final = 16 * 2**20  # of a longer value the decoder would make some gigabytes
-_SEARCHED_BYTES: Final = 2**20  # of what is no JSON, for names
+_DECODED_BYTES: Final = 16 * 2**20  # decoding a longer value would take gigabytes
+_SEARCHED_BYTES: Final = 2**20  # how much of a value that is not JSON is searched for names
 _LONGEST: Final = 8_192  # characters of a name or a message id
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _IDS = range(1, 2**63)
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode  # a float would take one long id for its neighbour
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode  # a float would confuse neighbouring long ids
 
 _ESCAPED = re.compile(rb"\\+u00([0-7][0-9a-fA-F])")
-# Possessive: a number that the value ends within is none, not the digits before.
+# Possessive: a number that is cut off by the end of the value does not count.
 _ID = re.compile(rb"(?is)customer[\W_]?id\W{0,20}?([+-]?\d++(?:\.\d++)?+(?:e[+-]?\d++)?+)(?=.)")
 _MESSAGE_ID = re.compile(rb'(?is)message[\W_]?id\W{1,20}?"((?:[^"\\]++|\\.)*+)"')
 _TEXT = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
@@ -28,8 +28,8 @@ _TEXT = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 
 @dataclass(frozen=True)
 class Named:
-    """What a record names: the customers' ids; of one without any, its texts, which a customer's name may be among, and
-    the message ids."""
+    """What a record names: customer ids. Without any: its texts, which may include a customer's name, and message
+    ids."""
 
     ids: frozenset[int]
     texts: frozenset[str] = field(default_factory=frozenset)
@@ -37,13 +37,13 @@ class Named:
 
 
 def is_of(value: bytes | None, customer_id: int) -> bool:
-    """Whether the value of a record names the customer by the id, whatever else is wrong with it."""
+    """Whether the value of a record names the customer by id, valid or not."""
     return value is not None and customer_id in named_in(value).ids
 
 
 def named_in(value: bytes) -> Named:
-    """What the value names. A customer_id as it must be decides alone: the message is that customer's, whomever else
-    it speaks of. Otherwise every id in it counts: 101.0, "101", in a list, nested, in text that is no JSON."""
+    """What the value names. A valid customer_id decides alone: the message is that customer's, even if it mentions
+    others. Otherwise every id in it counts: 101.0, "101", in a list, nested, in text that is not JSON."""
     try:
         if len(value) > _DECODED_BYTES:
             raise msgspec.DecodeError
@@ -146,7 +146,7 @@ def _ids_in_bytes(value: bytes) -> frozenset[int]:
 
 
 def _text(inner: bytes) -> str:
-    """The text of a JSON string, though it may be none."""
+    """The text of a JSON string, or the raw text if it is not valid JSON."""
     try:
         return str(msgspec.json.decode(b'"' + inner + b'"'))
     except _UNDECODABLE:

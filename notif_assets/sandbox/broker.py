@@ -1,7 +1,7 @@
 """A Kafka broker inside this process, for demos and tests: librdkafka's mock broker behind a fixed port.
 
-Belongs here: starting and stopping it. Doesn't: anything that depends on the broker being this one; whoever reads or
-writes goes through the port like with any Kafka.
+Belongs here: starting and stopping it. Doesn't: anything that depends on this broker: clients use its port as with
+any Kafka.
 
 What it isn't: durable (memory only), transactional, or safe to expose (loopback, no authentication). It keeps about
 5 MiB per partition and drops the oldest messages beyond that.
@@ -80,8 +80,8 @@ def serve(port: int, topic: str, partitions: int, started: Callable[[EmbeddedBro
 class _MockCluster:
     """librdkafka's mock cluster of one broker, by ctypes: the Python package exposes none of it.
 
-    Its cluster id, by which clients know that its topics are others than before, is made of its address in memory. So
-    one whose address was used in this process already is not taken.
+    Its cluster id comes from its address in memory, and clients tell by the id that its topics are new. So an instance
+    at an address that this process used before is discarded.
     """
 
     _used: ClassVar[set[int]] = set()

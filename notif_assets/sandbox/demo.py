@@ -1,7 +1,7 @@
 """`make demo`: the whole system on this machine, on the embedded broker with live traffic.
 
-Belongs here: starting the parts and stopping every one of them, a line that says how it goes, and the reconciliation of
-a demo that ends by itself: what the generator knows against what the tables hold. Doesn't: anything that a deployment
+Belongs here: starting and stopping the parts, a line of progress, and the reconciliation of a demo that ends by itself:
+the generator's tally against the tables. Doesn't: anything that a deployment
 needs; the parts are those of a deployment.
 
 The broker keeps its messages in memory, so every demo begins with an empty lake, in a folder of its own.
@@ -75,7 +75,7 @@ class _Ports:
 
 @dataclass
 class _Traffic:
-    """The generator in a thread; `tally` is whole once the thread has ended."""
+    """The generator in a thread; `tally` is complete once the thread has ended."""
 
     settings: Settings
     rate: int
@@ -196,7 +196,7 @@ def _require_free(port: int, variable: str) -> None:
 def _prepare(data: Path, ports: _Ports) -> Settings:
     """An empty folder with the samples in its inbox; sets this process's environment, which Dagster's inherit.
 
-    Nothing of whoever types the command is used or touched: no setting of theirs, no lake, no Dagster storage.
+    The demo ignores the caller's settings, lake and Dagster storage, and changes none of them.
     """
     ours = ("lake", "inbox", "reports", "dagster", "dagster.log", "panel.log", "panel.key")
     if any(entry.name not in ours for entry in data.iterdir()):
@@ -265,7 +265,7 @@ def _parts(data: Path, ports: _Ports, stop: Signals) -> Iterator[list[_Part]]:
 
 
 def _start(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """In a process group of its own: Ctrl-C at the terminal reaches us alone, and what it starts can be found again."""
+    """Starts a process in its own group: Ctrl-C at the terminal reaches only the demo, and children can be found."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and words
         [sys.executable, *command], cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
     )
@@ -304,7 +304,7 @@ def _require_alive(parts: list[_Part]) -> None:
 
 
 def _watch(traffic: _Traffic, settings: Settings, parts: list[_Part], stop: Signals) -> None:
-    """A line every ten seconds, until the traffic ends or somebody stops it."""
+    """Prints a line every ten seconds, until the traffic ends or is stopped."""
     next_line = time.monotonic() + _LINE_SECONDS
     while not traffic.ended.wait(0.2) and not stop.is_set():
         _require_alive(parts)

@@ -1,7 +1,7 @@
-"""The traffic generator: what a notification platform sends, with everything that goes wrong there.
+"""The traffic generator: what a notification platform sends, with its typical faults.
 
 Belongs here: making messages, counting them, sending them at a rate. Doesn't: reading (kafka/client.py), judging
-messages (notifications/validity.py): the tally says what was sent, so that it can be held against what arrived.
+messages (notifications/validity.py): the tally says what was sent, to compare with what arrived.
 """
 
 import itertools
@@ -89,7 +89,7 @@ def messages(
     tally = tally if tally is not None else Tally()
     random = Random(seed)  # noqa: S311 (repeatable on purpose)
     ids, heads = _customers(customers)
-    # What can be put together beforehand is: each message then costs three draws and one formatting.
+    # Everything fixed is prepared beforehand, so a message costs three draws and one format.
     weights = list(itertools.accumulate(1 / rank**_ZIPF for rank in range(1, customers + 1)))
     tails = [
         (channel, f'","channel":"{channel}","payload":"{payload.format(person).replace(chr(34), chr(92) + chr(34))}"')
@@ -200,8 +200,8 @@ def produce(
 ) -> Tally:
     """Sends `rate` messages a second for `seconds` to `settings.topic`, lz4, and returns once all are acknowledged.
 
-    `progress` hears ten times a second how many were handed over, and `stopped` is asked whether to end early. Raises
-    KafkaUnavailable, TopicMissing, or KafkaError when a message isn't acknowledged.
+    `progress` is called ten times a second with the number of messages sent; `stopped` says whether to end early.
+    Raises KafkaUnavailable, TopicMissing, or KafkaError when a message isn't acknowledged.
     """
     with open_client(settings) as client:
         count = len(client.offsets().partitions)
