@@ -9,16 +9,15 @@ from functools import cache, partial
 from multiprocessing import parent_process
 
 import dagster as dg
-from dagster_duckdb import DuckDBResource
 
 from notif_assets.defs.assets import billing, chatbot, inbox, invoices, notifications
 from notif_assets.defs.jobs import CHECKS, JOBS
+from notif_assets.defs.resources import resources_of
 from notif_assets.defs.schedules import SCHEDULES
-from notif_assets.defs.sensors import IMPATIENT, SENSORS
+from notif_assets.defs.sensors import SENSORS
 from notif_assets.instance.processes import end_at_sigterm, fork_runs, in_process_executor
 from notif_assets.kafka.client import OpenClient
-from notif_assets.kafka.open import open_client
-from notif_assets.lake import SCHEMAS, Lake, duckdb_config
+from notif_assets.lake import SCHEMAS
 from notif_assets.notifications.bronze import TakeBatches, take_batches
 from notif_assets.settings import Settings, unknown_variables
 
@@ -28,7 +27,7 @@ def build_definitions(
 ) -> dg.Definitions:
     """The definitions of one deployment. `kafka` opens another client than the settings name (tests); `take_batches`
     is how a run gets its batches of the topic."""
-    duckdb = DuckDBResource(database=":memory:", connection_config=duckdb_config(settings.engine_memory))
+    of_topic = {} if kafka is None else {"kafka": kafka, "impatient_kafka": kafka}
     definitions = dg.Definitions(
         assets=dg.with_source_code_references(
             [
@@ -53,14 +52,7 @@ def build_definitions(
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,
-        resources={
-            "duckdb": duckdb,  # what the lake computes with; shown with its settings
-            "lake": Lake(settings.lake, duckdb.get_connection),
-            "settings": settings,
-            "take_batches": take_batches,
-            "kafka": kafka or partial(open_client, settings),
-            "impatient_kafka": kafka or partial(open_client, settings.model_copy(update=IMPATIENT)),
-        },
+        resources=resources_of(settings, take_batches) | of_topic,
         executor=in_process_executor,
     )
     return definitions.map_asset_specs(func=partial(_located, settings))

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,6 +28,17 @@ def _duration(value: object) -> object:
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)):
         return timedelta(seconds=float(match[1]) * _SECONDS[match[2] or "s"])
     return value
+
+
+def _duration_text(value: timedelta) -> str:
+    """As `_duration` reads it.
+
+    >>> _duration_text(timedelta(hours=36)), _duration_text(timedelta(milliseconds=1500))
+    ('36h', '1.5s')
+    """
+    seconds = value.total_seconds()
+    unit = next((unit for unit in reversed(_SECONDS) if seconds and seconds % _SECONDS[unit] == 0), "s")
+    return f"{seconds / _SECONDS[unit]:.12g}{unit}"
 
 
 def local_path(value: str) -> Path:
@@ -53,7 +64,7 @@ def _folder_of_data(value: object) -> object:
 
 
 Folder = Annotated[Path | None, BeforeValidator(_folder)]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text, when_used="json")]
 
 
 class Settings(BaseSettings):
@@ -85,7 +96,7 @@ class Settings(BaseSettings):
     kafka_client: Literal["auto", "kafka-python", "confluent"] = Field(
         "auto", description="Which client reads: auto takes confluent-kafka when it is installed."
     )
-    kafka_properties: dict[str, str] = Field(
+    kafka_properties: dict[str, SecretStr] = Field(
         default_factory=dict,
         description='Kafka\'s own client properties as JSON, e.g. {"security.protocol": "SASL_SSL", …}.',
     )

@@ -46,9 +46,6 @@ from notif_assets.lake import Lake, LakeError
 from notif_assets.notifications.ledger import QUIET, Backlog, backlog
 from notif_assets.settings import Settings
 
-IMPATIENT = {"kafka_timeout": 3.0}
-"""The settings of a client for looking: a tick does not wait for Kafka, ten seconds later comes the next one."""
-
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 _LONGEST_WAIT = 15  # times NOTIF_RETRY_AFTER
 _GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]

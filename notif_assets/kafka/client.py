@@ -245,7 +245,7 @@ RESERVED = {
 }
 
 
-def check_properties(properties: Mapping[str, str]) -> None:
+def check_properties(properties: Mapping[str, object]) -> None:
     """Raises PropertyRefused for a property that the project sets itself."""
     for name in properties:
         dotted = name.replace("_", ".")  # as kafka-python takes them too

@@ -376,7 +376,8 @@ def _answer(future: Any, seconds: float) -> Any:
 
 def connection_config(settings: Settings) -> dict[str, Any]:
     """librdkafka's own names: they are Kafka's, or close."""
-    return {**settings.kafka_properties, "bootstrap.servers": settings.kafka_bootstrap, "logger": _SILENT}
+    properties = {name: value.get_secret_value() for name, value in settings.kafka_properties.items()}
+    return {**properties, "bootstrap.servers": settings.kafka_bootstrap, "logger": _SILENT}
 
 
 def new_handle(kind: type, config: dict[str, Any]) -> Any:

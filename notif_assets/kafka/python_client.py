@@ -312,7 +312,8 @@ def connection_config(settings: Settings) -> dict[str, Any]:
     if _LOGGER.level == logging.NOTSET:  # it logs each failed attempt; users get one error instead
         _LOGGER.setLevel(logging.CRITICAL + 1)
     config: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap.split(",")}
-    for name, value in settings.kafka_properties.items():
+    for name, secret in settings.kafka_properties.items():
+        value = secret.get_secret_value()
         if name == "ssl.endpoint.identification.algorithm":
             config["ssl_check_hostname"] = value == "https"
             continue

@@ -36,13 +36,17 @@ _SQL_TYPES = {pa.int32(): "integer", pa.date32(): "date"}
 
 
 def duckdb_config(memory: str) -> dict[str, str | int | float | bool | list[str]]:
-    """How DuckDB is set up everywhere: bounded memory, spilling to the system's temporary folder."""
+    """How DuckDB is set up everywhere, the same in every process of a deployment."""
     return {
         "memory_limit": memory,
-        "temp_directory": str(Path(tempfile.gettempdir()) / f"notif-assets-{os.getpid()}"),
         "preserve_insertion_order": False,
         "enable_external_file_cache": False,  # the system has them in memory already, and gives it back
     }
+
+
+def _spill_folder() -> str:
+    """Where this process's engine puts what its memory does not hold: files of two would have the same names."""
+    return str(Path(tempfile.gettempdir()) / f"notif-assets-{os.getpid()}")
 
 
 class Lake:
@@ -179,6 +183,7 @@ class Lake:
             if self._database is None:
                 self._database = self._opened.enter_context(self._connect())
                 self._database.execute("set global timezone = 'UTC'")
+                self._database.execute(f"set global temp_directory = {literal(_spill_folder())}")
             cursor = self._database.cursor()
         with cursor as connection:
             try:

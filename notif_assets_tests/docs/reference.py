@@ -161,6 +161,8 @@ def _cell(text: str) -> str:
 
 def _values(field: FieldInfo) -> str:
     kind = field.annotation
+    if get_origin(kind) is dict:
+        return "JSON object"
     if choices := _choices(kind):
         return ", ".join(f"`{choice}`" for choice in choices)
     words = {
@@ -174,7 +176,7 @@ def _values(field: FieldInfo) -> str:
     for known in (kind, *get_args(kind)):
         if known in words:
             return words[known]
-    return "JSON object" if get_origin(kind) is dict else "text"
+    return "text"
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from pydantic import SecretStr
 
 from notif_assets.kafka.client import KafkaUnavailable, ReadStalled
 from notif_assets.kafka.open import open_client
@@ -196,9 +197,8 @@ def test_every_way_in_reads_the_same(apache: ApacheKafka, make_topic: MakeTopic,
         ways += [("LOGIN", _login(mechanism)), ("BOTH", _login_by_tls(apache, mechanism))]
     for listener, properties in ways:
         plain = _settings(apache, topic, kafka_client, 60)
-        settings = plain.model_copy(
-            update={"kafka_bootstrap": apache.address(listener), "kafka_properties": properties}
-        )
+        secret = {name: SecretStr(value) for name, value in properties.items()}
+        settings = plain.model_copy(update={"kafka_bootstrap": apache.address(listener), "kafka_properties": secret})
         with open_client(settings) as client:
             values = [value for batch in client.read({0: (0, 50), 1: (10, 50)}) for value in batch["value"].to_pylist()]
         assert sorted(map(int, values)) == sorted([*range(0, 100, 2), *range(21, 100, 2)]), (listener, properties)
