@@ -142,6 +142,7 @@ def supervisor(deploy: Deploy) -> Iterator[_Supervisor]:
 
 
 def test_what_the_units_start_works_and_ends_at_their_signals(supervisor: _Supervisor) -> None:
+    here = {path.name for path in ROOT.iterdir()}
     for unit in SERVICES:
         supervisor.start(unit)
     until(lambda: supervisor.answers(3000, "/server_info"), "the UI")
@@ -149,6 +150,7 @@ def test_what_the_units_start_works_and_ends_at_their_signals(supervisor: _Super
     until(supervisor.daemon_lives, "the daemon")
     for unit in (DAEMON, WEBSERVER, PANEL, CODE):
         supervisor.stop(unit)
+    assert {path.name for path in ROOT.iterdir()} == here, "the units may not write there"
 
 
 def test_the_workspace_asks_the_code_server_of_the_unit() -> None:

@@ -66,6 +66,7 @@ def test_it_is_read_from_postgresql_too(tmp_path: Path, monkeypatch: pytest.Monk
         assert [one.run_id for one in state.runs] == [run]
         assert [(one.name, one.asset) for one in state.failing] == [("check holds of one", "one")]
         assert overview._daemon_at() == NOW
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["dagster.yaml"], "it may be read-only"
 
 
 def test_a_child_reads_it_and_says_if_it_cannot(
