@@ -81,3 +81,13 @@ def test_a_table_has_its_log_before_its_first_file(tmp_path: Path) -> None:
     with Lake(tmp_path) as lake:
         stage(lake.table("ingest_losses"), (), losses(1).to_batches(), 10)
         assert (lake.table("ingest_losses").version, lake.table("ingest_losses").files().num_rows) == (0, 0)
+
+
+def test_only_a_column_of_which_values_come_again_has_a_dictionary(lake: Lake) -> None:
+    append(lake.table("raw_notifications"), [records(*[10] * 3_000)], 1)
+    (path,) = lake.table("raw_notifications").scan().files
+    group = pq.read_metadata(path).row_group(0)
+    columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
+    assert columns["topic"].has_dictionary_page
+    assert not columns["kafka_offset"].has_dictionary_page
+    assert columns["kafka_offset"].statistics.has_min_max
