@@ -21,8 +21,9 @@ from notif_assets.settings import Settings
 class ReadAhead:
     """Takes batches for the runs of one process, one after the other; a TakeBatches.
 
-    A run gets its share of NOTIF_RUN_MESSAGES, or what there is until all is read. Meanwhile the share of the run after
-    it is read. An error is raised in the run that would have got the batch.
+    A run gets what is read by then, at most its share of NOTIF_RUN_MESSAGES. It waits until that is a quarter of its
+    share, or all there is. Meanwhile the share of the run after it is read. An error is raised in the run that would
+    have got the batch.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class ReadAhead:
             self._thread = Thread(target=self._read, args=(lake, kafka, settings, share), daemon=True)
             self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._held() >= share or self._ended, timeout=settings.run_seconds)
+            self._changed.wait_for(lambda: self._held() >= share / 4 or self._ended, timeout=settings.run_seconds)
             taken = list(self._ready)
             self._ready.clear()
             error, self._error = self._error, None
