@@ -6,6 +6,7 @@ functions or jobs that the assets use too. Libraries that a command does not nee
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -30,6 +31,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
     Example: notif-assets ingest --until-caught-up
     """
     from notif_assets.kafka.open import open_client
+    from notif_assets.kafka.process_client import ProcessClient
     from notif_assets.notifications.catch_up import committed_ends
     from notif_assets.notifications.ledger import dropped_before, dropped_before_text
     from notif_assets.notifications.read_ahead import ReadAhead
@@ -47,7 +49,9 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
 
     with (
         ReadAhead() as ahead,
-        open_runs(settings, ahead if until_caught_up else None) as runs,
+        (
+            open_runs(settings, ahead, partial(ProcessClient, settings)) if until_caught_up else open_runs(settings)
+        ) as runs,
         progress_bar(sum(goal.values()) - sum(begin.values()), "read") as advance,
     ):
         idle = 0

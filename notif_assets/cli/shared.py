@@ -16,6 +16,7 @@ from notif_assets.settings import Settings
 
 if TYPE_CHECKING:
     from notif_assets.instance.runs import Runs
+    from notif_assets.kafka.client import OpenClient
     from notif_assets.lake import Lake
     from notif_assets.notifications.bronze import TakeBatches
 
@@ -90,15 +91,17 @@ def existing_lake(settings: Settings) -> "Lake":
     return lake
 
 
-def open_runs(settings: Settings, take_batches: "TakeBatches | None" = None) -> "Runs":
-    """Dagster jobs in this process, without warnings that tell a user nothing."""
+def open_runs(
+    settings: Settings, take_batches: "TakeBatches | None" = None, kafka: "OpenClient | None" = None
+) -> "Runs":
+    """Dagster jobs in this process, without warnings that tell a user nothing; see build_definitions."""
     from notif_assets.instance.runs import Runs, hush
 
     hush()
     from notif_assets.definitions import build_definitions
     from notif_assets.notifications import bronze
 
-    return Runs(settings, build_definitions(settings, take_batches=take_batches or bronze.take_batches))
+    return Runs(settings, build_definitions(settings, kafka, take_batches or bronze.take_batches))
 
 
 @contextmanager

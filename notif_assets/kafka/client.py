@@ -110,7 +110,17 @@ OpenClient: TypeAlias = Callable[[], KafkaClient]
 
 
 class KafkaError(Unavailable):
-    """Anything that Kafka, or the way to it, refuses; one line that says what to do."""
+    """Anything that Kafka, or the way to it, refuses; one line that says what to do. It can be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _error_again, (type(self), self.args, self.__dict__)
+
+
+def _error_again(kind: type[KafkaError], arguments: tuple[Any, ...], known: dict[str, Any]) -> KafkaError:
+    """An error as it was, without asking again for what it was made of."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(known)
+    return error
 
 
 class KafkaUnavailable(KafkaError):
