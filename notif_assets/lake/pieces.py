@@ -10,6 +10,7 @@ of megabytes it is more memory than the machine has.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,25 +30,39 @@ _LARGE_ROW = 2**18
 NO_MEMORY = "the machine has no memory left for it"
 
 
-def pieces(scan: Scan, columns: Sequence[str] | None = None, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
+def pieces(
+    scan: Scan, columns: Sequence[str] | None = None, most: int = PIECE_BYTES, keys: pa.Table | None = None
+) -> Iterator[pa.Table]:
     """The rows of a scan in the order of its files, `columns` of them (default: all), never empty tables.
 
-    A piece holds about `most` bytes, or one row that has more. Raises LakeError for a file that can't be read.
+    A piece holds about `most` bytes, or one row that has more. With `keys`, row groups whose statistics leave no room
+    for one of these are not read. Raises LakeError for a file that can't be read.
     """
+    numbers = {} if keys is None else _numbers(keys)
     for number, path in enumerate(scan.files):
         partition = {column: values[number] for column, values in scan.partition_values.items()}
-        yield from _pieces_of_file(scan, path, partition, columns, most)
+        yield from _pieces_of_file(scan, path, partition, columns, most, numbers)
+
+
+def _numbers(keys: pa.Table) -> dict[str, npt.NDArray[np.int64]]:
+    """The columns of whole numbers."""
+    return {name: keys[name].to_numpy() for name in keys.column_names if pa.types.is_integer(keys[name].type)}
 
 
 def _pieces_of_file(
-    scan: Scan, path: str, partition: dict[str, Value], columns: Sequence[str] | None, most: int
+    scan: Scan,
+    path: str,
+    partition: dict[str, Value],
+    columns: Sequence[str] | None,
+    most: int,
+    keys: Mapping[str, npt.NDArray[np.int64]],
 ) -> Iterator[pa.Table]:
     wanted = pa.schema([field for field in scan.schema.arrow if columns is None or field.name in columns])
     bounds = {column: edges for column, edges in scan.bounds.items() if edges != (None, None)}
     needed = [*wanted.names, *(column for column in bounds if column not in wanted.names)]
     stored = [name for name in needed if name not in partition]
     with errors_of(scan, path):
-        for batch in batches_of_file(path, stored, bounds, most):
+        for batch in batches_of_file(path, stored, bounds, most, keys=keys):
             read = _with_partition(scan, batch, needed, partition)
             yield from cut(_within(read, bounds).select(wanted.names), most)
 
@@ -66,16 +81,23 @@ def errors_of(scan: Scan, path: str) -> Iterator[None]:
 
 
 def batches_of_file(
-    path: str, columns: Sequence[str], bounds: Mapping[str, Bounds], most: int = PIECE_BYTES, *, verify: bool = False
+    path: str,
+    columns: Sequence[str],
+    bounds: Mapping[str, Bounds],
+    most: int = PIECE_BYTES,
+    *,
+    verify: bool = False,
+    keys: Mapping[str, npt.NDArray[np.int64]] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a data file in batches of about `most` bytes, less row groups that can hold none within `bounds`.
+    """The rows of a data file in batches of about `most` bytes, less row groups that can hold none within `bounds`, or
+    none with one of `keys`: their numbers by column, aligned.
 
     `verify` holds each page against its checksum. Raises pa.ArrowException, OSError, MemoryError.
     """
     with opened(path, verify=verify) as file:
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
-            if _may_hold(about, bounds):
+            if _may_hold(about, bounds) and (not keys or _may_hold_one(about, keys)):
                 rows = _rows_at_once(about, columns, most)
                 yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
@@ -135,6 +157,17 @@ def _may_hold(group: pq.RowGroupMetaData, bounds: Mapping[str, Bounds]) -> bool:
         if (low is not None and column.statistics.max < low) or (high is not None and column.statistics.min >= high):
             return False
     return True
+
+
+def _may_hold_one(group: pq.RowGroupMetaData, keys: Mapping[str, npt.NDArray[np.int64]]) -> bool:
+    """Whether the statistics of a row group leave room for a row with one of the keys."""
+    possible: Any = True
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema in keys and column.is_stats_set and column.statistics.has_min_max:
+            values, told = keys[column.path_in_schema], column.statistics
+            possible &= (values >= told.min) & (values <= told.max)
+    return bool(np.any(possible))
 
 
 def _with_partition(scan: Scan, batch: pa.RecordBatch, names: Sequence[str], partition: dict[str, Value]) -> pa.Table:
@@ -226,10 +259,12 @@ def rows_having(rows: pa.Table, keys: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def pieces_having(scan: Scan, keys: pa.Table, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of a scan that have one of `keys`, in pieces; nothing is read for no keys."""
+    """The rows of a scan that have one of `keys`, in pieces; nothing is read for no keys, nor of row groups whose
+    statistics leave no room for one."""
     if not keys.num_rows:
         return
-    for piece in pieces(scan, None if columns is None else list(dict.fromkeys(chain(columns, keys.column_names)))):
+    needed = None if columns is None else list(dict.fromkeys(chain(columns, keys.column_names)))
+    for piece in pieces(scan, needed, keys=keys):
         mask = rows_having(piece, keys)
         if mask.any():
             found = piece if mask.all() else piece.filter(pa.array(mask))

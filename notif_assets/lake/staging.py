@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from notif_assets.lake.catalogue import Schema
 from notif_assets.lake.keys import hidden_fields
-from notif_assets.lake.pieces import PIECE_BYTES, cut, gather, pieces, rows_having
+from notif_assets.lake.pieces import PIECE_BYTES, cut, gather, pieces, pieces_having, rows_having
 from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
 
 T = TypeVar("T")
@@ -229,7 +229,7 @@ def _parted(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) ->
     scan, sought = table.scan_files([file]), keys.select(columns)
     none = table.schema.arrow.empty_table()
     if table.schema.large:
-        if not any(rows_having(piece, sought).any() for piece in pieces(scan, columns)):
+        if next(pieces_having(scan, sought, columns), None) is None:
             return None
         kept = (piece.filter(pa.array(~rows_having(piece, sought))) for piece in pieces(scan))
         return _Parts(none, none, _staged_anew(table, file, kept))

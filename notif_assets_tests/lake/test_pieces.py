@@ -133,3 +133,16 @@ def test_no_keys_read_nothing(lake: Lake) -> None:
     assert [piece.num_rows for piece in pieces_having(scan, keys, ["batch"])] == [1]
     Path(scan.files[0]).unlink()
     assert list(pieces_having(scan, keys.slice(0, 0))) == []
+
+
+def test_row_groups_that_hold_no_key_are_not_read(lake: Lake) -> None:
+    """Of a file in the order of its offsets, a place costs the reading of one row group."""
+    append(lake.table("raw_notifications"), [records(*[10] * 100_000)], 1)
+    scan = lake.table("raw_notifications").scan()
+    sought = pa.table({"kafka_partition": pa.array([0, 1], pa.int32()), "kafka_offset": [70_000, 10]})
+    read = list(pieces(scan, ["kafka_offset"], keys=sought))
+    assert sum(map(len, read)) <= 32_768
+    assert 70_000 in pa.concat_tables(read)["kafka_offset"].to_pylist()
+    found = list(pieces_having(scan, sought, ["kafka_offset"]))
+    assert [piece["kafka_offset"].to_pylist() for piece in found] == [[70_000]]
+    assert not list(pieces(scan, ["kafka_offset"], keys=sought.slice(1)))
