@@ -19,6 +19,7 @@ from notif_assets.lake.keys import files_without
 from notif_assets.lake.staging import rows_by_partition
 from notif_assets.notifications.gold import moves_between
 from notif_assets.notifications.ledger import complete_until
+from notif_assets.notifications.repeated import repeated_keys
 from notif_assets.notifications.silver import messages_removed_by
 from notif_assets.notifications.validity import REASONS, REPEATED
 from notif_assets.settings import Settings
@@ -45,15 +46,13 @@ def offsets_taken_once(lake: Lake, first: int, last: int) -> list[str]:
     reach = lake.select("offset_reach", {"batches": batches}).to_pylist()[0]
     offsets = (reach["first_offset"], reach["end_offset"])
     landed = {"batch": (first, None), "kafka_offset": offsets}
-    findings = lake.select(
-        "offset_findings",
-        {
-            "batches": batches,
-            "records": lake.table("raw_notifications").scan(batch=span),
-            "accepted": lake.table("notifications").scan(**landed),
-            "rejected": lake.table("rejected_notifications").scan(**landed),
-        },
-    )
+    inputs = {
+        "batches": batches,
+        "records": lake.table("raw_notifications").scan(batch=span),
+        "accepted": lake.table("notifications").scan(**landed),
+        "rejected": lake.table("rejected_notifications").scan(**landed),
+    }
+    findings = lake.select("offset_findings", inputs)
     return [
         f"batch {row['batch']}, partition {row['kafka_partition']}: {row['places']} offsets {row['finding']}, "
         f"the first is {row['first_offset']}; {_REPLAY if row['silver_is_wrong'] else _RESTORE}"
@@ -81,12 +80,11 @@ def every_offset_once(lake: Lake, at_most: int = _SLICE_RECORDS) -> list[str]:
 
 def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
     """Messages (customer_id, message_id) that are more than once in the given rows."""
-    buckets = 1 + notifications.rows_at_most // _BUCKET_ROWS
-    found = []
-    for bucket in range(buckets):
-        rows = lake.select("repeated_messages", {"notifications": notifications}, buckets=buckets, bucket=bucket)
-        found += [f"customer {row['customer_id']} has {row['messages']} messages twice" for row in rows.to_pylist()]
-    return found
+    found: Counter[int] = Counter()
+    for part, hashes in repeated_keys(lake, notifications):
+        rows = lake.select("repeated_messages", {"notifications": part, "repeated_hashes": hashes})
+        found.update({row["customer_id"]: row["messages"] for row in rows.to_pylist()})
+    return [f"customer {customer} has {messages} messages twice" for customer, messages in sorted(found.items())]
 
 
 def repeated_in_hours(lake: Lake, after: int) -> list[str]:

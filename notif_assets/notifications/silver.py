@@ -31,17 +31,33 @@ from notif_assets.lake.staging import append, exchange
 from notif_assets.lake.tables import Value
 from notif_assets.notifications.duplicates import blocked
 from notif_assets.notifications.ledger import Batch, deduplicated_through, read_batch
+from notif_assets.notifications.repeated import repeated_keys
 from notif_assets.notifications.rules import limits_of
 from notif_assets.notifications.validity import Limits, judge
 from notif_assets.settings import Settings
 
-_BUCKET_ROWS = 2_000_000
 _DAY = timedelta(days=1)
 _HOUR = 3_600_000_000  # microseconds
 _INSTANT = pa.timestamp("us", "UTC")
 _PLACES = pa.schema([("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())])
-_DUPLICATES = pa.schema([*_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())])
+_FIRST = {"first_partition": "kafka_partition", "first_offset": "kafka_offset"}
+_DUPLICATES = pa.schema(
+    [("customer_id", pa.int64()), *_PLACES, ("first_partition", pa.int32()), ("first_offset", pa.int64())]
+)
 _KEYS = [*_PLACES.names, "customer_id", "message_id", "event_datetime"]
+# What of a message is compared with the first one of its key.
+_COMPARED = [
+    "batch",
+    "topic",
+    "customer_id",
+    "message_id",
+    "customer_name",
+    "channel",
+    "payload",
+    *_PLACES.names,
+    "kafka_timestamp",
+    "ingested_at",
+]
 # What of a record the verdict on it needs, and what of it notifications keeps.
 _JUDGED = ["batch", "topic", *_PLACES.names, "kafka_timestamp", "value", "ingested_at"]
 
@@ -296,14 +312,10 @@ def _reject_duplicates(work: _Work, rejected: Table) -> None:
         start, end = day_bounds(day, work.settings.zone)
         window = (day_bounds(day - _DAY, work.settings.zone)[0], day_bounds(day + _DAY, work.settings.zone)[1])
         stored = notifications.scan(event_datetime=window)
-        buckets = 1 + stored.rows_at_most // _BUCKET_ROWS
-        for bucket in range(buckets):
-            more = work.lake.select(
-                "day_duplicates",
-                {"stored": stored, "removed": duplicates.select(_PLACES.names)},
-                **{"from": start, "to": end, "buckets": buckets, "bucket": bucket},
-            )
-            duplicates = pa.concat_tables([duplicates, more.cast(_DUPLICATES)])
+        for part, hashes in repeated_keys(work.lake, stored):
+            inputs = {"stored": part, "repeated_hashes": hashes, "removed": duplicates.select(_PLACES.names)}
+            more = work.lake.select("day_duplicates", inputs, **{"from": start, "to": end})
+            duplicates = pa.concat_tables([duplicates, more.select(_DUPLICATES.names).cast(_DUPLICATES)])
     append(rejected, _moved(work, notifications, days, duplicates), work.batch.number)
 
 
@@ -312,7 +324,11 @@ def _moved(work: _Work, notifications: Table, days: list[date], duplicates: pa.T
     if not duplicates.num_rows:
         return
     around = (day_bounds(days[0] - _DAY, work.settings.zone)[0], day_bounds(days[-1] + _DAY, work.settings.zone)[1])
-    inputs = {"duplicates": duplicates, "stored": notifications.scan(event_datetime=around)}
+    ours = duplicates.select(["customer_id", *_PLACES.names])
+    firsts = duplicates.select(["customer_id", *_FIRST]).rename_columns(ours.column_names)
+    some = pieces_having(notifications.scan(event_datetime=around), pa.concat_tables([ours, firsts]), _COMPARED)
+    hashed = [work.lake.select("payload_hashes", {"messages": messages}) for messages in some]
+    inputs = {"duplicates": duplicates, "messages": pa.concat_tables(hashed)}
     rows = work.lake.select("moved_duplicates", inputs, batch=work.batch.number)
     # By offset and not by batch: a readmitted message has another batch than its record.
     offsets = pc.min_max(duplicates["kafka_offset"]).as_py()
@@ -342,7 +358,7 @@ def days_with_messages(notifications: Table, settings: Settings) -> list[date]:
 
 def _delete_moved(work: _Work, notifications: Table) -> None:
     moved = _in_partitions(messages_removed_by(work.lake, work.batch.number))
-    keys = moved.select([*notifications.schema.partition_by, *_PLACES.names])
+    keys = moved.select([*notifications.schema.partition_by, "customer_id", *_PLACES.names])
     exchange(notifications, keys, notifications.schema.arrow.empty_table(), work.batch.number)
 
 

@@ -1,13 +1,13 @@
--- The messages that one day's deduplication removes, among one bucket of keys: of the day $from … $to and the day
--- after it. (Pairs with the day before were settled when that day was deduplicated, or on arrival since.)
--- Inputs: stored (notifications of the day and its neighbours), removed (places taken out for earlier days).
+-- The messages that one day's deduplication removes: of the day $from … $to and the day after it. (Pairs with the day before were settled when that day was deduplicated, or on arrival since.)
+-- Inputs: stored (notifications of the day and its neighbours), repeated_hashes (key_hash of every key that is there more
+-- than once, and maybe of others), removed (places taken out for earlier days).
 -- The first in arrival order counts: a message of the day goes if the day before has its key, else the day and the
 -- day after keep only the first of a key.
 with candidates as (
     select batch, kafka_partition, kafka_offset, customer_id, message_id, event_datetime
     from stored
     anti join removed using (kafka_partition, kafka_offset)
-    where hash(customer_id, message_id) % $buckets = $bucket
+    where cast(hash(customer_id, message_id) >> 1 as bigint) in (select key_hash from repeated_hashes)
 ),
 
 repeated as (
@@ -51,6 +51,7 @@ ranked as (
 )
 
 select
+    contested.customer_id,
     contested.kafka_partition,
     contested.kafka_offset,
     before.kafka_partition as first_partition,
@@ -60,6 +61,7 @@ inner join before using (customer_id, message_id)
 where contested.is_of_day
 union all
 select
+    ranked.customer_id,
     ranked.kafka_partition,
     ranked.kafka_offset,
     firsts.kafka_partition as first_partition,

@@ -1,23 +1,7 @@
 -- The rows of rejected_notifications, less their values, for messages that the deduplication of whole days takes out of
 -- notifications.
--- Inputs: duplicates (their places, and the place of the first one), stored (notifications).
--- Payloads are compared by their hashes: the engine would hold two payloads for each row, however long they are.
-with messages as (
-    select
-        batch,
-        topic,
-        customer_id,
-        message_id,
-        customer_name,
-        channel,
-        sha256(payload) as payload_hash,
-        kafka_partition,
-        kafka_offset,
-        kafka_timestamp,
-        ingested_at
-    from stored
-)
-
+-- Inputs: duplicates (their places, and the place of the first one), messages (these and the first ones, as
+-- payload_hashes.sql gives them).
 select
     ours.kafka_partition,
     ours.kafka_offset,
