@@ -30,6 +30,7 @@ _SCHEMA = pa.schema(
         ("minute", pa.timestamp("us", "UTC")),
     ]
 )
+_AS_MINUTES = ["minute", "channel", "notifications"]
 
 
 class OfCustomers:
@@ -39,8 +40,10 @@ class OfCustomers:
         self.rows = rows
         self._customers = rows["customer_id"].to_numpy()
 
-    def of(self, customer_id: int) -> pa.Table:
-        """The rows of one customer."""
+    def of(self, customer_id: int | None) -> pa.Table:
+        """The rows of one customer, or (None) of all."""
+        if customer_id is None:
+            return self.rows
         start, end = np.searchsorted(self._customers, (customer_id, customer_id + 1))
         return self.rows.slice(start, end - start)
 
@@ -57,6 +60,7 @@ class Hours:
         self._files: dict[tuple[date, int], set[str]] = {}
         self._sums: dict[tuple[date, int], OfCustomers] = {}
         self._minutes: dict[tuple[date, int], OfCustomers] = {}
+        self._totals: dict[tuple[date, int], pa.Table] = {}
         self._lines: dict[tuple[date, int], OfCustomers | None] = {}
         self._billing = Lock()
         scan = self.table.scan(minute=(since, None))
@@ -64,7 +68,7 @@ class Hours:
             self._files.setdefault(hour, set()).add(file)
         for hour, files in self._files.items():
             if before and before._files.get(hour) == files:
-                self._sums[hour] = before._sums[hour]
+                self._sums[hour], self._totals[hour] = before._sums[hour], before._totals[hour]
                 if _start(hour) >= by_minute and hour in before._minutes:
                     self._minutes[hour] = before._minutes[hour]
             else:
@@ -77,25 +81,29 @@ class Hours:
     def _count(self, hour: tuple[date, int], minutes: Input) -> None:
         if _start(hour) >= self.by_minute:
             minutes = self._lake.select("hour_minutes", {"minutes": minutes})
-            self._minutes[hour] = _kept(minutes)
-        self._sums[hour] = _kept(self._lake.select("hour_sums", {"minutes": minutes}))
+            self._minutes[hour] = kept(minutes)
+        sums = kept(self._lake.select("hour_sums", {"minutes": minutes}))
+        self._sums[hour], self._totals[hour] = sums, _of_all(sums.rows)
 
-    def totals(self) -> dict[datetime, int]:
-        """All customers' notifications of each hour that has some."""
-        return {_start(hour): pc.sum(sums.rows["notifications"]).as_py() for hour, sums in self._sums.items()}
+    def sums(self, customer_id: int | None, hours: Collection[tuple[date, int]]) -> pa.Table:
+        """The rows of a customer, or (None) of all together, in these hours, in place of minutes: `minute` is the
+        beginning of the hour."""
+        if customer_id is None:
+            return _together((hour, self._totals[hour]) for hour in hours if hour in self._totals)
+        return _together((hour, self._sums[hour].of(customer_id)) for hour in hours if hour in self._sums)
 
-    def sums(self, customer_id: int, hours: Collection[tuple[date, int]]) -> pa.Table:
-        """The customer's rows of these hours, in place of minutes: `minute` is the beginning of the hour."""
-        return _together([(hour, self._sums[hour].of(customer_id)) for hour in hours if hour in self._sums])
-
-    def minutes(self, customer_id: int, hours: Collection[tuple[date, int]], until: datetime) -> pa.Table:
-        """The customer's minutes of these hours that began before `until`, as queries.minutes has them."""
-        kept = [(hour, self._minutes[hour].of(customer_id)) for hour in sorted(hours) if hour in self._minutes]
-        others = [hour for hour in hours if hour not in self._minutes]
+    def minutes(self, customer_id: int | None, hours: Collection[tuple[date, int]], until: datetime) -> pa.Table:
+        """The minutes of a customer, or (None) of all, in these hours that began before `until`, as queries.minutes has
+        them."""
+        known = [(hour, self._minutes[hour].of(customer_id)) for hour in sorted(hours) if hour in self._minutes]
+        rows = _together(known).select(_AS_MINUTES)
+        rows = rows.filter(pc.less(rows["minute"], until))
+        others = [hour for hour in hours if hour not in self._minutes and hour in self._sums]
+        if not others:
+            return rows
         scan = self.table.scan(others, customer_id=only(customer_id), minute=(self.since, until))
         read = self._lake.select("customer_minutes", {"minutes": scan}, channel=None)
-        rows = _together(kept).select(read.schema.names)
-        return pa.concat_tables([read, rows.filter(pc.less(rows["minute"], until))])
+        return pa.concat_tables([read.select(_AS_MINUTES), rows])
 
     def lines(self, settings: Settings, customer_id: int, day: date) -> pa.Table | None:
         """The customer's provisional lines of a day, as bill.lines_of has them, but without names.
@@ -127,10 +135,17 @@ class Hours:
         return OfCustomers(copied(lines.sort_by("customer_id")))
 
 
-def _kept(rows: pa.Table) -> OfCustomers:
-    """With each channel's name once."""
-    channels = rows["channel"].combine_chunks().dictionary_encode()
-    return OfCustomers(copied(rows.set_column(rows.schema.names.index("channel"), "channel", channels)))
+def kept(rows: pa.Table, name: str = "channel") -> OfCustomers:
+    """With each channel's name once; or each text of another column."""
+    texts = rows[name].combine_chunks().dictionary_encode()
+    return OfCustomers(copied(rows.set_column(rows.schema.names.index(name), name, texts)))
+
+
+def _of_all(sums: pa.Table) -> pa.Table:
+    """All customers' sums of an hour as one customer's, 0."""
+    totals = sums.group_by("channel", use_threads=False).aggregate([("notifications", "sum")])
+    nobody = pa.repeat(pa.scalar(0, pa.int64()), totals.num_rows)
+    return pa.table([nobody, totals["channel"], totals["notifications_sum"]], _SCHEMA.names[:-1])
 
 
 def _together(hours: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:

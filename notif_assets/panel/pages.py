@@ -4,32 +4,23 @@ Belongs here: what a page is made of. Doesn't: numbers (queries.py, api.py), who
 other languages (texts.py).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from functools import cache, partial
-from itertools import groupby
-from operator import attrgetter
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
 import anyio
-import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect
 
-from notif_assets.billing import statements
-from notif_assets.billing.closed_days import closed_days
-from notif_assets.billing.lines import BillRefused
-from notif_assets.core.amounts import by_currency
-from notif_assets.core.days import day_start, hours_of
+from notif_assets.core.days import FIRST_DAY, day_start
 from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.notifications import queries
+from notif_assets.panel import bills
 from notif_assets.panel.access import (
     AnyViewer,
     OfCustomer,
@@ -44,25 +35,36 @@ from notif_assets.panel.access import (
 )
 from notif_assets.panel.api import (
     CUSTOMERS_A_PAGE,
-    Adjustment,
-    Line,
     bills_file,
-    bills_of,
     download,
     etag,
     statement_of,
     unless_known,
 )
-from notif_assets.panel.charts import Chart, chart
+from notif_assets.panel.charts import chart
 from notif_assets.panel.dagster_state import State
-from notif_assets.panel.hours import Hours
-from notif_assets.panel.snapshot import CHART_HOURS, Customer, Panel, Sort, View
+from notif_assets.panel.months import BOOKS
+from notif_assets.panel.snapshot import Customer, Panel, Sort, View
 from notif_assets.panel.texts import COOKIE as LANGUAGE_COOKIE
-from notif_assets.panel.texts import Language, ago, clock, language_of, translations
-from notif_assets.reports.text import amounts, money, unit_price, visible
+from notif_assets.panel.texts import (
+    Language,
+    ago,
+    amount,
+    amounts,
+    change,
+    clock,
+    label,
+    language_of,
+    named,
+    number,
+    price,
+    short_number,
+    translations,
+)
+from notif_assets.panel.usage import PERIOD, Period, PeriodName, Usage, between, period_of, usage
+from notif_assets.reports.text import visible
 
-_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-_BILLS = 31
+_MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
 _YEAR_SECONDS = 365 * 86_400
 _FORM_BYTES, _FORM_SECONDS = 32 * 2**10, 10.0
 
@@ -80,16 +82,24 @@ def _templates(language: Language) -> Environment:
         lstrip_blocks=True,
     )
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"visible": visible, "iso": _iso, "money": money, "amounts": amounts, "price": unit_price}
+    environment.filters |= {"visible": visible, "iso": _iso}
+    words = (amount, amounts, change, named, number, price, short_number)
+    environment.filters |= {word.__name__: partial(word, language=language) for word in words}
     environment.globals |= {"language": language}
     return environment
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page in the reader's language."""
-    values |= {"viewer": getattr(request.state, "viewer", None), "here": request.scope["path"]}
+    values |= {"viewer": getattr(request.state, "viewer", None), "here": _here(request)}
     page = _templates(language_of(request)).get_template(template).render(**values)
     return HTMLResponse(page, status, {"Vary": "Cookie, Accept-Language"})
+
+
+def _here(request: Request) -> str:
+    """The page's address. What the door is asked holds a token, and stays out."""
+    path, query = request.scope["path"], request.url.query
+    return f"{path}?{query}" if query and path.startswith(("/clientes/", "/operador")) else path
 
 
 def _iso(moment: datetime) -> str:
@@ -179,130 +189,128 @@ class Today:
 
 
 @dataclass(frozen=True)
-class DayBill:
-    """A day's bill: its lines and its adjustments."""
+class Shown:
+    """What a page's address asks it to show: a period, and a month's bills day by day (None: the latest)."""
 
-    day: date
-    status: str
-    lines: list[Line]
-    adjustments: list[Adjustment]
+    period: Period
+    month: date | None
 
     @property
-    def notifications(self) -> int:
-        """Of all lines."""
-        return sum(line.notifications for line in self.lines)
+    def query(self) -> dict[str, str]:
+        """The parameters that ask for it."""
+        return self.period.query | ({"mes": f"{self.month:%Y-%m}"} if self.month else {})
 
-    @property
-    def amounts(self) -> list[tuple[str, Decimal]]:
-        """Of all lines and adjustments, each with its currency."""
-        lines = [(line.currency, line.amount) for line in self.lines]
-        return lines + [(one.currency, one.amount_delta) for one in self.adjustments]
+
+def _address(path: str, asked: dict[str, str], **changes: object) -> str:
+    """The address of a page that shows what is asked, but for `changes`; None leaves a parameter out."""
+    if changes.keys() & PERIOD:
+        asked = {name: value for name, value in asked.items() if name not in PERIOD}
+    query = {name: value for name, value in (asked | changes).items() if value not in (None, "")}
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def shown(
+    panel: OfPanel,
+    periodo: PeriodName | None = None,
+    de: date | None = None,
+    ate: date | None = None,
+    mes: Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$")] = None,
+) -> Shown:
+    """What the parameters say. Raises Refused."""
+    return Shown(period_of(panel.today, periodo, de, ate), _month(mes, panel.today) if mes else None)
+
+
+AsAsked = Annotated[Shown, Depends(shown)]
+
+
+def _month(text: str, today: date) -> date:
+    try:
+        month = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise Refused(400, "no such month") from None
+    if not FIRST_DAY <= month <= today:
+        raise Refused(400, "a month that has begun is needed")
+    return month
 
 
 @router.get("/clientes/{customer_id}")
-def customer_page(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
+def customer_page(request: Request, panel: OfPanel, customer: OfCustomer, shown: AsAsked) -> Response:
     """The customer's page, whole."""
     view = panel.view
-    shown = _customer(request, panel, customer, view)
-    return render(request, "customer.html", **shown, today=view.overview.day, months=_months(panel))
+    values = _customer(request, panel, customer, view, shown)
+    months = sorted({view.overview.day.replace(day=1), *view.months.closed}, reverse=True)
+    return render(request, "customer.html", **values, today=view.overview.day, statements=months)
 
 
 @router.get("/clientes/{customer_id}/agora")
-def customer_now(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
-    """The part of the page that changes by itself; 304 while nothing changed."""
+def customer_now(request: Request, panel: OfPanel, customer: OfCustomer, shown: AsAsked) -> Response:
+    """The parts of the page that change by themselves; 304 while nothing changed."""
     view, now = panel.view, panel.clock()
     overview = view.overview
     tag = etag(
         customer,
+        shown,
         overview.version,
         overview.is_late(now),
         view.hours.table.version,
-        [panel.lake.table(name).version for name in ("daily_billing", "billing_adjustments")],
+        [view.lake.table(name).version for name in (*BOOKS, "prices")],
         f"{now:%Y-%m-%dT%H:%M}",
         language_of(request),
     )
     return unless_known(
         request,
         tag,
-        lambda: bytes(render(request, "_now.html", **_customer(request, panel, customer, view)).body),
+        lambda: bytes(render(request, "_now.html", **_customer(request, panel, customer, view, shown)).body),
         "text/html; charset=utf-8",
     )
 
 
-def _customer(request: Request, panel: Panel, customer: Customer, view: View) -> dict[str, Any]:
-    overview, hours, now, zone = view.overview, view.hours, panel.clock(), panel.settings.zone
-    customer = overview.customers.get(customer.customer_id, customer)  # it was looked up before the view was taken
-    asked_beside = panel.beside.submit(_bills, panel, customer, view)
-    minute = now.replace(second=0, microsecond=0)
-    hour = minute.replace(minute=0)
-    until = min(overview.updated_at or now, now)
-    start, before = day_start(overview.day, zone), day_start(overview.day - _DAY, zone)
-    yesterday = before, before + max(until - start, timedelta(0))
-    series = _series(hours, customer, now, by_minute_at=(minute - 59 * _MINUTE, now, *yesterday))
-    bills, unpriced = asked_beside.result()
-    month = [bill for bill in bills if (bill.day.year, bill.day.month) == (overview.day.year, overview.day.month)]
-    language = language_of(request)
+def _customer(request: Request, panel: Panel, customer: Customer, view: View, shown: Shown) -> dict[str, Any]:
+    now, zone, language = panel.clock(), panel.settings.zone, language_of(request)
+    customer = view.overview.customers.get(customer.customer_id, customer)  # it was looked up before the view was taken
+    asked_beside = panel.beside.submit(_bills, panel, customer, view, shown)
+    sent = usage(view, zone, customer.customer_id, shown.period, now)
+    channels = _compared(customer, _yesterday(view, customer, zone, now))
     return {
         "customer": customer,
         "whatsapp": next((one.notifications for one in customer.channels if one.name == "Whatsapp"), 0),
-        "overview": overview,
-        "late": overview.is_late(now),
-        "until": clock(until, zone, now),
-        "ago": ago(now - until, language),
-        "channels": _compared(customer, series.count(*yesterday)),
-        "minutes": series.chart(minute - 59 * _MINUTE, _MINUTE, 60, zone),
-        "hours": series.chart(hour - (CHART_HOURS - 1) * _HOUR, _HOUR, CHART_HOURS, zone),
-        "bills": bills[:_BILLS],
-        "unpriced": unpriced,
-        "month": month,
-        "month_totals": by_currency(amount for bill in month for amount in bill.amounts),
-        "month_notifications": sum(bill.notifications for bill in month),
+        "channels": channels,
+        "sent_today": sum(one.today for one in channels),
+        "sent_yesterday": sum(one.yesterday for one in channels),
+        **_freshness(view, zone, now, language),
+        **_drawn(sent, shown, zone, now, language),
+        "address": partial(_address, f"/clientes/{customer.customer_id}", shown.query),
+        "query": shown.query,
+        **asked_beside.result(),
         "zone": str(zone),
     }
 
 
-def _series(hours: Hours, customer: Customer, now: datetime, by_minute_at: Iterable[datetime]) -> "_Series":
-    """The customer's counts: by minute in the hours of these moments, by hour in all others that are kept."""
-    fine = {(moment.date(), moment.hour) for moment in by_minute_at}
-    coarse = hours_of(hours.since, now) - fine
-    minutes = hours.minutes(customer.customer_id, fine, now)
-    sums = hours.sums(customer.customer_id, coarse).select(minutes.schema.names)
-    return _Series(pa.concat_tables([sums, minutes]), hours.since)
+def _freshness(view: View, zone: ZoneInfo, now: datetime, language: Language) -> dict[str, Any]:
+    overview = view.overview
+    until = min(overview.updated_at or now, now)
+    return {
+        "overview": overview,
+        "late": overview.is_late(now),
+        "until": clock(until, zone, now),
+        "ago": ago(now - until, language),
+    }
 
 
-class _Series:
-    """A customer's minutes since a moment."""
-
-    def __init__(self, rows: pa.Table, since: datetime) -> None:
-        self._since = since
-        moments = rows["minute"].cast(pa.int64()).to_numpy() // 60_000_000
-        self._at = moments - int(since.timestamp()) // 60
-        self._channels = np.array(rows["channel"].to_pylist(), dtype=object)
-        self._counts = rows["notifications"].to_numpy()
-
-    def _minutes(self, moment: datetime) -> int:
-        return int((moment - self._since).total_seconds() // 60)
-
-    def count(self, start: datetime, end: datetime) -> dict[str, int]:
-        """Messages per channel in [start, end), whole minutes."""
-        inside = (self._at >= self._minutes(start)) & (self._at < self._minutes(end))
-        names = self._channels[inside]
-        return {name: int(self._counts[inside][names == name].sum()) for name in dict.fromkeys(names)}
-
-    def chart(self, start: datetime, step: timedelta, number: int, zone: ZoneInfo) -> Chart:
-        """All channels' messages, a bar for each step."""
-        wide = step // _MINUTE
-        place = (self._at - self._minutes(start)) // wide
-        inside = (place >= 0) & (place < number)
-        sums = np.bincount(place[inside].astype(np.int64), self._counts[inside], number)
-        return _bars(start, step, [int(count) for count in sums], zone)
+def _drawn(sent: Usage, shown: Shown, zone: ZoneInfo, now: datetime, language: Language) -> dict[str, Any]:
+    """What a template needs to draw a usage."""
+    labels = [label(start, sent.period.step, zone, language) for start in sent.starts]
+    before = None if sent.before is None else sent.before.tolist()
+    counts = {name: values.tolist() for name, values in sent.counts.items()}
+    return {"chart": chart(labels, counts, before), "usage": sent, "average": sent.average(now), "shown": shown}
 
 
-def _bars(start: datetime, step: timedelta, counts: list[int], zone: ZoneInfo) -> Chart:
-    """A bar for each step from `start` on, labelled with its beginning in the zone."""
-    form = "%H:%M" if step == _MINUTE else "%d/%m %H:%M"
-    moments = ((start + at * step).astimezone(zone) for at in range(len(counts)))
-    return chart([(f"{moment:{form}}", count) for moment, count in zip(moments, counts, strict=True)])
+def _yesterday(view: View, customer: Customer, zone: ZoneInfo, now: datetime) -> dict[str, int]:
+    """Yesterday's messages up to the time of day that today is counted to, in whole minutes."""
+    until = min(view.overview.updated_at or now, now)
+    start, before = (day_start(day, zone) for day in (view.overview.day, view.overview.day - _DAY))
+    passed = max(until - start, timedelta(0)) // _MINUTE * _MINUTE
+    return between(view.hours, customer.customer_id, before, before + passed)
 
 
 def _compared(customer: Customer, yesterday: dict[str, int]) -> list[Today]:
@@ -311,31 +319,12 @@ def _compared(customer: Customer, yesterday: dict[str, int]) -> list[Today]:
     return [Today(name, counts.get(name, 0), yesterday.get(name, 0)) for name in names]
 
 
-def _bills(panel: Panel, customer: Customer, view: View) -> tuple[list[DayBill], bool]:
-    """The bills of late, newest first, and whether open days are missing for want of a price.
-
-    An open day without messages has none yet, but for today.
-    """
-    lake, today = view.lake, view.overview.day
-    days = statements.billed_days(lake, today, _BILLS)
-    at_hand = None
-    if customer.customer_id in view.overview.customers:
-        at_hand = statements.AtHand(customer.name, partial(view.hours.lines, panel.settings, customer.customer_id))
-    try:
-        answer, unpriced = bills_of(panel, customer, days, at_hand, lake), False
-    except BillRefused:
-        closed = closed_days(lake)
-        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed], at_hand, lake), True
-    adjustments: dict[date, list[Adjustment]] = {}
-    for one in answer.adjustments:
-        adjustments.setdefault(one.date, []).append(one)
-    bills = []
-    for day, group in groupby(answer.lines, attrgetter("date")):
-        lines = list(group)
-        bill = DayBill(day, lines[0].status, lines, adjustments.get(day, []))
-        if bill.notifications or bill.adjustments or bill.status == "final" or day == today:
-            bills.append(bill)
-    return bills[::-1], unpriced
+def _bills(panel: Panel, customer: Customer, view: View, shown: Shown) -> dict[str, Any]:
+    latest = bills.latest(panel, customer, view)
+    months = bills.by_month(view, customer, latest.days)
+    listed = bills.of_month(panel, customer, view, shown.month).days if shown.month else latest.days[: bills.LISTED]
+    this_month = next(one for one in months if one.month == view.overview.day.replace(day=1))
+    return {"bills": listed, "unpriced": latest.unpriced, "months": months, "month": this_month}
 
 
 @router.get("/clientes/{customer_id}/relatorio")
@@ -366,17 +355,12 @@ def statement(
 
 
 @router.get("/clientes/{customer_id}/cobrancas")
-def bills(
+def bills_of_days(
     request: Request, panel: OfPanel, customer: OfCustomer, de: date, ate: date, formato: Format = "csv"
 ) -> Response:
     """The bills of some days, for the form of the page."""
     take_export(request)
     return bills_file(panel, customer, de, ate, formato)
-
-
-def _months(panel: Panel) -> list[str]:
-    """The months that have a statement, newest first: this one, and those of closed days."""
-    return sorted({f"{day:%Y-%m}" for day in (panel.today, *closed_days(panel.lake))}, reverse=True)
 
 
 # --- the operator's page ----------------------------------------------------------------------------------------------
@@ -387,47 +371,38 @@ def operator_page(
     request: Request,
     panel: OfPanel,
     _viewer: Operator,
+    shown: AsAsked,
     q: Annotated[str, Query(max_length=200)] = "",
     ordem: Sort = "notifications",
     pagina: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """All customers, and how the system is."""
-    view, now = panel.view, panel.clock()
-    overview = view.overview
-    dagster = panel.dagster.recent()
-    found = overview.customers.search(q, ordem)
+    view, now, zone, language = panel.view, panel.clock(), panel.settings.zone, language_of(request)
+    found = view.overview.customers.search(q, ordem)
     pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
     page = min(pagina, pages)
-
-    def address(**changes: object) -> str:
-        return "/operador?" + urlencode({"q": q, "ordem": ordem, "pagina": page} | changes)
-
-    since = now.replace(minute=0, second=0, microsecond=0) - (CHART_HOURS - 1) * _HOUR
-    hourly = view.hours.totals()
-    rejected = view.rejected
+    asked = shown.period.query | {"q": q, "ordem": ordem, "pagina": str(page)}
+    rows = found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]
     batch = queries.newest_batch(panel.lake)
     return render(
         request,
         "operator.html",
-        overview=overview,
         found=found,
-        shown=[overview.customers[one] for one in found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]],
+        listed=[view.overview.customers[one] for one in rows],
         page=page,
         pages=pages,
         q=q,
         order=ordem,
-        address=address,
-        totals=overview.customers.per_channel(),
-        hours=_bars(
-            since, _HOUR, [hourly.get(since + at * _HOUR, 0) for at in range(CHART_HOURS)], panel.settings.zone
-        ),
+        address=partial(_address, "/operador", asked),
+        totals=view.overview.customers.per_channel(),
+        months=view.months.of(None),
+        final=view.months.final,
         batch=batch,
-        batch_read=clock(batch.planned_at, panel.settings.zone, now) if batch else "",
-        rejected=rejected.by_reason if rejected else None,
-        **_of_dagster(request, panel, dagster),
-        late=overview.is_late(now),
-        until=clock(overview.updated_at, panel.settings.zone, now) if overview.updated_at else "",
-        ago=ago(now - (overview.updated_at or now), language_of(request)),
+        batch_read=clock(batch.planned_at, zone, now) if batch else "",
+        rejected=view.rejected.by_reason if view.rejected else None,
+        **_drawn(usage(view, zone, None, shown.period, now), shown, zone, now, language),
+        **_freshness(view, zone, now, language),
+        **_of_dagster(request, panel, panel.dagster.recent()),
     )
 
 

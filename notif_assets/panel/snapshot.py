@@ -1,7 +1,7 @@
 """What the panel knows at a moment: all customers' counts of the day, and what else it keeps in memory.
 
 Belongs here: when it is read again. Doesn't: what is kept of tables and answers (read_only.py), of hours (hours.py), of
-rejected messages (rejected.py); which rows a report holds (queries.py).
+rejected messages (rejected.py), of months (months.py); which rows a report holds (queries.py).
 """
 
 import logging
@@ -27,6 +27,7 @@ from notif_assets.panel import memory
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.measures import LakeMeasures
+from notif_assets.panel.months import BOOKS, Months
 from notif_assets.panel.read_only import Moment, ReadOnlyLake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.settings import Settings
@@ -37,7 +38,7 @@ _GIVE_BACK_SECONDS = 5.0
 _REJECTED = "rejected_notifications"
 T = TypeVar("T")
 Sort: TypeAlias = Literal["name", "id", "notifications", "last_event"]
-CHART_HOURS = 48
+_HOURS = 48
 LATE_AFTER = timedelta(minutes=3)
 """Counting normally lags by less than a minute; from here on a page says that its numbers are old."""
 
@@ -151,12 +152,14 @@ class Overview:
 class View:
     """What a page shows, all of it counted from the same batches: `lake` has the tables as they were then.
 
-    `kept_hours` and `rejected` are None if they could never be read, which the log tells: the customers' numbers go on.
+    `kept_hours`, `kept_months` and `rejected` are None if they could never be read, which the log tells: the customers'
+    numbers go on.
     """
 
     lake: Moment
     overview: Overview
     kept_hours: Hours | None
+    kept_months: Months | None
     rejected: Rejected | None
     """The messages rejected since the beginning of yesterday, of UTC."""
 
@@ -169,6 +172,13 @@ class View:
         if self.kept_hours is None:
             raise LakeError("the hours of the last two days can't be read; the panel's log says why")
         return self.kept_hours
+
+    @property
+    def months(self) -> Months:
+        """What the closed days of each month come to. Raises LakeError if it could never be read."""
+        if self.kept_months is None:
+            raise LakeError("the months' bills can't be read; the panel's log says why")
+        return self.kept_months
 
 
 class Panel:
@@ -237,6 +247,7 @@ class Panel:
                 lake,
                 self._overview_at(lake, known),
                 self._read_beside("hours", lambda: self._hours_at(lake, known), known.kept_hours if known else None),
+                self._read_beside("months", lambda: self._months_at(lake, known), known.kept_months if known else None),
                 self._read_beside(
                     "rejected", lambda: self._rejected_at(lake, known), known.rejected if known else None
                 ),
@@ -246,17 +257,17 @@ class Panel:
     def _moment(self, known: View | None) -> Moment:
         """The newest tables; while a batch is on its way through them, those of before it.
 
-        customer_panel is opened first, for it is written last: what is opened after it is as new, or newer.
+        customer_panel is opened first, for it is written last: what is opened after it is as new, or newer. The books
+        wait for no batch.
         """
-        tables = {name: self.lake.table(name) for name in ("customer_panel", "minute_aggregates", _REJECTED)}
+        tables = {name: self.lake.table(name) for name in ("customer_panel", "minute_aggregates", _REJECTED, *BOOKS)}
         shown = tables["customer_panel"].watermark
-        if known is None:
-            return Moment(self.lake, tables)
-        if tables["minute_aggregates"].watermark > shown:
-            return known.lake
-        if tables[_REJECTED].watermark > shown:
-            tables[_REJECTED] = known.lake.table(_REJECTED)
-        return Moment(self.lake, tables)
+        older: tuple[str, ...] = ()
+        if known and tables["minute_aggregates"].watermark > shown:
+            older = "customer_panel", "minute_aggregates", _REJECTED
+        elif known and tables[_REJECTED].watermark > shown:
+            older = (_REJECTED,)
+        return Moment(self.lake, tables | {name: known.lake.table(name) for name in older if known})
 
     def _overview_at(self, lake: Moment, known: View | None) -> Overview:
         day = self.today
@@ -270,7 +281,7 @@ class Panel:
         hour = self.clock().replace(minute=0, second=0, microsecond=0)
         days = [self.today - timedelta(days=1), self.today]
         start = day_start(days[0], self.settings.zone).replace(minute=0)
-        wanted = min(start, hour - (CHART_HOURS - 1) * timedelta(hours=1)), hour - timedelta(hours=1)
+        wanted = min(start, hour - (_HOURS - 1) * timedelta(hours=1)), hour - timedelta(hours=1)
         before = known.kept_hours if known else None
         if before and (before.since, before.by_minute) == wanted and before.stands_on(lake.table("minute_aggregates")):
             return before
@@ -278,6 +289,10 @@ class Panel:
         for day in set(days) - closed_days(lake):
             hours.bill(self.settings, day)  # now, or a page would wait for it
         return hours
+
+    def _months_at(self, lake: Moment, known: View | None) -> Months:
+        before, today = known.kept_months if known else None, self.today
+        return before if before and before.stands_on(lake, today) else Months(lake, self.settings, today, before)
 
     def _rejected_at(self, lake: Moment, known: View | None) -> Rejected:
         since = self.clock().date() - timedelta(days=1)

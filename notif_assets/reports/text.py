@@ -57,7 +57,7 @@ def money(amount: Decimal, currency: str) -> str:
     >>> money(Decimal("1000.00"), "BRL")
     'R$ 1000,00'
     """
-    return f"{_symbol(currency)} {brazilian(amount).replace('.', '')}"
+    return f"{symbol(currency)} {brazilian(amount).replace('.', '')}"
 
 
 def amounts(sums: Mapping[str, Decimal], between: str = " and ") -> str:
@@ -76,10 +76,11 @@ def unit_price(price: Decimal, currency: str) -> str:
     ('R$ 0,04', 'R$ 0,005')
     """
     whole, _, decimals = f"{price.normalize():f}".partition(".")
-    return f"{_symbol(currency)} {whole},{decimals.ljust(2, '0')}"
+    return f"{symbol(currency)} {whole},{decimals.ljust(2, '0')}"
 
 
-def _symbol(currency: str) -> str:
+def symbol(currency: str) -> str:
+    """R$ for BRL, the code for any other currency."""
     return "R$" if currency == "BRL" else visible(currency)
 
 

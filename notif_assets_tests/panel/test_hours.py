@@ -27,7 +27,7 @@ NOW = datetime(2026, 3, 10, 17, 23, 41, tzinfo=UTC)
 COUNTED_UNTIL = datetime(2026, 3, 10, 17, 21, 30, tzinfo=UTC)
 CUSTOMERS = (1, 2, 7)
 CHANNELS = ("Whatsapp", "SMS")
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 Rows = list[dict[str, Any]]
 
 
@@ -86,9 +86,10 @@ def _random_rows(chance: random.Random) -> Rows:
     ]
 
 
-def _page(panel: Panel, customer: int) -> dict[str, Any]:
+def _page(panel: Panel, customer: int, **asked: Any) -> dict[str, Any]:
     request = Request({"type": "http", "headers": []})
-    return pages._customer(request, panel, panel.overview.customers[customer], panel.view)
+    shown = pages.shown(panel, **asked)
+    return pages._customer(request, panel, panel.overview.customers[customer], panel.view, shown)
 
 
 def _counted(rows: Rows, customer: int, start: datetime, end: datetime) -> Counter[str]:
@@ -107,16 +108,19 @@ def _bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
 def _require_exact(panel: Panel, rows: Rows, customer: int, priced: bool = True) -> None:
     page, zone = _page(panel, customer), panel.settings.zone
     minute = NOW.replace(second=0, microsecond=0)
-    for name, first, step in (
-        ("minutes", minute - 59 * MINUTE, MINUTE),
-        ("hours", minute.replace(minute=0) - 47 * HOUR, HOUR),
+    today, hour_of_late = _bounds(NOW.astimezone(zone).date(), zone), _page(panel, customer, periodo="hora")
+    for drawn, first, step, number, end in (
+        (hour_of_late, minute - 59 * MINUTE, MINUTE, 60, minute + MINUTE),
+        (page, today[0], HOUR, 24, today[1]),
     ):
-        drawn = [bar.value for bar in page[name].bars]
-        starts = [first + at * step for at in range(len(drawn))]
-        assert drawn == [_counted(rows, customer, at, min(at + step, minute + MINUTE)).total() for at in starts]
-        assert len(drawn) in (48, 60)
-    today = NOW.astimezone(zone).date()
-    start, _ = _bounds(today, zone)
+        starts = [first + at * step for at in range(number)]
+        wanted = [_counted(rows, customer, at, min(at + step, end)) for at in starts]
+        bars = drawn["chart"].bars
+        assert [dict(bar.values) for bar in bars] == [+counts for counts in wanted]
+        assert [bar.total for bar in bars] == [counts.total() for counts in wanted]
+    of_yesterday = [_counted(rows, customer, at - DAY, at - DAY + HOUR).total() for at in starts]
+    assert [bar.before for bar in page["chart"].bars] == of_yesterday
+    day, start = NOW.astimezone(zone).date(), today[0]
     before = start - timedelta(days=1)
     until = before + (COUNTED_UNTIL - start) // MINUTE * MINUTE
     assert {one.channel: one.yesterday for one in page["channels"]} == {
@@ -125,9 +129,9 @@ def _require_exact(panel: Panel, rows: Rows, customer: int, priced: bool = True)
     assert page["unpriced"] is not priced
     billed = {bill.day: {line.channel: line.notifications for line in bill.lines} for bill in page["bills"]}
     expected = {
-        day: dict(counts)
-        for day in (today, today - timedelta(days=1), today - timedelta(days=2))
-        if (counts := _counted(rows, customer, *_bounds(day, zone)))
+        past: dict(counts)
+        for past in (day, day - DAY, day - 2 * DAY)
+        if (counts := _counted(rows, customer, *_bounds(past, zone)))
     }
     assert billed == (expected if priced else {})
 
@@ -143,7 +147,8 @@ def test_a_page_says_what_the_table_says_also_after_late_rows(settings: Settings
     whole_hours = settings.timezone != "Asia/Kolkata"
     times = Counter(question.name for question in asked)
     assert times["hour_sums"] >= 48
-    assert times["daily_billing"] == (2 if whole_hours else 2 * len(CUSTOMERS)) + len(CUSTOMERS)  # two days ago: asked
+    pages_read = 2 * len(CUSTOMERS)
+    assert times["daily_billing"] == (2 if whole_hours else 2 * pages_read) + pages_read  # two days ago: asked
     late = [_row(NOW.replace(minute=7, second=0) - back * HOUR, 7, "SMS", 3) for back in (0, 5, 30)]
     _append(settings, late)
     asked.clear()

@@ -58,8 +58,10 @@ class Stepwise:
                 ACME,
                 (
                     r'id="whatsapp">(\d+)<',
-                    r"hora: total (\d+),",
-                    r"<span>(\d+) notificações<?,",
+                    r'id="hoje">(\d+)<',
+                    r"hora: total (\d+)\"",
+                    r'id="uso-total">(\d+)<',
+                    r"<p>(\d+) notificações<",
                     r'Notificações">(\d+)<',
                 ),
             ),
@@ -68,7 +70,7 @@ class Stepwise:
                 None,
                 (
                     r"Notificações hoje</dt><dd>(\d+)<",
-                    r"hora: total (\d+),",
+                    r"hora: total (\d+)\"",
                     r'not_json</code></th><td class="n">(\d+)<',
                 ),
             ),

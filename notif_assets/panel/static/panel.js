@@ -1,4 +1,4 @@
-// Keeps #agora as new as the server has it, and the "34 s ago" as old as it is.
+// Keeps the living parts of #agora as new as the server has them, and the "34 s ago" as old as it is.
 "use strict";
 
 const now = document.getElementById("agora");
@@ -19,11 +19,12 @@ function countSeconds() {
 
 function replace(html) {
   const open = [...now.querySelectorAll("details")].map((each) => each.open);
-  const focused = now.contains(document.activeElement) ? document.activeElement : null;
-  const focusable = "summary, [tabindex]";
+  const focusable = "a, summary, [tabindex]";
+  const focused = document.activeElement && document.activeElement.closest("[data-vivo]") ? document.activeElement : null;
   const at = focused ? [...now.querySelectorAll(focusable)].indexOf(focused) : -1;
   // The server's own page, every text of it escaped there.
-  now.innerHTML = html;
+  const told = new DOMParser().parseFromString(html, "text/html");
+  for (const part of told.querySelectorAll("[data-vivo]")) document.getElementById(part.id).replaceWith(part);
   now.querySelectorAll("details").forEach((each, i) => { each.open = open[i] || false; });
   if (at >= 0) now.querySelectorAll(focusable)[at]?.focus();
 }
