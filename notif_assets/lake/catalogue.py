@@ -29,7 +29,7 @@ class Column:
     for both would hold whole values. A `personal` one is blanked when a customer is erased and when payloads expire.
 
     `since` is the version of the catalogue that brought it. One that came later is nullable, and null in the rows of
-    before.
+    before. A `shared` one has the same value in every row of a version, so a copy need hold it only once.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Column:
     large: bool = False
     since: int = 1
     personal: Personal | None = None
+    shared: bool = False
 
 
 RETENTION = timedelta(days=7)
@@ -59,6 +60,8 @@ class Schema:
     `origin` says what may be done to it: `books` are written once and never rebuilt, `derived` tables are functions
     of the table before them, `computed_from`, and `received` ones hold what came from outside. `rebuilt_by_day` says
     whether `rebuild` can take some days of a derived table alone.
+
+    `key` names the columns whose values no two rows share; a table without one may hold the same row twice.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Schema:
     retention: timedelta = RETENTION
     computed_from: str | None = None
     rebuilt_by_day: bool = False
+    key: tuple[str, ...] = ()
 
     @property
     def arrow(self) -> pa.Schema:
@@ -260,6 +264,7 @@ SCHEMAS: dict[str, Schema] = {
             sort=("customer_id", "channel", "minute"),
             cluster="minute",
             file_rows=100_000,  # a late message costs the rewriting of one
+            key=("minute", "customer_id", "channel"),
             retention=OF_EVERY_BATCH,
             computed_from="notifications",
             rebuilt_by_day=True,
@@ -276,10 +281,15 @@ SCHEMAS: dict[str, Schema] = {
                 Column("notifications", LONG, "messages of that day so far"),
                 Column("last_event", TIMESTAMP, "newest event of the customer on the channel", nullable=True),
                 Column(
-                    "updated_at", TIMESTAMP, "everything up to here is counted; null before the first catch-up", True
+                    "updated_at",
+                    TIMESTAMP,
+                    "everything up to here is counted; null before the first catch-up",
+                    nullable=True,
+                    shared=True,
                 ),
             ),
             statistics=("customer_id",),
+            key=("customer_id", "channel"),
             retention=OF_EVERY_BATCH,
             computed_from="minute_aggregates",
         ),
@@ -321,6 +331,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
             partition_by=("billing_date",),
             statistics=("customer_id",),
+            key=("billing_date", "customer_id", "channel"),
             group="billing",
         ),
         Schema(
@@ -363,6 +374,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
             partition_by=("billing_date",),
             statistics=("customer_id",),
+            key=("adjustment_id",),
             group="billing",
         ),
         Schema(
@@ -414,6 +426,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
             partition_by=("reference_month",),
             statistics=("avg_invoices_last_3_months",),
+            key=("reference_month", "customer", "account"),
             group="invoices",
             computed_from="invoices",
             rebuilt_by_day=True,
@@ -461,6 +474,7 @@ SCHEMAS: dict[str, Schema] = {
             ),
             partition_by=("answer_date",),
             statistics=("first_answer_dt",),
+            key=("answer_date", "customer", "flow", "session"),
             group="chatbot",
             computed_from="chatbot_answers",
             rebuilt_by_day=True,

@@ -171,6 +171,16 @@ class Lake:
         with self._prepared({"scanned": scan}) as connection:
             return connection.execute("select * from scanned").to_arrow_table(_CHUNK_ROWS)
 
+    def difference(self, these: Scan, those: Scan, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of a scan that another one lacks, by these columns, in record batches. A row that is there several
+        times comes as often as it is missing."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        query = f"select {names} from these"
+        if those.files:
+            query += f" except all select {names} from those"
+        with self._prepared({"these": these, "those": those}) as connection:
+            yield from connection.execute(query).to_arrow_reader(_CHUNK_ROWS)
+
     def sorted(self, scan: Scan, by: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows of a scan in the order of these columns, in record batches; the engine sorts, on disk if it must."""
         with self._prepared({"scanned": scan}) as connection:

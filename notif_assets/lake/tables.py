@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -352,6 +353,17 @@ class Table:
         """The Delta version of the snapshot; -1 for a table that nobody has written yet."""
         return -1 if self.snapshot is None else self.snapshot.version
 
+    def at(self, version: int) -> "Table":
+        """A handle on an older version, to be read only. Raises LakeError if log clean-up has taken it."""
+        older = copy(self)
+        older._newest = {}
+        try:
+            delta = None if version < 0 else DeltaTable(str(self.path), version=version)
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"table {self.schema.name}: its version {version} can't be read any more") from error
+        older.snapshot = None if delta is None else older._left_to_the_next(delta)
+        return older
+
     @property
     def superseded(self) -> bool:
         """Whether the log no longer ends with the snapshot; costs microseconds."""
@@ -591,6 +603,14 @@ class Table:
             if high is not None:
                 keep = pc.and_(keep, pc.fill_null(pc.less(smallest, pa.scalar(high, smallest.type)), True))
         return files.filter(keep)
+
+    def scan_beside(self, other: "Table") -> Scan:
+        """The rows of the data files that another version of the table does not have."""
+        files, theirs = self.files(), other.files()
+        if files.num_rows and theirs.num_rows:
+            known = pc.is_in(files["path"], value_set=theirs["path"])
+            files = files.filter(pc.invert(known))
+        return self._scan_of(files, {})
 
     def scan_holding(
         self, column: str, wanted: Mapping[tuple[Value, ...], npt.NDArray[np.int64]], **bounds: Bounds
