@@ -10,11 +10,11 @@ from multiprocessing import parent_process
 
 import dagster as dg
 
-from notif_assets.defs.assets import billing, chatbot, inbox, invoices, notifications
-from notif_assets.defs.jobs import CHECKS, JOBS
+from notif_assets.defs.assets import billing, chatbot, inbox, invoices, notifications, serving
+from notif_assets.defs.jobs import CHECKS, jobs_of
 from notif_assets.defs.resources import resources_of
-from notif_assets.defs.schedules import SCHEDULES
-from notif_assets.defs.sensors import SENSORS
+from notif_assets.defs.schedules import SCHEDULES, SERVING_SCHEDULES
+from notif_assets.defs.sensors import SENSORS, SERVING_SENSORS
 from notif_assets.instance.processes import end_at_sigterm, fork_runs, in_process_executor
 from notif_assets.kafka.client import OpenClient
 from notif_assets.lake import SCHEMAS
@@ -28,6 +28,7 @@ def build_definitions(
     """The definitions of one deployment. `kafka` opens another client than the settings name (tests); `take_batches`
     is how a run gets its batches of the topic."""
     of_topic = {} if kafka is None else {"kafka": kafka, "impatient_kafka": kafka}
+    has_copy = settings.serving_url is not None
     definitions = dg.Definitions(
         assets=dg.with_source_code_references(
             [
@@ -46,12 +47,13 @@ def build_definitions(
                 invoices.invoice_window_averages,
                 chatbot.chatbot_answers,
                 chatbot.chatbot_reports,
+                *([serving.copies(settings)] if has_copy else []),
             ]
         ),
-        asset_checks=CHECKS,
-        jobs=JOBS,
-        schedules=SCHEDULES,
-        sensors=SENSORS,
+        asset_checks=[*CHECKS, *([serving.copy_checks(settings)] if has_copy else [])],
+        jobs=jobs_of(settings),
+        schedules=[*SCHEDULES, *(SERVING_SCHEDULES if has_copy else [])],
+        sensors=[*SENSORS, *(SERVING_SENSORS if has_copy else [])],
         resources=resources_of(settings, take_batches) | of_topic,
         executor=in_process_executor,
     )

@@ -162,6 +162,14 @@ class Settings(BaseSettings):
         "(Teams), mailtos://…, pagerduty://… and many more.",
     )
 
+    serving_url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host:5432/database of the serving copy; unset: there is none.",
+    )
+    serving_chatbot: bool = Field(
+        False, description="Whether the serving copy has chatbot_reports too, which hold what people answered."
+    )
+
     panel_key: SecretStr | None = Field(
         None,
         description="Signs the panel's tokens: a secret of 32 bytes or more, or a public key in PEM, which verifies "
@@ -194,6 +202,13 @@ class Settings(BaseSettings):
     def _addresses(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not all("://" in address for address in value.get_secret_value().split()):
             raise ValueError("want addresses of apprise like slack://…, separated by blanks")
+        return value
+
+    @field_validator("serving_url")
+    @classmethod
+    def _database_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("want an address that begins with postgresql://")
         return value
 
     @field_validator("timezone")

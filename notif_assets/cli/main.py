@@ -14,7 +14,7 @@ import click
 import pydantic
 from pydantic_settings import SettingsError
 
-from notif_assets.cli import bills, files, ingest, panel, reports, start, upkeep
+from notif_assets.cli import bills, files, ingest, panel, reports, serving, start, upkeep
 from notif_assets.core.texts import printable
 from notif_assets.errors import NotifError
 from notif_assets.settings import Settings, unknown_variables
@@ -126,6 +126,7 @@ _SECTIONS: Mapping[str, Sequence[click.Command]] = {
         panel.token,
         panel.revoke,
     ),
+    "Serving copy": (serving.serve,),
     "Upkeep": (
         upkeep.check,
         upkeep.maintain,

@@ -7,6 +7,7 @@ import dagster as dg
 
 from notif_assets.defs.assets import billing, chatbot, inbox, invoices, maintenance, notifications
 from notif_assets.instance.private import AssetJob
+from notif_assets.settings import Settings
 
 MICRO_BATCH = dg.AssetSelection.assets(
     "ingest_batches",
@@ -62,6 +63,21 @@ all_checks = dg.define_asset_job(
     description="Every asset check that looks at what is in the lake; gates run with their assets.",
 )
 
+_COPY = dg.AssetSelection.groups("serving")
+serving_job = dg.define_asset_job(
+    "serving_job",
+    _COPY.without_checks(),
+    # A first load takes minutes; the sensor starts the next one, so Dagster repeats none.
+    tags={"dagster/max_runtime": "14400", "dagster/max_retries": "0"},
+    description="Brings the serving copy in PostgreSQL to where the lake is.",
+)
+serving_checks_job = dg.define_asset_job(
+    "serving_checks_job",
+    _COPY - _COPY.without_checks(),
+    tags={"dagster/max_runtime": "3600"},
+    description="Holds the serving copy to the lake.",
+)
+
 
 @dg.job(tags={"dagster/max_runtime": "3600"}, description="Small files of quiet hours become few; old runs go.")
 def hourly_maintenance() -> None:
@@ -85,3 +101,10 @@ JOBS: list[dg.JobDefinition | AssetJob] = [
     hourly_maintenance,
     daily_maintenance,
 ]
+SERVING_JOBS: list[dg.JobDefinition | AssetJob] = [serving_job, serving_checks_job]
+"""Those of the serving copy, where there is one."""
+
+
+def jobs_of(settings: Settings) -> list[dg.JobDefinition | AssetJob]:
+    """The jobs of one deployment."""
+    return JOBS if settings.serving_url is None else [*JOBS, *SERVING_JOBS]

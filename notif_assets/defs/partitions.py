@@ -23,6 +23,8 @@ CUT_OF_JOBS: Mapping[str, dg.TimeWindowPartitionsDefinition | None] = {
     "hourly_maintenance": None,
     "daily_maintenance": None,
     "prices_job": None,
+    "serving_job": None,
+    "serving_checks_job": None,
     "invoices_job": None,
     "daily_billing_job": billing_days,
     "invoice_averages_job": invoice_months,

@@ -16,6 +16,7 @@ from notif_assets.defs.jobs import (
     daily_maintenance,
     hourly_maintenance,
     invoice_averages_job,
+    serving_checks_job,
 )
 from notif_assets.defs.partitions import billing_days, invoice_months, key_ranges
 from notif_assets.instance.run_tags import range_tags
@@ -96,5 +97,14 @@ maintenance = dg.ScheduleDefinition(
     default_status=_RUNNING,
     description="Retention, compaction, vacuum, log clean-up, old runs.",
 )
+serving_checks = dg.ScheduleDefinition(
+    name="serving_checks",
+    job=serving_checks_job,
+    cron_schedule="50 * * * *",
+    default_status=_RUNNING,
+    description="Holds the serving copy to the lake.",
+)
 
+SERVING_SCHEDULES = [serving_checks]
+"""Those of the serving copy, where there is one."""
 SCHEDULES = [bills, monthly_averages, checks, compaction, maintenance]

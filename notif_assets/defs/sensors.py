@@ -23,13 +23,14 @@ import dagster as dg
 from notif_assets.billing.adjustments import days_with_adjustments_due
 from notif_assets.defs.assets.inbox import answers_of_inbox, some
 from notif_assets.defs.jobs import (
-    JOBS,
     chatbot_answers_job,
     chatbot_reports_job,
     daily_billing_job,
     invoice_averages_job,
     invoices_job,
+    jobs_of,
     micro_batch,
+    serving_job,
 )
 from notif_assets.defs.partitions import answer_days, answer_hours, invoice_months, key_ranges
 from notif_assets.inbox.listing import Dropped
@@ -44,6 +45,8 @@ from notif_assets.invoices.averages import months_affected
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.lake import Lake, LakeError
 from notif_assets.notifications.ledger import QUIET, Backlog, backlog
+from notif_assets.serving.copying import tables_behind
+from notif_assets.serving.postgres import ServingRefused, ServingUnavailable
 from notif_assets.settings import Settings
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
@@ -385,6 +388,34 @@ def _planned_at(lake: Lake, batch: int) -> str | None:
     return f"{rows['planned_at'][0].as_py():%Y-%m-%dT%H:%M:%S.%f}" if rows.num_rows else None
 
 
+# --- the serving copy -------------------------------------------------------------------------------------------------
+
+
+@dg.sensor(
+    job=serving_job,
+    minimum_interval_seconds=10,
+    default_status=_RUNNING,
+    description="Brings the serving copy in PostgreSQL further when the lake has gone on, one run at a time.",
+)
+def serving_copy(
+    context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    wait = why_wait(recent_runs(context.instance, serving_job.name), datetime.now(UTC), settings.retry_after)
+    if wait:
+        return dg.SensorResult(skip_reason=wait)
+    if not lake.exists():
+        return dg.SensorResult(skip_reason="nothing was ingested yet")
+    try:
+        behind = tables_behind(lake, settings)
+    except LakeError as error:
+        return dg.SensorResult(skip_reason=str(error))
+    except (ServingUnavailable, ServingRefused):  # the run makes the copy, or fails: that is told, and backed off from
+        return dg.SensorResult([dg.RunRequest()])
+    if not behind:
+        return dg.SensorResult(skip_reason="the copy is where the lake is")
+    return dg.SensorResult([dg.RunRequest()])
+
+
 # --- what went wrong --------------------------------------------------------------------------------------------------
 
 
@@ -396,7 +427,7 @@ def _planned_at(lake: Lake, batch: int) -> str | None:
 def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     assert context.repository_def is not None
     failing = failing_checks(context.instance, context.repository_def.asset_graph.asset_check_keys)
-    failing |= failing_jobs(context.instance, (job.name for job in JOBS))
+    failing |= failing_jobs(context.instance, (job.name for job in jobs_of(settings)))
     told = tell(settings, context.cursor, failing)
     for line in told.lines:
         context.log.warning(line)
@@ -414,3 +445,5 @@ SENSORS = [
     late_messages,
     failures,
 ]
+SERVING_SENSORS = [serving_copy]
+"""That of the serving copy, where there is one."""

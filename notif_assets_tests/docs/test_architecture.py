@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import grimp
 import pytest
+from pydantic import SecretStr
 
 from notif_assets.definitions import build_definitions
 from notif_assets.lake.catalogue import SCHEMAS
@@ -93,7 +94,7 @@ def test_every_import_goes_along_the_arrows() -> None:
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
     folder: Path = tmp_path_factory.mktemp("data")
-    return build_definitions(Settings(data=folder))
+    return build_definitions(Settings(data=folder, serving_url=SecretStr("postgresql://localhost")))
 
 
 def _rows(header: str) -> dict[str, str]:
