@@ -36,6 +36,8 @@ PROPERTIES = {
 SECRETS: dict[str, Any] = {
     "kafka_properties": PROPERTIES,
     "webhook": f"https://hooks.example/{SECRET}",
+    "alert_urls": f"json://127.0.0.1:1/{SECRET}",
+    "serving_url": f"postgresql://me:{SECRET}@127.0.0.1:1/copy",
     "panel_key": SECRET * 2,
     "panel_old_key": SECRET * 3,
 }

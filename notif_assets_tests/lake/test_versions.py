@@ -17,7 +17,9 @@ import pytest
 from confluent_kafka import Producer
 from deltalake import DeltaTable
 
+from notif_assets.kafka import process_client
 from notif_assets.kafka.confluent_client import ConfluentClient
+from notif_assets.kafka.open import open_client
 from notif_assets.kafka.python_client import PythonClient
 from notif_assets.lake import SCHEMAS, Lake, LakeError, migrations
 from notif_assets.lake.catalogue import VERSION
@@ -78,6 +80,7 @@ def carried_on(
     if topic_id := before["ingest_batches"][0]["topic_id"]:  # an embedded broker has one of its own each time
         for client in (PythonClient, ConfluentClient):
             monkeypatch.setattr(client, "_topic_id", lambda *_: topic_id)
+        monkeypatch.setattr(process_client, "ProcessClient", open_client)  # another process would ask the broker
     shutil.copytree(storage, tmp_path / "dagster")
     with EmbeddedBroker(topic=TOPIC, partitions=PARTITIONS) as broker, Lake(tmp_path / "data" / "lake") as lake:
         producer = Producer({"bootstrap.servers": broker.bootstrap, "log_level": 0, **IN_ORDER})
