@@ -60,9 +60,9 @@ bench-stages: install
 bench-hour: install
 	$(BIN)/python -m bench.hour $(if $(BATCHES),--batches $(BATCHES))
 
-# What a batch and an hourly look cost on a past of a day, a month, a year and three years.
+# What a batch, an hourly look and a nightly close cost on a past of a day, a month, a year and three years.
 bench-years: install
-	$(BIN)/python -m bench.years $(if $(DAYS),--days $(DAYS))
+	$(BIN)/python -m bench.years $(if $(DAYS),--days $(DAYS)) $(if $(MESSAGES),--messages $(MESSAGES))
 
 bench-freshness: install
 	$(BIN)/python -m bench.freshness

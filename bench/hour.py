@@ -37,9 +37,11 @@ _SHOWN = 25
 class Growing(OwnTopic):
     """A topic that grows by some messages at a time, of which the newest are kept: what a batch brings, and no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
+        """One whose partitions held `start` records once, of which none is left."""
         super().__init__(PARTITIONS)
-        self._ends = dict.fromkeys(range(PARTITIONS), 0)
+        self._start = start
+        self._ends = dict.fromkeys(range(PARTITIONS), start)
         self._records: list[pa.RecordBatch] = []
 
     def grow(self, traffic: Iterator[Message]) -> None:
@@ -57,7 +59,7 @@ class Growing(OwnTopic):
 
     def offsets(self) -> TopicOffsets:
         """What it held in all."""
-        return TopicOffsets("notifications", "an id", {p: Log(0, end) for p, end in self._ends.items()})
+        return TopicOffsets("notifications", "an id", {p: Log(self._start, end) for p, end in self._ends.items()})
 
     def candidates(self, _: Ranges) -> Iterator[pa.RecordBatch]:
         """The newest records."""

@@ -1,8 +1,10 @@
-"""`python -m bench.years [--days N N …]`: what a batch and an hourly look cost as the years go by.
+"""`python -m bench.years [--days N N …] [--messages N]`: what a batch, an hourly look and a nightly close cost as the
+years go by.
 
-Belongs here: lakes whose ledger, logs and closed days have the size of so many days of 100 million messages, each of
-which then takes some batches of 12 seconds with the checks of a run. Doesn't: Kafka and Dagster, whose cost does not
-depend on the past; what counting a closed day again costs (an hourly look takes 1 of 576).
+Belongs here: lakes whose ledger, logs and closed days have the size of so many days of 100 million messages, and then
+two days of `--messages`, which are really there (day.py). Each takes some batches of 12 seconds with the checks of a
+run, is looked at as every hour, and closes the newer of the two days. Doesn't: Kafka and Dagster, whose cost does not
+depend on the past.
 
 The logs name data files that are not there: of old days none may be read, and one that is read ends the benchmark. A
 run is a process of its own, so each batch opens the lake anew. The last line is what a batch costs at the greatest age
@@ -18,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -26,16 +28,19 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
+from bench.day import fill
 from bench.hour import PARTITIONS, RATE, SECONDS, Growing, take
 from notif_assets.billing import audit
 from notif_assets.billing.adjustments import days_with_adjustments_due, late_messages_without_a_price
 from notif_assets.billing.closed_days import open_days_that_should_be_closed
+from notif_assets.billing.closing import close_day
 from notif_assets.billing.prices import ensure_prices
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile
 from notif_assets.maintenance.compaction import LATE
 from notif_assets.notifications import audit as messages_audit
+from notif_assets.notifications.deduplication import deduplicate
 from notif_assets.sandbox.traffic import messages
 from notif_assets.settings import Settings
 
@@ -54,27 +59,31 @@ def main() -> None:
     """Builds a lake of each age, takes batches on top of it, and prints what they and an hourly look cost."""
     parser = argparse.ArgumentParser(prog="python -m bench.years", description=__doc__)
     parser.add_argument("--days", type=int, nargs="+", default=_AGES)
-    ages = parser.parse_args().days
+    parser.add_argument(
+        "--messages", type=int, default=200_000, help="of the day that is closed (default: %(default)s)"
+    )
+    arguments = parser.parse_args()
+    ages = arguments.days
     # Each in a process of its own: what one leaves in memory makes the next one dearer.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        costs = dict(zip(ages, pool.map(_measured, ages), strict=True))
+        costs = dict(zip(ages, pool.map(_measured, ages, repeat(arguments.messages)), strict=True))
     print(f"ratio {costs[max(costs)] / costs[min(costs)]:.2f}")
 
 
-def _measured(days: int) -> float:
+def _measured(days: int, messages: int) -> float:
     with tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder:
-        return _measured_in(Path(folder), days)
+        return _measured_in(Path(folder), days, messages)
 
 
-def _measured_in(folder: Path, days: int) -> float:
-    settings = Settings(data=folder)
+def _measured_in(folder: Path, days: int, of_a_day: int) -> float:
+    settings = Settings(data=folder, grace=timedelta(0))
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     began = time.monotonic()
     with Lake(settings.lake) as lake:
-        files = _build(lake, days, now)
+        files, taken = _build(lake, settings, days, of_a_day, now)
     built = time.monotonic() - began
     # Events happen up to 50 ms before: none in the hour before, of which files are missing.
-    traffic, topic = messages(0, 5_000, now + timedelta(seconds=1), RATE, late=0), Growing()
+    traffic, topic = messages(0, 5_000, now + timedelta(seconds=1), RATE, late=0), Growing(taken)
     spent = []
     for _ in range(_WARM + _MEASURED):
         topic.grow(traffic)
@@ -86,9 +95,19 @@ def _measured_in(folder: Path, days: int) -> float:
         before = time.process_time()
         counted = _look(lake, settings, now)
         hourly = time.process_time() - before
+    yesterday = now.date() - timedelta(days=1)
+    with Lake(settings.lake) as lake:
+        before = time.process_time()
+        deduplicate(lake, topic, settings, yesterday, "bench")
+        closed = close_day(lake, settings, yesterday, "bench")
+        nightly = time.process_time() - before
+        before = time.process_time()
+        assert not audit.closed_days_that_differ(lake, settings, {yesterday})
+        recount = time.process_time() - before
     cost = median(spent[-_MEASURED:])
     print(
-        f"day {days:>5}: {cost:.2f} CPU-s a batch, {hourly:.2f} an hourly look and {counted} closed days to count; "
+        f"day {days:>5}: {cost:.2f} CPU-s a batch; an hourly look {hourly:.2f} and {counted} closed days to count; "
+        f"a nightly close {nightly:.2f}, counting that day again {recount:.2f} ({closed.notifications} messages); "
         f"{files} files, built in {built:.0f} s",
         flush=True,
     )
@@ -101,15 +120,18 @@ def _look(lake: Lake, settings: Settings, now: datetime) -> int:
     open_days_that_should_be_closed(lake, settings)
     hour, batch = audit.hour_of(now), lake.table("minute_aggregates").watermark
     late_messages_without_a_price(lake, settings, batch - _BATCHES_A_DAY // 24)
+    assert not messages_audit.panel_differs(lake, settings)
+    messages_audit.much_rejected(lake, settings, now - timedelta(days=1), datetime.now(UTC), "of the last day")
     days_with_adjustments_due(lake, settings, batch - 1)
     before = audit.Memory(hour - 1)
     return len(audit.days_to_count(*audit.closed_and_corrected(lake, before), before, hour))
 
 
-def _build(lake: Lake, days: int, now: datetime) -> int:
-    """A past of so many days, which ends today at midnight; gives how many data files its logs name."""
+def _build(lake: Lake, settings: Settings, days: int, messages: int, now: datetime) -> tuple[int, int]:
+    """A past of so many days, and two days before today of so many messages each; gives how many data files the logs
+    name, and the offset up to which each partition is taken."""
     lake.claim(topic="notifications", timezone="UTC")
-    past = [now.date() - timedelta(days=age) for age in range(days, 0, -1)]
+    past = [now.date() - timedelta(days=age + 2) for age in range(days, 0, -1)]
     last = days * _BATCHES_A_DAY
     _plan(lake, past[0], last)
     for name in (*_FILES_AN_HOUR, *_FILES_A_DAY):
@@ -119,8 +141,9 @@ def _build(lake: Lake, days: int, now: datetime) -> int:
         lake.table(name).swap([], [], last)
         lake.table(name).clean_log()
     lake.table("customer_panel").append(SCHEMAS["customer_panel"].arrow.empty_table(), last)
-    _close(lake, past, last)
-    return sum(lake.table(name).files().num_rows for name in SCHEMAS)
+    newest, taken = fill(lake, settings, now, messages, last)
+    _close(lake, [*past, now.date() - timedelta(days=2)], newest)
+    return sum(lake.table(name).files().num_rows for name in SCHEMAS), taken
 
 
 def _plan(lake: Lake, first: date, last: int) -> None:
@@ -207,7 +230,7 @@ def _close(lake: Lake, past: list[date], last: int) -> None:
     billing = lake.table("daily_billing")
     line = replace(_file("daily_billing", (past[0],), 0, datetime(2020, 1, 1, tzinfo=UTC)), rows=10_000)
     lines = [replace(line, path=f"billing_date={day}/{line.path.rpartition('/')[2]}", partition=(day,)) for day in past]
-    billing.swap([], lines)
+    billing.swap([], lines, 1)
 
 
 if __name__ == "__main__":
