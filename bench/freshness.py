@@ -1,8 +1,8 @@
 """`python -m bench.freshness [--minutes N]`: how long after it was produced a message is counted in customer_panel.
 
 Belongs here: a demo that runs for a while, the age of every message at the commit that counted it, what that age is
-made of, the memory of all processes of Dagster meanwhile, and their CPU in the second half, each run's included.
-Doesn't: speed (__main__.py), what the traffic and the broker take.
+made of, the memory of all processes of Dagster meanwhile, and their CPU in the second half, each run's included. What
+the broker and the traffic take is told apart. Doesn't: speed (__main__.py).
 
 Ages come from what is in the tables: the time in the message's Kafka record, and the time of the first commit of
 customer_panel whose watermark has the message's batch.
@@ -31,6 +31,8 @@ from notif_assets_tests.cli.deployment import processes_of
 T = TypeVar("T")
 
 _SAMPLE_SECONDS = 2.0
+_DEMO = 0
+"""For the process that has the broker and makes the traffic, in place of its id."""
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -60,7 +62,9 @@ def main() -> None:
         with subprocess.Popen(command, cwd=_ROOT) as demo:
             while demo.poll() is None:
                 used.append(sum(size.pss for size in _of_each(data / "dagster", memory).values()))
-                spent.append((time.monotonic() - began, _of_each(data / "dagster", cpu)))
+                of_system = _of_each(data / "dagster", cpu)
+                with suppress(OSError):  # it ended
+                    spent.append((time.monotonic() - began, {**of_system, _DEMO: cpu(demo.pid)} if of_system else {}))
                 time.sleep(_SAMPLE_SECONDS)
         if demo.returncode:
             sys.exit("the demo failed")
@@ -72,13 +76,17 @@ def main() -> None:
 
 
 def _print_cpu(spent: list[tuple[float, dict[int, float]]], seconds: float) -> None:
-    """CPU seconds a minute of the processes that live through the second half of the traffic, and of their runs."""
+    """CPU seconds a minute of the processes that live through the second half of the traffic, and of their runs; apart
+    from them what the broker and the traffic take."""
     half = [(at, of_process) for at, of_process in spent if seconds / 2 <= at <= seconds and of_process]
     if len(half) < 2:
         return
     (start, before), (end, after) = half[0], half[-1]
-    used = sum(after[pid] - before[pid] for pid in before.keys() & after.keys())
-    print(f"\nCPU of all Dagster processes, second half: {60 * used / (end - start):.1f} CPU-s a minute")
+    used = {pid: 60 * (after[pid] - before[pid]) / (end - start) for pid in before.keys() & after.keys()}
+    others = used.pop(_DEMO)
+    system = sum(used.values())
+    print(f"\nCPU of all processes, second half: {system:.1f} CPU-s a minute, {system / 60:.2f} core")
+    print(f"apart from that the broker and the traffic: {others:.1f} CPU-s a minute")
 
 
 def _print_ages(data: Path) -> None:

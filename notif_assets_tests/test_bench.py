@@ -24,9 +24,10 @@ def test_an_hour_that_fills() -> None:
 
 
 def test_years_that_go_by() -> None:
-    """Old data files are not there, so a batch or a look that reads one fails."""
-    lines = run("bench.years", "--days", "1", "60")
+    """Old data files are not there, so a batch, a look or a close that reads one fails."""
+    lines = run("bench.years", "--days", "1", "60", "--messages", "30000")
     assert [line.partition(":")[0] for line in lines[:-1]] == ["day     1", "day    60"]
+    assert all("a nightly close" in line for line in lines[:-1])
     assert lines[-1].startswith("ratio ")
 
 
