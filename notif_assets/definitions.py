@@ -12,6 +12,7 @@ import dagster as dg
 
 from notif_assets.defs.assets import billing, chatbot, inbox, invoices, notifications, serving
 from notif_assets.defs.jobs import CHECKS, jobs_of
+from notif_assets.defs.partitions import billed_days, billing_days
 from notif_assets.defs.resources import resources_of
 from notif_assets.defs.schedules import SCHEDULES, SERVING_SCHEDULES
 from notif_assets.defs.sensors import SENSORS, SERVING_SENSORS
@@ -57,12 +58,14 @@ def build_definitions(
         resources=resources_of(settings, take_batches) | of_topic,
         executor=in_process_executor,
     )
-    return definitions.map_asset_specs(func=partial(_located, settings))
+    return definitions.map_asset_specs(func=partial(_deployed, settings))
 
 
-def _located(settings: Settings, spec: dg.AssetSpec) -> dg.AssetSpec:
-    """The spec with the address of its table."""
+def _deployed(settings: Settings, spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The spec, with the days that this deployment bills and where its table lies."""
     name = spec.key.to_user_string()
+    if spec.partitions_def == billing_days:
+        spec = spec.replace_attributes(partitions_def=billed_days(settings))
     return spec.merge_attributes(metadata={"dagster/uri": str(settings.lake / name)}) if name in SCHEMAS else spec
 
 

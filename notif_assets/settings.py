@@ -10,7 +10,7 @@ the default. Kafka's own client properties (security and the like) keep Kafka's 
 import difflib
 import os
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,6 +19,8 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from notif_assets.core.days import FIRST_DAY
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -106,6 +108,12 @@ class Settings(BaseSettings):
 
     timezone: str = Field(
         "UTC", description="The zone whose calendar days are billed; stored in the lake, not to be changed."
+    )
+    first_day: date = Field(
+        FIRST_DAY,
+        ge=FIRST_DAY,
+        description="The first day that is billed, as 2024-05-01: bills begin with it, earlier events are rejected. It "
+        "may be moved back at any time, and forward only up to the first closed day.",
     )
     grace: Duration = Field(
         timedelta(hours=1), description="How long after its end a day may close (90s, 30m, 1h, 2d)."

@@ -8,14 +8,27 @@ from datetime import date, timedelta
 from typing import Any
 
 from notif_assets.billing.prices import currencies, prices_in_force
-from notif_assets.core.days import FIRST_DAY, day_bounds, together
-from notif_assets.lake import Lake, Scan, Table
+from notif_assets.core.days import day_bounds, together
+from notif_assets.lake import Lake, LakeError, Scan, Table
 from notif_assets.notifications.audit import much_rejected
 from notif_assets.notifications.ledger import complete_until
 from notif_assets.notifications.silver import days_with_messages
 from notif_assets.settings import Settings
 
 _QUIET_DAYS = 31
+
+
+class FirstDayMoved(LakeError):
+    """Days are closed that this deployment no longer bills: what comes late to them could never be corrected."""
+
+
+def require_first_day(lake: Lake, settings: Settings) -> None:
+    """Raises FirstDayMoved if a day before NOTIF_FIRST_DAY is closed."""
+    first = min(closed_days(lake), default=settings.first_day)
+    if first < settings.first_day:
+        raise FirstDayMoved(
+            f"{first} is closed, and NOTIF_FIRST_DAY says {settings.first_day}: set it to {first} or an earlier day"
+        )
 
 
 def closed_days(lake: Lake) -> set[date]:
@@ -28,7 +41,10 @@ def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timed
 
     They are the days with messages and the quiet days between them. A gap of more than 31 days is not filled: a replay
     of an old year needs its own days, not all days up to today.
+
+    Raises FirstDayMoved.
     """
+    require_first_day(lake, settings)
     until = complete_until(lake, lake.table("minute_aggregates").watermark)
     if until is None:
         return []
@@ -36,7 +52,7 @@ def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timed
     last = past.astimezone(settings.zone).date()
     closed = closed_days(lake)
     days = days_with_messages(lake.table("notifications"), settings)
-    known = sorted({day for day in (*days, *closed) if FIRST_DAY <= day <= last})
+    known = sorted({day for day in (*days, *closed) if settings.first_day <= day <= last})
     return [
         day
         for day in together(known, last, _QUIET_DAYS)
@@ -45,8 +61,9 @@ def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timed
 
 
 def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
-    """Days before the first billing day that have messages: an earlier version accepted them, and no bill has them."""
-    return [day for day in days_with_messages(lake.table("notifications"), settings) if day < FIRST_DAY]
+    """Days before NOTIF_FIRST_DAY that have messages: they were accepted when it was earlier, or by an earlier version,
+    and no bill has them."""
+    return [day for day in days_with_messages(lake.table("notifications"), settings) if day < settings.first_day]
 
 
 def losses_noted(lake: Lake, day: date) -> str | None:

@@ -52,15 +52,16 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
     from notif_assets.billing.closed_days import currencies_of_days, losses_noted, rejections_noted
     from notif_assets.billing.report_files import bill_of
     from notif_assets.core.amounts import sums_of
-    from notif_assets.core.days import FIRST_DAY
-    from notif_assets.defs.partitions import billing_days
+    from notif_assets.defs.partitions import billed_days
     from notif_assets.reports.text import amounts
 
     if last < first:
         raise click.ClickException(f"{last} is before {first}")
     for day in (first, last):
-        if not billing_days.has_partition_key(str(day)):
-            raise click.ClickException(f"{day} can't be billed: days go from {FIRST_DAY} to today")
+        if not billed_days(settings).has_partition_key(str(day)):
+            raise click.ClickException(
+                f"{day} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today"
+            )
     lake = existing_lake(settings)
     with open_runs(settings) as runs:
         runs.run("daily_billing_job", {"daily_billing": config}, PartitionKeyRange(str(first), str(last)))

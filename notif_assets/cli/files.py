@@ -35,7 +35,7 @@ def import_prices(settings: Settings, file: Path) -> None:
     Example: notif-assets import-prices prices.csv
     """
     from notif_assets.billing.prices import current_version
-    from notif_assets.defs.partitions import billing_days, key_ranges
+    from notif_assets.defs.partitions import billed_days, key_ranges
 
     _refuse_odd_names([file])
     lake = lake_of(settings)
@@ -43,7 +43,7 @@ def import_prices(settings: Settings, file: Path) -> None:
         runs.run("prices_job", {"prices": {"file": str(file.absolute())}})
         lines = lake.rows(lake.table("daily_billing").scan()).select(["billing_date", "status"]).to_pylist()
         open_days = {str(row["billing_date"]) for row in lines if row["status"] == "provisional"}
-        for days in key_ranges(billing_days, open_days):
+        for days in key_ranges(billed_days(settings), open_days):
             runs.run("daily_billing_job", partitions=days)
     click.echo(f"price list {current_version(lake)} prices open days from now on")
 

@@ -10,7 +10,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 FIRST_DAY: Final = date(2015, 1, 1)
-"""The first billing day: the partitions of the bills begin with it."""
+"""The first billing day there may be; a deployment may begin later (NOTIF_FIRST_DAY)."""
 
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)

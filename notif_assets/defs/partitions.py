@@ -10,9 +10,11 @@ from datetime import date
 import dagster as dg
 
 from notif_assets.core.days import FIRST_DAY
+from notif_assets.settings import Settings
 
 # end_offset=1: the partition that is going on exists too, since files and questions may come before it ends.
-billing_days = dg.DailyPartitionsDefinition(start_date=str(FIRST_DAY), end_offset=2)  # a zone may be ahead of UTC
+# The days of all deployments; `billed_days` has those of one. A zone may be ahead of UTC.
+billing_days = dg.DailyPartitionsDefinition(start_date=str(FIRST_DAY), end_offset=2)
 invoice_months = dg.MonthlyPartitionsDefinition(start_date="2015-01-01", end_offset=1)
 answer_hours = dg.HourlyPartitionsDefinition(start_date="2019-01-01-00:00", end_offset=1)
 answer_days = dg.DailyPartitionsDefinition(start_date="2019-01-01", end_offset=1)
@@ -32,6 +34,11 @@ CUT_OF_JOBS: Mapping[str, dg.TimeWindowPartitionsDefinition | None] = {
     "chatbot_reports_job": answer_days,
 }
 """By what each job's runs are cut; None for a job of assets without partitions. Pruning keeps runs by it."""
+
+
+def billed_days(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """The days that a deployment bills: from its first day to the day that goes on in its zone."""
+    return dg.DailyPartitionsDefinition(str(settings.first_day), timezone=settings.timezone, end_offset=1)
 
 
 def closing_commands(days: Iterable[date]) -> list[str]:

@@ -18,7 +18,7 @@ from notif_assets.defs.jobs import (
     invoice_averages_job,
     serving_checks_job,
 )
-from notif_assets.defs.partitions import billing_days, invoice_months, key_ranges
+from notif_assets.defs.partitions import billed_days, invoice_months, key_ranges
 from notif_assets.instance.run_tags import range_tags
 from notif_assets.lake import Lake, LakeError
 from notif_assets.settings import Settings
@@ -44,7 +44,7 @@ def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) ->
     today = day_of(now, settings.zone)
     # The days that are over but wait for their grace, or for Kafka, are billed provisionally as today is.
     waiting = days_between(due[-1], today) if due and (today - due[-1]).days < _MOST_DAYS else [today]
-    ranges = key_ranges(billing_days, map(str, {*waiting, *_some_of(due, int(now.timestamp()) // 3600)}))
+    ranges = key_ranges(billed_days(settings), map(str, {*waiting, *_some_of(due, int(now.timestamp()) // 3600)}))
     return [dg.RunRequest(run_key=some.start, tags=range_tags(some)) for some in ranges]
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import dagster as dg
 
 from notif_assets.billing.adjustments import days_with_adjustments_due
+from notif_assets.billing.closed_days import require_first_day
 from notif_assets.defs.assets.inbox import answers_of_inbox, some
 from notif_assets.defs.jobs import (
     chatbot_answers_job,
@@ -358,6 +359,7 @@ def late_messages(
         next_time = f"{corrected + settings.adjust_every:%H:%M:%S}"
         return dg.SensorResult(skip_reason=f"closed days were corrected lately; again after {next_time} UTC")
     try:
+        require_first_day(lake, settings)
         after = seen_up_to(context.cursor, lambda batch: _planned_at(lake, batch)) or 0
         due, through = days_with_adjustments_due(lake, settings, after)
         mark = _planned_at(lake, through) or ""

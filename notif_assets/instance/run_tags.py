@@ -16,6 +16,11 @@ def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
     return {_FIRST: keys.start, _LAST: keys.end}
 
 
+def first_key_of(tags: Mapping[str, str]) -> str | None:
+    """The first partition that a run with these tags is asked for, whether there is one such or not."""
+    return tags.get(_ALONE, tags.get(_FIRST))
+
+
 def keys_of(partitions: dg.TimeWindowPartitionsDefinition, tags: Mapping[str, str]) -> set[str]:
     """The partitions that a run with these tags selects: a range, one partition, or none."""
     if _ALONE in tags:

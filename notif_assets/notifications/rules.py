@@ -9,7 +9,7 @@ A lake of an earlier version holds accepted messages that are refused now: a cha
 import json
 from dataclasses import replace
 
-from notif_assets.core.days import FIRST_DAY, day_start
+from notif_assets.core.days import day_start
 from notif_assets.lake import Lake, LakeError, write_once
 from notif_assets.notifications.validity import Limits
 from notif_assets.settings import Settings
@@ -21,7 +21,7 @@ _JUDGED = ("notifications", "rejected_notifications", "minute_aggregates", "cust
 
 def limits(settings: Settings) -> Limits:
     """The bounds of a valid message that this deployment set."""
-    earliest = day_start(FIRST_DAY, settings.zone)
+    earliest = day_start(settings.first_day, settings.zone)
     return Limits(settings.max_message_bytes, settings.max_event_age, settings.max_event_lead, earliest)
 
 

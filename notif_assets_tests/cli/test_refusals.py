@@ -209,6 +209,15 @@ def test_impossible_settings_are_named(ingested: Deployment, settings: dict[str,
     assert ingested.files() == before
 
 
+@pytest.mark.parametrize("command", ["close-day {}", "reprice --reason r --from {0} --to {0}"])
+@pytest.mark.parametrize(("day", "first"), [("2014-12-31", "2015-01-01"), ("2020-02-03", "2020-02-04")])
+def test_a_day_before_the_first_is_not_billed(ingested: Deployment, command: str, day: str, first: str) -> None:
+    before = ingested.files()
+    said = refusal(ingested.call(*command.format(day).split(), NOTIF_FIRST_DAY=first))
+    assert f"{day} can't be billed: days go from {first} (NOTIF_FIRST_DAY) to today" in said
+    assert ingested.files() == before
+
+
 def test_impossible_settings_as_a_process(deploy: Deploy) -> None:
     deployment = deploy(1)
     line = refusal(deployment.run("ingest", NOTIF_GRACE="x", NOTIF_BATCH_MESSAGES="0"))

@@ -5,7 +5,7 @@ so itself, where it is defined. test_reference.py holds the files to this.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -170,6 +170,7 @@ def _values(field: FieldInfo) -> str:
         int: "integer",
         float: "number",
         timedelta: "duration",
+        date: "date",
         Path: "folder",
         SecretStr: "secret",
     }

@@ -15,7 +15,13 @@ from pydantic import Field
 from notif_assets.billing import audit, closing
 from notif_assets.billing.adjustments import held_sentence, late_messages_without_a_price
 from notif_assets.billing.audit import closed_days_that_differ
-from notif_assets.billing.closed_days import days_before_the_first, is_closed, open_days_that_should_be_closed
+from notif_assets.billing.closed_days import (
+    FirstDayMoved,
+    days_before_the_first,
+    is_closed,
+    open_days_that_should_be_closed,
+    require_first_day,
+)
 from notif_assets.billing.lines import BillRefused, published_bill_differs
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import ensure_prices, load_prices
@@ -27,6 +33,7 @@ from notif_assets.defs.partitions import closing_commands
 from notif_assets.inbox.dropped_files import read_file
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.instance.alerts import last_evaluation
+from notif_assets.instance.run_tags import first_key_of
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.lake import Lake
@@ -118,6 +125,7 @@ def daily_billing(
     kafka: dg.ResourceParam[OpenClient],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
+    _refuse_days_before_the_first(context.run, lake, settings)
     found: dict[str, list[str]] = {name: [] for name in GATES}
     found["published_bill_holds"] = published_bill_differs(lake)
     waiting: list[str] = []
@@ -156,6 +164,20 @@ def daily_billing(
         context.log.warning(sentence)
     if held and config.must_close:  # the days were asked for by a person; to others the hourly check tells it
         raise dg.Failure("; ".join(held), allow_retries=False)
+
+
+def _refuse_days_before_the_first(run: dg.DagsterRun, lake: Lake, settings: Settings) -> None:
+    """Before Dagster is asked for the run's days, which would say it in its own words."""
+    try:
+        require_first_day(lake, settings)
+    except FirstDayMoved as moved:
+        raise dg.Failure(str(moved), allow_retries=False) from None
+    asked = first_key_of(run.tags)
+    if asked and asked < str(settings.first_day):
+        raise dg.Failure(
+            f"{asked} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today",
+            allow_retries=False,
+        )
 
 
 def _deduplicate(lake: Lake, settings: Settings, kafka: OpenClient, days: list[date], run_id: str) -> None:
