@@ -2,10 +2,13 @@
 
 import re
 import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,7 +19,8 @@ from notif_assets.panel.dagster_state import Failing, Job, State
 from notif_assets.panel.measure_lake import bytes_below, measure
 from notif_assets.panel.snapshot import Panel
 from notif_assets.settings import Settings
-from notif_assets_tests.cli.deployment import ROOT, until
+from notif_assets_tests.cli.deployment import ROOT, a_free_port, killed_at_the_end, until
+from notif_assets_tests.deploy.tools import needed
 from notif_assets_tests.instance.daemon import Daemon
 from notif_assets_tests.panel.conftest import Served
 from notif_assets_tests.streams import sent
@@ -74,6 +78,36 @@ def test_every_number_that_is_watched_is_served(told: str) -> None:
 
 def test_every_number_is_served_whether_or_not_it_has_a_value(told: str) -> None:
     assert {one.name for one in metrics.NUMBERS} <= {family.name for family in text_string_to_metric_families(told)}
+
+
+def test_prometheus_reads_the_panel_and_evaluates_every_alert(served: Served, tmp_path: Path) -> None:
+    """With deploy/prometheus as it is, but for its places and how often it asks."""
+    folder, port = ROOT / "deploy" / "prometheus", a_free_port()
+    config = (folder / "prometheus.yml").read_text().replace("30s", "1s").replace("127.0.0.1:8000", served.url[7:])
+    (tmp_path / "prometheus.yml").write_text(config.replace("/etc/prometheus/notif-assets.token", "token"))
+    (tmp_path / "token").write_text(served.token(None) + "\n")
+    shutil.copy(folder / "alerts.yml", tmp_path)
+    command = f"{needed('prometheus', 'prometheus')} --config.file={tmp_path}/prometheus.yml --log.level=error"
+    command += f" --storage.tsdb.path={tmp_path}/data --web.listen-address=127.0.0.1:{port}"
+
+    def asked(path: str, **query: str) -> dict[str, Any]:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=query, timeout=10)
+        except httpx.TransportError:
+            return {}
+        return answer.json().get("data", {}) if answer.status_code == 200 else {}
+
+    def read() -> bool:
+        return [one["value"][1] for one in asked("query", query='up{job="notif-assets"}').get("result", [])] == ["1"]
+
+    def evaluated() -> list[dict[str, Any]]:
+        rules = [rule for group in asked("rules").get("groups", []) for rule in group["rules"]]
+        return rules if rules and all(rule["health"] != "unknown" for rule in rules) else []
+
+    with subprocess.Popen(command.split(), cwd=tmp_path) as prometheus, killed_at_the_end(prometheus):
+        until(read, "an answer of the panel", 60)
+        assert {rule["health"] for rule in until(evaluated, "the alerts", 60)} == {"ok"}
+        assert asked("query", query="notif_customers")["result"][0]["value"][1] == "3"
 
 
 def test_what_fails_has_a_number_with_its_name() -> None:
