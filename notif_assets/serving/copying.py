@@ -68,14 +68,15 @@ def serve_table(connection: Connection, lake: Lake, name: str, *, anew: bool = F
     with told(), connection.transaction():
         version, mark = _locked_watermark(connection, name)
         table = lake.table(name)  # not before: who had the lock may have copied a newer version
-        if (version, mark) == (table.version, mark_of(table)) and not anew:
+        newest = table.version, mark_of(table)
+        if (version, mark) == newest and not anew:
             return None
         before = None if anew else _version_copied(table, version, mark)
         came, went = _move(connection, lake, table, before)
         connection.execute(
             "update serving.watermarks set version = %s, mark = %s, shared = %s, served_at = now() "
             "where table_name = %s",
-            [table.version, mark_of(table), shared_values(table), name],
+            [*newest, shared_values(table), name],
         )
         return Copied(name, table.version, came, went)
 

@@ -36,13 +36,15 @@ def _json(entries: dict[str, str | None]) -> str:
 
 
 def to_csv(rows: pa.RecordBatch) -> bytes:
-    """The rows as COPY … (format csv) reads them: a text is quoted always, null is an empty cell without quotes.
+    r"""The rows as COPY … (format csv) reads them in a session of UTC: a text is quoted always, null is an empty cell.
 
-    >>> print(to_csv(pa.record_batch({"a": ["", None, 'b"'], "n": [1, 2, None]})).decode().replace(chr(10), "; "))
-    "",1; ,2; "b""\",;
+    >>> to_csv(pa.record_batch({"a": ["", None, 'b"c'], "n": [1, 2, None]}))
+    b'"",1\n,2\n"b""c",\n'
     """
     written = io.BytesIO()
-    csv.write_csv(pa.Table.from_batches([rows]), written, csv.WriteOptions(include_header=False))
+    # An instant that names its zone takes Arrow ten times as long to write.
+    columns = [c.cast(pa.timestamp("us")) if pa.types.is_timestamp(c.type) else c for c in rows.columns]
+    csv.write_csv(pa.table(columns, rows.schema.names), written, csv.WriteOptions(include_header=False))
     return written.getvalue()
 
 
