@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(abspath $(or $(NOTIF_DATA),data))/dagster
 
-.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-late soak fuzz ui docs transcripts lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-serving bench-late soak fuzz ui docs transcripts lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed .env
@@ -70,6 +70,10 @@ bench-freshness: install
 # How much memory commands take when messages weigh what nobody expected.
 bench-memory: install
 	$(BIN)/python -m bench.giants
+
+# The serving copy: a first load beside a plain COPY, and what a batch's copy costs; needs Debian's postgresql.
+bench-serving: install
+	$(BIN)/python -m bench.serving $(if $(ROWS),--rows $(ROWS)) $(if $(BATCHES),--batches $(BATCHES))
 
 bench-panel: install
 	$(BIN)/python -m bench.panel

@@ -8,6 +8,7 @@ import pytest
 
 from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.kafka.apache.broker import tools_missing
+from notif_assets_tests.serving.server import binaries
 
 
 def run(*command: str) -> list[str]:
@@ -29,6 +30,13 @@ def test_years_that_go_by() -> None:
     assert [line.partition(":")[0] for line in lines[:-1]] == ["day     1", "day    60"]
     assert all("a nightly close" in line for line in lines[:-1])
     assert lines[-1].startswith("ratio ")
+
+
+def test_a_serving_copy_that_is_loaded_and_follows() -> None:
+    if binaries() is None and "CI" not in os.environ:
+        pytest.skip("no PostgreSQL")
+    lines = run("bench.serving", "--rows", "20000", "--batches", "3")
+    assert [line.partition(" ")[0] for line in lines] == ["serve:", "plain", "ratio", "a"]
 
 
 def test_both_clients_bring_the_same_rows() -> None:
