@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_STORE ?= $(abspath $(or $(NOTIF_DATA),data))/dagster
 
-.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-serving bench-late soak fuzz ui docs transcripts lock clean
+.PHONY: install demo kafka test check bench bench-stages bench-hour bench-years bench-freshness bench-memory bench-panel bench-serving bench-late soak fuzz ui superset dax docs transcripts lock clean
 
 # uv installs in a fifth of the time; where only pip is told of an index, pip does.
 install: .venv/installed .env
@@ -92,6 +92,27 @@ ui: install
 	@echo 'Dagster UI at http://127.0.0.1:3000: it has no login, and starts what anybody on this machine asks it to, and'
 	@echo 'any web page in a browser here; the sensors and schedules run too. For others to see it: docs/nginx.conf.'
 	$(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
+
+# The kit for BI tools in a real Superset, in a virtual environment of its own, over a copied lake; pictures in docs/.
+# Takes a quarter of an hour the first time. Needs PostgreSQL and Chromium.
+superset: install data/superset/installed
+	$(BIN)/python -W ignore -m notif_assets_tests.bi_kit.try_superset --venv data/superset
+
+data/superset/installed: notif_assets_tests/bi_kit/superset.txt
+	$(PYTHON) -m venv data/superset
+	data/superset/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# Looks through the Power BI model with coop-dax-review, in a virtual environment of its own; fails if it finds anything.
+dax: install data/dax/installed
+	$(BIN)/notif-assets bi-kit --out data/dax/kit --server 127.0.0.1:5432 --database serving
+	data/dax/bin/coop-dax-review check --strict --config notif_assets_tests/bi_kit/coop-dax-review.yml \
+		data/dax/kit/power_bi/notif.SemanticModel
+
+data/dax/installed:
+	$(PYTHON) -m venv data/dax
+	data/dax/bin/pip install --quiet --disable-pip-version-check coop-dax-review==0.22.0
+	touch $@
 
 # Writes docs/reference/ from the settings, the catalogue, the commands and the reasons.
 docs: install

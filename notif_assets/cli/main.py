@@ -126,7 +126,10 @@ _SECTIONS: Mapping[str, Sequence[click.Command]] = {
         panel.token,
         panel.revoke,
     ),
-    "Serving copy": (serving.serve,),
+    "Serving copy": (
+        serving.serve,
+        serving.bi_kit,
+    ),
     "Upkeep": (
         upkeep.check,
         upkeep.maintain,

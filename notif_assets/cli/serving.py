@@ -1,8 +1,11 @@
 """The serving copy: tables of the lake in PostgreSQL, for tools that speak SQL.
 
-Belongs here: this command's name, options, help, exit codes and what it prints. Doesn't: any work: it calls the
+Belongs here: these commands' names, options, help, exit codes and what they print. Doesn't: any work: each calls the
 functions that the assets use too. Libraries that a command does not need are not imported for it.
 """
+
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -32,3 +35,31 @@ def serve(settings: Settings, rebuild: bool) -> None:
 
     if not run(existing_lake(settings), settings, anew=rebuild, tell=tell):
         click.echo("the copy is where the lake is")
+
+
+@click.command("bi-kit")
+@click.option(
+    "--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to."
+)
+@click.option("--server", help="The copy's host:port, as the tools' users reach it.  [default: of NOTIF_SERVING_URL]")
+@click.option("--database", help="Its database.  [default: of NOTIF_SERVING_URL]")
+@click.option("--user", default="notif_bi", show_default=True, help="A user who may read its views.")
+@click.pass_obj
+def bi_kit(settings: Settings, folder: Path, server: str | None, database: str | None, user: str) -> None:
+    """Write files for Power BI, Superset and Metabase.
+
+    Models, dashboards and questions over the serving copy in PostgreSQL.
+
+    No file has a password: each tool asks for it. docs/bi.md says how each tool takes its files. Files of
+    an older kit are replaced; a Power BI report that is there already stays.
+
+    \b
+    Example: notif-assets bi-kit --out bi --server warehouse.example:5432 --database serving
+    """
+    from notif_assets.bi_kit import files_of_kit, place_of, write_kit
+    from notif_assets.bi_kit.views import views
+
+    place = place_of(settings, server, database, user)
+    shown = views(settings.timezone, with_chatbot=settings.serving_chatbot)
+    written = write_kit(folder, files_of_kit(shown, place, datetime.now(UTC).date()))
+    click.echo(f"{len(written)} files in {folder}, for the serving copy at {place.server}/{place.database}")

@@ -116,16 +116,27 @@ def view_statements(names: Sequence[str], zone: str) -> list[str]:
     statements = [
         "create schema if not exists bi",
         "comment on schema bi is 'For people and their tools: what notif-assets counted and billed'",
-        *_view("freshness", _FRESHNESS, "Up to when each table of this schema is as the lake has it."),
+        *_view(FRESHNESS, _FRESHNESS_SELECT, FRESHNESS_MEANING),
     ]
     for name in names:
         statements += _view(name, _select(SCHEMAS[name], zone), SCHEMAS[name].meaning)
-        for column, meaning in _told(SCHEMAS[name], zone):
+    for name in (FRESHNESS, *names):
+        for column, _, meaning in view_columns(name, zone):
             statements.append(f'comment on column bi.{name}."{column}" is {quoted(meaning)}')
     return statements
 
 
-_FRESHNESS = (
+FRESHNESS, FRESHNESS_MEANING = "freshness", "Up to when each table of this schema is as the lake has it."
+"""The view that tells of the copy itself."""
+
+_MOMENT = pa.timestamp("us")
+_FRESHNESS_COLUMNS = (
+    ("table_name", pa.string(), "the table"),
+    ("version", pa.int64(), "the Delta version of the table that the copy holds; -1: nothing was copied yet"),
+    ("served_at_utc", _MOMENT, "when the copy was last brought to a version (UTC)"),
+    ("counted_until_utc", _MOMENT, "of the panel: everything up to here is counted (UTC)"),
+)
+_FRESHNESS_SELECT = (
     "select table_name, version, served_at at time zone 'UTC' as served_at_utc, "
     "(shared ->> 'updated_at')::timestamptz at time zone 'UTC' as counted_until_utc from serving.watermarks"
 )
@@ -170,20 +181,27 @@ def _shown(column: Column, zone: str) -> Iterator[str]:
         yield f'{value} as "{column.name}"'
 
 
-def _told(schema: Schema, zone: str) -> Iterator[tuple[str, str]]:
-    """The columns of a view with what they mean."""
-    for column in schema.columns:
-        if pa.types.is_timestamp(column.type):
-            yield f"{column.name}_utc", f"{column.meaning} (UTC)"
-            yield f"{column.name}_local", f"{column.meaning} ({zone})"
-            yield f"{column.name}_local_date", f"the date of {column.name} in {zone}"
-        elif pa.types.is_map(column.type):
-            yield "key", f"{column.meaning}: the key"
-            yield "value", f"{column.meaning}: its value"
-        else:
-            yield column.name, column.meaning
-    if _lacks_currency(schema):
-        yield "currency", "ISO 4217 code, that of the price list"
+def view_columns(name: str, zone: str) -> list[tuple[str, pa.DataType, str]]:
+    """The columns of a view in order: name, type, and what it means. Moments have no zone there."""
+    if name == FRESHNESS:
+        return list(_FRESHNESS_COLUMNS)
+    schema = SCHEMAS[name]
+    shown = [told for column in schema.columns for told in _told(column, zone)]
+    currency = ("currency", pa.string(), "ISO 4217 code, that of the price list")
+    return [*shown, currency] if _lacks_currency(schema) else shown
+
+
+def _told(column: Column, zone: str) -> Iterator[tuple[str, pa.DataType, str]]:
+    """A column as people see it, with what it means."""
+    if pa.types.is_timestamp(column.type):
+        yield f"{column.name}_utc", _MOMENT, f"{column.meaning} (UTC)"
+        yield f"{column.name}_local", _MOMENT, f"{column.meaning} ({zone})"
+        yield f"{column.name}_local_date", pa.date32(), f"the date of {column.name} in {zone}"
+    elif pa.types.is_map(column.type):
+        yield "key", column.type.key_type, f"{column.meaning}: the key"
+        yield "value", column.type.item_type, f"{column.meaning}: its value"
+    else:
+        yield column.name, column.type, column.meaning
 
 
 def _lacks_currency(schema: Schema) -> bool:
