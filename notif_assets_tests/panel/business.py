@@ -94,7 +94,7 @@ class Business:
     def write(self, settings: Settings) -> None:
         """All of it into an empty lake."""
         with Lake(settings.lake) as lake:
-            lake.claim(topic="notifications", timezone="UTC")
+            lake.claim(topic=settings.topic, timezone=settings.timezone)
             prices = files("notif_assets") / "samples" / "prices-demo.csv"
             load_prices(lake, parse_price_list(prices.read_bytes(), "prices-demo.csv"))
             version = lake.rows(lake.table("prices").scan())["price_version"][0].as_py()

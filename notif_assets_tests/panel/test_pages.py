@@ -21,8 +21,6 @@ from notif_assets_tests.cli.deployment import ok
 from notif_assets_tests.cli.messages import ACME, PADARIA, notification
 from notif_assets_tests.panel.conftest import HOSTILE, Served, now
 
-_SCREENSHOTS = os.environ.get("NOTIF_SCREENSHOTS")  # a folder: the pictures of docs/ are taken anew
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -73,12 +71,6 @@ def visit(browser: Browser, served: Served) -> Iterator[Visitors]:
     yield visitors
     visitors.leave()
     assert visitors.complaints == []
-
-
-def picture(page: Page, name: str) -> None:
-    """A picture for docs/, where one is asked for."""
-    if _SCREENSHOTS:
-        page.screenshot(path=Path(_SCREENSHOTS) / name, full_page=True)
 
 
 def count(page: Page) -> int:
