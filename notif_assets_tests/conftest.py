@@ -36,6 +36,7 @@ settings.load_profile("any speed")
 # Files are dealt to the workers in this order: one that takes minutes must not be the last one begun.
 _LONGEST = (
     "test_conductor.py",
+    "test_conductor_on_postgres.py",
     "test_killed_anything.py",
     "test_living.py",
     "test_demo.py",

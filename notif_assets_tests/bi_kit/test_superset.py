@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from notif_assets.bi_kit import Place, files_of_kit
 from notif_assets.bi_kit.superset import ARCHIVE, BILLS, files, packed

@@ -7,7 +7,7 @@ import re
 
 import psycopg
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import SecretStr
 
 from notif_assets.bi_kit import metabase, superset
