@@ -90,7 +90,7 @@ def test_the_page_shows_what_is_in_use_and_stars_for_what_may_be_secret(settings
     }.items()  # fmt: skip
     assert {use.name for use in shown["lake"].nested_resources.values()} == {"duckdb"}
     assert len(shown["lake"].asset_keys_using) >= 14
-    assert set(shown["lake"].sensors_using) == {"late_messages", "new_messages"}
+    assert set(shown["lake"].sensors_using) == {"late_messages", "new_messages", "serving_copy"}
 
 
 def test_no_secret_is_in_what_a_code_server_tells(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 
 from notif_assets.kafka.client import SCHEMA, KafkaError, OffsetsDeleted, RangeBeyondEnd, ReadStalled, TopicMissing
 from notif_assets.kafka.open import open_client
@@ -24,7 +25,7 @@ FreshTopic = Callable[[int], Settings]
 
 def children() -> set[int]:
     """The processes that this one started and that still run."""
-    told = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True)
+    told = subprocess.run(["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True)
     return {int(line.split()[0]) for line in told.stdout.splitlines() if "process_client" in line}
 
 
@@ -76,7 +77,7 @@ def test_every_error_can_be_pickled() -> None:
 
 
 def test_what_the_client_refuses_to_open_with_is_told(fresh_topic: FreshTopic) -> None:
-    settings = fresh_topic(1).model_copy(update={"kafka_properties": {"no.such.property": "x"}})
+    settings = fresh_topic(1).model_copy(update={"kafka_properties": {"no.such.property": SecretStr("x")}})
     with pytest.raises(KafkaError, match=r"no\.such\.property") as here, open_client(settings):
         pass
     with pytest.raises(type(here.value)) as there, ProcessClient(settings):
