@@ -13,14 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.usage import peak
+from bench.usage import peak_of_all
 
 _ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a process took: wall and CPU seconds, the most bytes in memory at once, and its exit code."""
+    """What a command took with the processes that it started: wall and CPU seconds, the most bytes in memory at once,
+    and its exit code."""
 
     code: int
     wall: float
@@ -43,7 +44,7 @@ def run(home: Path, settings: Mapping[str, str], *command: str) -> Spent:
         # What the system tells at the end counts this process too, of which it was a copy once.
         while process.poll() is None:
             with suppress(OSError):  # it ended since
-                most = max(most, peak(process.pid))
+                most = max(most, peak_of_all(process.pid))
             time.sleep(0.01)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

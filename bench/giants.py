@@ -1,6 +1,6 @@
 """`python -m bench.giants`: the memory that commands take when messages weigh what nobody expected.
 
-Belongs here: mixtures of sizes, the commands that people run on each, the most memory that one of their processes took.
+Belongs here: mixtures of sizes, the commands that people run on each, the most memory that they took.
 Doesn't: how fast anything is (__main__.py). The values compress well: Kafka bounds what lies on the wire, so a few
 kilobytes there may be a gigabyte here.
 """

@@ -5,6 +5,7 @@ Belongs here: asking the kernel. Doesn't: of which processes, and when (the benc
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,17 @@ def peak(pid: int) -> int:
     """The most bytes that a process had in memory so far; 0 of one that just ended. Raises OSError if it is gone."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return 1024 * int(found[1]) if found else 0
+
+
+def peak_of_all(pid: int) -> int:
+    """The most bytes that a process and those that it started and that still run had in memory so far, each at its own
+    moment. Raises OSError if the process is gone."""
+    most = peak(pid)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with suppress(OSError):  # it ended since
+                most += peak_of_all(int(child))
+    return most
 
 
 def cpu(pid: int) -> float:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bench.usage import peak, peak_of_all
 from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.kafka.apache.broker import tools_missing
 from notif_assets_tests.serving.server import binaries
@@ -16,6 +17,16 @@ def run(*command: str) -> list[str]:
     ran = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()
+
+
+def test_the_memory_of_a_command_is_that_of_all_its_processes() -> None:
+    child = "import sys; held = b'x' * 200_000_000; print(flush=True); sys.stdin.read()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert peak(process.pid) < 100_000_000 < 200_000_000 < peak_of_all(process.pid)
+        process.communicate()
 
 
 def test_an_hour_that_fills() -> None:
