@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from notif_assets.billing.closed_days import closed_days, currencies_of_days, open_days_that_should_be_closed
 from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.billing.prices import with_currency
-from notif_assets.core.days import day_bounds, days_between
+from notif_assets.core.days import day_bounds, days_between, days_of_month
 from notif_assets.lake import Lake, only
 from notif_assets.notifications.ledger import complete_until
 from notif_assets.notifications.queries import customer_names, nullable, rows_of, with_values
@@ -110,7 +110,7 @@ def statement(
     """
     if month > day:
         raise ValueError(f"{month:%Y-%m} has not begun")
-    days = list(days_between(month, (month + 31 * _DAY).replace(day=1) - _DAY))
+    days = days_of_month(month)
     past = [one for one in days if one <= day]
     unpriced: list[BillRefused] = []
     lines, adjustments = bills(lake, settings, past, customer_id, None, at_hand, unpriced)

@@ -52,6 +52,15 @@ def days_between(first: date, last: date) -> Iterator[date]:
         yield first + offset * _DAY
 
 
+def days_of_month(month: date) -> list[date]:
+    """Every day of the month whose first day it is.
+
+    >>> days_of_month(date(2020, 2, 1))[-1], len(days_of_month(date(2019, 12, 1)))
+    (datetime.date(2020, 2, 29), 31)
+    """
+    return list(days_between(month, (month + 31 * _DAY).replace(day=1) - _DAY))
+
+
 def together(days: Sequence[date], last: date, most: int) -> list[date]:
     """`days` in order, with gaps of at most `most` days filled; no day is after `last`.
 

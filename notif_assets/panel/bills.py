@@ -16,8 +16,8 @@ from notif_assets.billing import statements
 from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.lines import BillRefused
 from notif_assets.core.amounts import by_currency
+from notif_assets.core.days import days_of_month
 from notif_assets.panel.api import Adjustment, Line, bills_of
-from notif_assets.panel.months import days_of_month
 from notif_assets.panel.snapshot import Customer, Panel, View
 
 _LATEST = 31  # days, of each kind: calendar days, and closed ones

@@ -14,7 +14,7 @@ import pyarrow as pa
 from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.statements import days_still_open
 from notif_assets.core.amounts import by_currency
-from notif_assets.core.days import days_between
+from notif_assets.core.days import days_of_month
 from notif_assets.lake import Lake, Scan
 from notif_assets.lake.tables import Bounds
 from notif_assets.panel.hours import OfCustomers, kept
@@ -55,7 +55,9 @@ class Months:
         self.closed = sorted(days, reverse=True)
         """The first day of each month that has closed days, newest first; of the newest the sums are kept."""
         newest = self.closed[:MONTHS]
-        self.final = frozenset(month for month in newest if _is_final(lake, settings, month))
+        still_open = days_still_open(lake, settings, [day for month in newest for day in days_of_month(month)])
+        self.final = frozenset(newest) - {day.replace(day=1) for day in still_open}
+        """The kept months of which every day is closed that has a bill; as their statements say."""
         for month in newest:
             self._add_up(lake, month, days[month], before)
 
@@ -90,16 +92,6 @@ def _billed(rows: pa.Table) -> Billed:
     sums = rows.group_by("currency", use_threads=False).aggregate([("amount", "sum")])
     amounts = zip(sums["currency"].to_pylist(), sums["amount_sum"].to_pylist(), strict=True)
     return Billed(sum(rows["notifications"].to_pylist()), list(amounts))
-
-
-def _is_final(lake: Lake, settings: Settings, month: date) -> bool:
-    """Whether every day of the month is closed that has a bill; as its statement says."""
-    return not days_still_open(lake, settings, days_of_month(month))
-
-
-def days_of_month(month: date) -> list[date]:
-    """Every day of the month whose first day it is."""
-    return list(days_between(month, date(month.year + month.month // 12, month.month % 12 + 1, 1)))[:-1]
 
 
 def _snapshots(lake: Lake) -> list[object]:

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from notif_assets.billing.closed_days import closed_days
-from notif_assets.core.days import FIRST_DAY, day_bounds, days_between, hours_of
+from notif_assets.core.days import FIRST_DAY, day_bounds, days_between, days_of_month, hours_of
 from notif_assets.lake import Lake, only
 from notif_assets.panel.access import Refused
 from notif_assets.panel.hours import Hours
-from notif_assets.panel.months import days_of_month, scans_of_days
+from notif_assets.panel.months import scans_of_days
 from notif_assets.panel.snapshot import View
 
 PeriodName: TypeAlias = Literal["hora", "dia", "semana", "mes"]
