@@ -5,11 +5,12 @@ looked for (asset checks, closing a day).
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.days import day_bounds
@@ -84,9 +85,16 @@ def every_offset_once(lake: Lake, at_most: int = _SLICE_RECORDS) -> list[str]:
 
 def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
     """Messages (customer_id, message_id) that are more than once in the given rows."""
+    return _sentences(
+        lake.select("repeated_messages", {"notifications": part, "repeated_hashes": hashes})
+        for part, hashes in repeated_keys(lake, notifications)
+    )
+
+
+def _sentences(counts: Iterable[pa.Table]) -> list[str]:
+    """One for each customer: how many of the messages are there twice, by counts (customer_id, messages) of parts."""
     found: Counter[int] = Counter()
-    for part, hashes in repeated_keys(lake, notifications):
-        rows = lake.select("repeated_messages", {"notifications": part, "repeated_hashes": hashes})
+    for rows in counts:
         found.update({row["customer_id"]: row["messages"] for row in rows.to_pylist()})
     return [f"customer {customer} has {messages} messages twice" for customer, messages in sorted(found.items())]
 
@@ -104,11 +112,10 @@ def repeated_in_hours(lake: Lake, after: int) -> list[str]:
     hashes = lake.select("key_hashes", {"keys": replace(new, with_places=True)})["key_hash"].to_numpy()
     before = before.without(files_without(before, hashes))
     buckets = 1 + new.rows_at_most // _BUCKET_ROWS
-    found: Counter[int] = Counter()
-    for bucket in range(buckets):
-        rows = lake.select("repeated_in_hours", {"new": new, "before": before}, buckets=buckets, bucket=bucket)
-        found.update({row["customer_id"]: row["messages"] for row in rows.to_pylist()})
-    return [f"customer {customer} has {messages} messages twice" for customer, messages in sorted(found.items())]
+    return _sentences(
+        lake.select("repeated_in_hours", {"new": new, "before": before}, buckets=buckets, bucket=bucket)
+        for bucket in range(buckets)
+    )
 
 
 def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
