@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from notif_assets.lake import Lake, LakeError, Scan, Schema, Table
-from notif_assets.serving.copying import shared_values
+from notif_assets.serving.copying import shared_values, watermark
 from notif_assets.serving.layout import columns
-from notif_assets.serving.postgres import REBUILD, Connection, ServingRefused, told
+from notif_assets.serving.postgres import REBUILD, Connection, told
 from notif_assets.serving.rows import from_csv, holdable
 
 PARTS = 24
@@ -28,11 +28,7 @@ def difference(connection: Connection, lake: Lake, name: str, part: int | None =
     """
     with told(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
-        query = "select version, shared::text from serving.watermarks where table_name = %s"
-        found = connection.execute(query, [name]).fetchone()
-        if found is None:
-            raise ServingRefused(f"the copy has no watermark of {name}: it was changed by hand; {REBUILD}")
-        version, shared = found
+        version, _, shared = watermark(connection, name)
         table = _version(lake, name, version)
         if table is None:
             return f"the copy is at version {version}, which the lake keeps no more: it was not brought further since"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -66,7 +67,7 @@ def serve(
 def serve_table(connection: Connection, lake: Lake, name: str, *, anew: bool = False) -> Copied | None:
     """Brings one table to the lake's newest version, in one transaction; None if it is there. Raises as serve."""
     with told(), connection.transaction():
-        version, mark = _locked_watermark(connection, name)
+        version, mark, _ = watermark(connection, name, lock=True)
         table = lake.table(name)  # not before: who had the lock may have copied a newer version
         newest = table.version, mark_of(table)
         if (version, mark) == newest and not anew:
@@ -98,13 +99,22 @@ def mark_of(table: Table) -> str:
     return blake2b("\0".join(paths).encode(), digest_size=16).hexdigest() if table.version >= 0 else ""
 
 
-def _locked_watermark(connection: Connection, name: str) -> tuple[int, str]:
-    query = "select version, mark from serving.watermarks where table_name = %s for update"
-    found = connection.execute(query, [name]).fetchone()
+class Watermark(NamedTuple):
+    """What the copy says of one of its tables: the version that it holds, the mark of that, and the values that all
+    rows share, as JSON."""
+
+    version: int
+    mark: str
+    shared: str
+
+
+def watermark(connection: Connection, name: str, *, lock: bool = False) -> Watermark:
+    """A table's watermark; with `lock` nobody else moves it until the transaction ends. Raises ServingRefused."""
+    query = "select version, mark, shared::text from serving.watermarks where table_name = %s"
+    found = connection.execute(f"{query} for update".encode() if lock else query, [name]).fetchone()
     if found is None:
         raise ServingRefused(f"the copy has no watermark of {name}: it was changed by hand; {REBUILD}")
-    version, mark = found
-    return version, mark
+    return Watermark(*found)
 
 
 def _version_copied(table: Table, version: int, mark: str) -> Table | None:
