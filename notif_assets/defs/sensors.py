@@ -114,6 +114,12 @@ def why_wait(recent: Recent, now: datetime, retry_after: timedelta) -> str | Non
     return None
 
 
+def _why_not_read(instance: dg.DagsterInstance, job: str, lake: Lake, settings: Settings, now: datetime) -> str | None:
+    """As why_wait, of a job that reads the lake: nor is it started before there is one."""
+    wait = why_wait(recent_runs(instance, job), now, settings.retry_after)
+    return wait or (None if lake.exists() else "nothing was ingested yet")
+
+
 def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
     """Why no micro-batch is worth a run now; None if one is.
 
@@ -349,11 +355,8 @@ def late_messages(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
     now = datetime.now(UTC)
-    wait = why_wait(recent_runs(context.instance, daily_billing_job.name), now, settings.retry_after)
-    if wait:
+    if wait := _why_not_read(context.instance, daily_billing_job.name, lake, settings, now):
         return dg.SensorResult(skip_reason=wait)
-    if not lake.exists():
-        return dg.SensorResult(skip_reason="nothing was ingested yet")
     corrected = _corrected_at(context)
     if corrected and now < corrected + settings.adjust_every:
         next_time = f"{corrected + settings.adjust_every:%H:%M:%S}"
@@ -402,11 +405,8 @@ def _planned_at(lake: Lake, batch: int) -> str | None:
 def serving_copy(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    wait = why_wait(recent_runs(context.instance, serving_job.name), datetime.now(UTC), settings.retry_after)
-    if wait:
+    if wait := _why_not_read(context.instance, serving_job.name, lake, settings, datetime.now(UTC)):
         return dg.SensorResult(skip_reason=wait)
-    if not lake.exists():
-        return dg.SensorResult(skip_reason="nothing was ingested yet")
     try:
         behind = tables_behind(lake, settings)
     except LakeError as error:
