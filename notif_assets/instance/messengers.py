@@ -110,7 +110,7 @@ def _send_by_apprise(number: int, url: str, lines: Sequence[str]) -> None:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A message that is sent elsewhere comes there without its text; whoever answers so did not take it."""
+    """Refuses redirects: the redirected request has no body, so the webhook did not receive the message."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
