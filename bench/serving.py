@@ -26,7 +26,7 @@ from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.sandbox.traffic import messages
 from notif_assets.serving.copying import serve
 from notif_assets.settings import Settings
-from notif_assets_tests.serving.server import Server, binaries, running
+from notif_assets_tests.postgres import Server, a_server, binaries
 
 _PIECE_ROWS = 1_000_000
 _OF_A_MINUTE = 4_000
@@ -39,14 +39,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--batches", type=int, default=40)
     arguments = parser.parse_args()
-    programs = binaries()
-    if programs is None:
+    if binaries() is None:
         sys.exit("no PostgreSQL: apt-get install postgresql")
-    with tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder:
-        place = Path(tempfile.mkdtemp(prefix="notif-assets-postgres-"))
-        with running(place, programs, max_wal_size="2GB") as server:
-            _first_load(Path(folder), server, arguments.rows)
-            _batches(Path(folder), server, arguments.batches)
+    with (
+        tempfile.TemporaryDirectory(prefix="notif-assets-bench-") as folder,
+        a_server(max_wal_size="2GB") as server,
+    ):
+        _first_load(Path(folder), server, arguments.rows)
+        _batches(Path(folder), server, arguments.batches)
 
 
 def _first_load(folder: Path, server: Server, rows: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bench.usage import peak, peak_of_all
 from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.kafka.apache.broker import tools_missing
-from notif_assets_tests.serving.server import binaries
+from notif_assets_tests.postgres import binaries
 
 
 def run(*command: str) -> list[str]:

@@ -15,8 +15,8 @@ from notif_assets.serving.postgres import connected
 from notif_assets.serving.setup import prepare
 from notif_assets.settings import Settings
 from notif_assets_tests.bi_kit.test_kit import ALL, ZONE
-from notif_assets_tests.serving.conftest import programs, server  # noqa: F401 - fixtures
-from notif_assets_tests.serving.server import Server, ask
+from notif_assets_tests.postgres import Server, ask
+from notif_assets_tests.serving.conftest import server  # noqa: F401 - a fixture
 
 QUESTIONS = metabase.files(ALL)
 DATASETS = {

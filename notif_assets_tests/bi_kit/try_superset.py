@@ -28,7 +28,7 @@ from playwright.sync_api import Page, Response, sync_playwright
 from notif_assets.sandbox.broker import EmbeddedBroker
 from notif_assets.sandbox.traffic import messages
 from notif_assets_tests.cli.deployment import ROOT, Answer, Deployment, a_free_port, ok, until
-from notif_assets_tests.serving.server import binaries, running
+from notif_assets_tests.postgres import a_server, binaries
 
 _USER = _PASSWORD = "admin"
 _CONFIG = """
@@ -50,14 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make superset", description="The kit in a real Superset.")
     parser.add_argument("--venv", type=Path, required=True, help="the virtual environment with Superset")
     venv = parser.parse_args(arguments).venv.absolute()
-    programs = binaries()
-    if programs is None:
+    if binaries() is None:
         print("make superset: no PostgreSQL: apt-get install postgresql", file=sys.stderr)
         return 1
     folder = Path(tempfile.mkdtemp(prefix="notif-assets-superset-"))
-    database = Path(tempfile.mkdtemp(prefix="notif-assets-postgres-"))
     try:
-        with running(database, programs) as server, EmbeddedBroker(partitions=_PARTITIONS) as broker:
+        with a_server() as server, EmbeddedBroker(partitions=_PARTITIONS) as broker:
             url = server.create_database("serving")
             deployment = _copied_lake(folder, broker, url)
             with _superset(folder / "superset", venv) as address:

@@ -11,7 +11,7 @@ from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.instance import test_conductor as on_files
 from notif_assets_tests.instance.conductor import Conductor
 from notif_assets_tests.instance.on_postgres import EXAMPLE, on_postgres
-from notif_assets_tests.postgres import postgres
+from notif_assets_tests.postgres import a_server
 
 pytestmark = on_files.pytestmark
 webhook = on_files.webhook
@@ -23,8 +23,10 @@ def conductor(
     deploy: Deploy, webhook: on_files.Webhook, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Conductor]:
     tmp = tmp_path_factory.mktemp("postgres")
-    with postgres(tmp) as url, on_files.conducted_impatiently(deploy, webhook, **on_postgres(tmp / "home", url)) as it:
-        yield it
+    with a_server() as server:
+        settings = on_postgres(tmp / "home", server.create_database("dagster"))
+        with on_files.conducted_impatiently(deploy, webhook, **settings) as it:
+            yield it
 
 
 def test_runs_are_in_postgresql_and_nowhere_else(conductor: Conductor) -> None:

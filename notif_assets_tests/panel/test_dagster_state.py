@@ -17,7 +17,7 @@ from notif_assets.panel import dagster_state
 from notif_assets.panel.dagster_state import DagsterState, State
 from notif_assets_tests.cli.deployment import ROOT
 from notif_assets_tests.instance.on_postgres import on_postgres
-from notif_assets_tests.postgres import postgres
+from notif_assets_tests.postgres import a_server
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -55,8 +55,8 @@ def test_it_is_read_from_postgresql_too(tmp_path: Path, monkeypatch: pytest.Monk
         return dg.AssetCheckResult(passed=False, description="it does not")
 
     monkeypatch.setenv("DAGSTER_STORE", str(tmp_path / "store"))
-    with postgres(tmp_path) as url, ThreadPoolExecutor(1) as executor:
-        for name, value in on_postgres(tmp_path / "home", url).items():
+    with a_server() as server, ThreadPoolExecutor(1) as executor:
+        for name, value in on_postgres(tmp_path / "home", server.create_database("dagster")).items():
             monkeypatch.setenv(name, value)
         with dg.DagsterInstance.get() as instance:
             run = dg.materialize([one, holds], instance=instance).run_id

@@ -14,7 +14,7 @@ from notif_assets.settings import Settings
 from notif_assets_tests.cli.deployment import ok, refusal
 from notif_assets_tests.conftest import Deploy, MakeDaemon
 from notif_assets_tests.faults.truth import Truth
-from notif_assets_tests.serving.server import Server, ask
+from notif_assets_tests.postgres import Server, ask
 from notif_assets_tests.serving.test_setup import run
 from notif_assets_tests.serving.truth import NAMES, assert_equal
 from notif_assets_tests.streams import sent

@@ -24,8 +24,7 @@ from notif_assets.maintenance.rebuild import rebuild
 from notif_assets.serving.copying import Copied, serve
 from notif_assets_tests.books import close_day
 from notif_assets_tests.maintenance.world import START, World
-from notif_assets_tests.serving.conftest import _numbers
-from notif_assets_tests.serving.server import Server
+from notif_assets_tests.postgres import Server
 from notif_assets_tests.serving.truth import NAMES, assert_equal
 
 DAYS = [START.date() + timedelta(days=n) for n in range(3)]
@@ -135,7 +134,7 @@ def steps(tmp_path: Path, database: str) -> Steps:
 )
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 40), st.booleans()), min_size=4, max_size=14))
 def test_the_copy_is_the_lake_after_any_steps(server: Server, happened: list[tuple[str, int, bool]]) -> None:
-    url = server.create_database(f"steps{next(_numbers)}")
+    url = server.new_database()
     with tempfile.TemporaryDirectory() as folder:
         steps = Steps(Path(folder), url)
         for kind, number, served in happened:

@@ -19,7 +19,7 @@ from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.disks import disk
 from notif_assets_tests.faults.kills import a_seed
 from notif_assets_tests.maintenance.world import START, World
-from notif_assets_tests.serving.server import Server, ask, running
+from notif_assets_tests.postgres import Server, ask, programs, running
 from notif_assets_tests.serving.truth import assert_equal
 
 AWAY = ("can't be reached", "could not do it")
@@ -101,12 +101,12 @@ def test_a_server_that_is_killed_costs_one_line_and_what_was_not_committed(deplo
 
 
 def test_a_full_disk_of_the_server_costs_one_line_and_nothing_that_was_committed(
-    deploy: Deploy, programs: Path
+    deploy: Deploy,
 ) -> None:
     chance = random.Random(a_seed())
     folder = Path(tempfile.mkdtemp(prefix="notif-assets-postgres-")) / "disk"
     folder.parent.chmod(0o755)
-    with disk(folder, 160) as small, running(folder / "server", programs) as server:
+    with disk(folder, 160) as small, running(folder / "server", programs()) as server:
         fed = Fed(deploy(1), server.create_database("copy"))
         fed.feed(3000)
         ok(fed.deployment.run("serve"))

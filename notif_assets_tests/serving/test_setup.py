@@ -20,7 +20,7 @@ from notif_assets.serving.copying import serve, tables_behind
 from notif_assets.serving.postgres import ServingRefused, ServingUnavailable, connected
 from notif_assets.settings import Settings
 from notif_assets_tests.maintenance.world import START, World
-from notif_assets_tests.serving.server import Server, ask
+from notif_assets_tests.postgres import Server, ask
 from notif_assets_tests.serving.test_copying import DAYS, Steps, forget_log
 from notif_assets_tests.serving.truth import assert_equal
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from notif_assets.lake import SCHEMAS
 from notif_assets.settings import Settings
-from notif_assets_tests.serving.server import ask
+from notif_assets_tests.postgres import ask
 
 NAMES = (
     "customer_panel",
