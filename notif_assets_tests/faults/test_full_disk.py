@@ -96,7 +96,11 @@ def test_a_full_disk_that_holds_dagster_s_storage_too(deploy: Deploy, left: int)
         ok(deployment.run("ingest", "--until-caught-up"))
         truth.send(deployment, 2, 250, datetime.now(UTC) - timedelta(minutes=5))
         small.fill(but=left)
-        refusal(deployment.run("ingest", "--until-caught-up"))
+        answer = deployment.run("ingest", "--until-caught-up")
+        # Ours is the last line: a thread of delta-rs that writes at that moment may tell of its own end before.
+        assert answer.code == 1, answer
+        assert "Traceback" not in answer.err, answer
+        assert answer.err.strip().splitlines()[-1].startswith("Error: "), answer
         assert_nothing_wrong_so_far(deployment)
         small.free()
         ok(deployment.run("ingest", "--until-caught-up"))

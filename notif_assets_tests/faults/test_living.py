@@ -105,7 +105,8 @@ def test_a_slot_that_a_killed_command_holds_is_given_back(conductor: Conductor) 
     conductor.kill(DAEMON)
     until(lambda: not _in_progress(conductor), "the end of the last run")
     conductor.send(200)
-    assert killed(deployment, FLOW, 3, 0, "ingest", "--until-caught-up")
+    # The first commit of a command is inside its first step; between two steps it holds no slot.
+    assert killed(deployment, FLOW, 1, 0, "ingest", "--until-caught-up")
     (dead,) = _holders(conductor)
     assert conductor.run(dead).status == dg.DagsterRunStatus.STARTED
     conductor.start()

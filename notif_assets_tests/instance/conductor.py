@@ -169,7 +169,12 @@ class Conductor:
             time.sleep(0.2)
             return self.run(run_id).is_finished
 
-        until(finished, "the end of the run")
+        try:
+            until(finished, "the end of the run")
+        except AssertionError as late:
+            logs = self.instance.all_logs(run_id)
+            told = [f"{entry.timestamp:.1f} {entry.step_key} {entry.message}" for entry in logs]
+            raise AssertionError("\n".join([str(late), self.run(run_id).status.value, *told[-40:]])) from None
         return self.run(run_id).status
 
     def process_of(self, run_id: str) -> int | None:
