@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 
 from bench.commands import Spent, run
 from bench.spark import run_peer
-from notif_assets.kafka.offsets import ranges
+from notif_assets.kafka.offsets import plan_ranges
 from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake
 from notif_assets.notifications.validity import Message
@@ -135,7 +135,7 @@ def _most_read(bootstrap: str, number: int) -> float:
             logs = client.offsets().partitions
             at = {partition: log.start for partition, log in logs.items()}
             while at != {partition: log.end for partition, log in logs.items()}:
-                some = ranges(at, logs, settings.batch_messages)
+                some = plan_ranges(at, logs, settings.batch_messages)
                 for batch in client.read(some):
                     if len(values) < 200_000:
                         values.extend(batch["value"].to_pylist())

@@ -102,8 +102,8 @@ def _take(lake: Lake, settings: Settings, number: int, batch: _Planned, first: i
     }
     for name, some in of_tables.items():
         append(lake.table(name), [table.select(SCHEMAS[name].arrow.names) for table in some], number)
-    gold.take_minutes(lake)
-    gold.take_panel(lake, settings)
+    gold.advance_minutes(lake)
+    gold.advance_panel(lake, settings)
 
 
 def _messages(batch: int, hour: datetime, rows: int, first: int) -> Iterator[pa.Table]:

@@ -22,7 +22,7 @@ from bench.topic import OwnTopic
 from notif_assets.kafka.client import Ranges, TopicOffsets, record_batch
 from notif_assets.kafka.offsets import Log
 from notif_assets.lake import Lake
-from notif_assets.maintenance.compaction import OPEN_FILES, compact, gather_open
+from notif_assets.maintenance.compaction import OPEN_FILES, compact, merge_open_files
 from notif_assets.notifications import audit, bronze, gold, silver
 from notif_assets.sandbox.traffic import Message, messages
 from notif_assets.settings import Settings
@@ -90,16 +90,16 @@ def main() -> None:
 
 def take(lake: Lake, topic: Growing, settings: Settings, now: datetime) -> None:
     """One batch through all tables, with the checks of a run, at a moment of the hour."""
-    taken = bronze.take_next_batch(lake, topic, settings, "bench")
+    taken = bronze.advance_bronze_by_one(lake, topic, settings, "bench")
     assert taken is not None
     number = taken.batch.number
-    for _ in silver.take_batches(lake, settings):
+    for _ in silver.advance_silver(lake, settings):
         pass
-    gather_open(lake, "notifications", now)
+    merge_open_files(lake, "notifications", now)
     findings = audit.offsets_taken_once(lake, number, number) + audit.repeated_in_hours(lake, number - 1)
-    gold.take_minutes(lake)
+    gold.advance_minutes(lake)
     findings += audit.minutes_that_differ(lake, number - 1)
-    gold.take_panel(lake, settings)
+    gold.advance_panel(lake, settings)
     compact(lake, "ingest_batches", now, fewest=OPEN_FILES)
     assert not findings, findings
 

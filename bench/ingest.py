@@ -66,12 +66,12 @@ def run(settings: Settings, client: KafkaClient) -> dict[str, dict[str, float]]:
         while lag:
             taken_in_run = 0
             while lag and taken_in_run < settings.run_messages:
-                taken = timed(STAGES[0], lambda: bronze.take_next_batch(lake, client, settings, "bench"))
+                taken = timed(STAGES[0], lambda: bronze.advance_bronze_by_one(lake, client, settings, "bench"))
                 assert taken is not None
                 lag, taken_in_run, total = taken.batch.lag, taken_in_run + taken.records, total + taken.records
-            timed(STAGES[1], lambda: list(silver.take_batches(lake, settings)))
-            timed(STAGES[2], lambda: gold.take_minutes(lake))
-            timed(STAGES[3], lambda: gold.take_panel(lake, settings))
+            timed(STAGES[1], lambda: list(silver.advance_silver(lake, settings)))
+            timed(STAGES[2], lambda: gold.advance_minutes(lake))
+            timed(STAGES[3], lambda: gold.advance_panel(lake, settings))
     spent["total"] = {clock: sum(spent[stage][clock] for stage in STAGES) for clock in ("wall", "cpu")}
     spent["total"] |= {"messages": total, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     return spent

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from bench.panel import Topic
 from notif_assets.lake import SCHEMAS, Lake
 from notif_assets.lake.staging import stage
-from notif_assets.maintenance.fingerprint import content
+from notif_assets.maintenance.fingerprint import fingerprint_of
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.notifications import audit, bronze, gold, silver
 from notif_assets.sandbox.traffic import CHANNELS
@@ -111,7 +111,7 @@ def build(settings: Settings, now: datetime, hours: int, messages: int, customer
             lake.table(name).append(SCHEMAS[name].arrow.empty_table(), 1)
         for name, table in tables.items():
             table.swap([], staged[name], 1)
-        gold.take_panel(lake, settings)
+        gold.advance_panel(lake, settings)
 
 
 def late_batch(now: datetime, hours: int, number: int, late: int, customers: int) -> list[tuple[bytes | None, int]]:
@@ -150,10 +150,10 @@ def _take(settings: Settings, now: datetime, asked: argparse.Namespace) -> None:
         topic.end = asked.hours * asked.messages
         topic.append(late_batch(now, asked.hours, settings.batch_messages, asked.late, asked.customers))
         began = time.perf_counter()
-        _timed("raw_notifications", lambda: bronze.take_next_batch(lake, topic, settings, "bench"))  # type: ignore[arg-type]
-        _timed("notifications + rejected_notifications", lambda: list(silver.take_batches(lake, settings)))
-        minutes = _timed("minute_aggregates", lambda: gold.take_minutes(lake))
-        _timed("customer_panel", lambda: gold.take_panel(lake, settings))
+        _timed("raw_notifications", lambda: bronze.advance_bronze_by_one(lake, topic, settings, "bench"))  # type: ignore[arg-type]
+        _timed("notifications + rejected_notifications", lambda: list(silver.advance_silver(lake, settings)))
+        minutes = _timed("minute_aggregates", lambda: gold.advance_minutes(lake))
+        _timed("customer_panel", lambda: gold.advance_panel(lake, settings))
         print(
             f"{'the batch':<42}{time.perf_counter() - began:>8.1f} s; {minutes and minutes.rows:,} minutes", flush=True
         )
@@ -162,11 +162,11 @@ def _take(settings: Settings, now: datetime, asked: argparse.Namespace) -> None:
 def _maintain(settings: Settings, now: datetime) -> None:
     with Lake(settings.lake, memory=settings.engine_memory) as lake:
         names = ("notifications", "minute_aggregates")
-        before = {name: content(lake, lake.table(name).scan()) for name in names}
+        before = {name: fingerprint_of(lake, lake.table(name).scan()) for name in names}
         _files(lake, "before maintain")
         _timed("maintain", lambda: maintain(lake, settings, now + timedelta(days=2)))
         _files(lake, "after maintain")
-        same = all(content(lake, lake.table(name).scan()) == before[name] for name in names)
+        same = all(fingerprint_of(lake, lake.table(name).scan()) == before[name] for name in names)
         print("the same rows" if same else "OTHER ROWS", flush=True)
         differing = audit.minutes_that_differ(lake)
         print("minutes = messages in every hour" if not differing else f"{len(differing)} hours DIFFER", flush=True)

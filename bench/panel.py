@@ -31,12 +31,12 @@ import pyarrow.parquet as pq
 from bench.usage import Memory, memory
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import load_prices
-from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two, record_batch
+from notif_assets.kafka.client import Ranges, RecordMark, TopicOffsets, first_two_marks, record_batch
 from notif_assets.kafka.offsets import Log
 from notif_assets.lake import Lake
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.notifications import bronze
-from notif_assets.notifications.catch_up import committed_ends, settle
+from notif_assets.notifications.catch_up import advance_tables, committed_ends
 from notif_assets.notifications.silver import days_with_messages
 from notif_assets.panel.tokens import Keys
 from notif_assets.sandbox.traffic import ACME, Message, messages
@@ -73,7 +73,7 @@ class Topic:
         return TopicOffsets("notifications", None, {0: Log(self.start, self.end)})
 
     def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
-        return first_two(self._pieces(*ranges[0]), ranges)
+        return first_two_marks(self._pieces(*ranges[0]), ranges)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         start, end = ranges[0]
@@ -135,8 +135,8 @@ def _ingest(settings: Settings) -> None:
 def _take(lake: Lake, topic: Topic, settings: Settings) -> None:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     while sum(committed_ends(lake).values()) < topic.end:
-        bronze.take_next_batch(lake, topic, settings, "bench")  # type: ignore[arg-type]
-        settle(lake, settings)
+        bronze.advance_bronze_by_one(lake, topic, settings, "bench")  # type: ignore[arg-type]
+        advance_tables(lake, settings)
 
 
 @contextmanager

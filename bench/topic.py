@@ -10,7 +10,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.kafka.client import Ranges, RecordMark, first_two
+from notif_assets.kafka.client import Ranges, RecordMark, first_two_marks
 
 
 class OwnTopic:
@@ -34,7 +34,7 @@ class OwnTopic:
 
     def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
         """See KafkaClient."""
-        return {p: first_two(self.read({p: bounds}), {p: bounds})[p] for p, bounds in ranges.items()}
+        return {p: first_two_marks(self.read({p: bounds}), {p: bounds})[p] for p, bounds in ranges.items()}
 
     def __enter__(self) -> Self:
         return self

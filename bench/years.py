@@ -31,7 +31,7 @@ import pyarrow as pa
 from bench.day import fill
 from bench.hour import PARTITIONS, RATE, SECONDS, Growing, take
 from notif_assets.billing import audit
-from notif_assets.billing.adjustments import days_with_adjustments_due, late_messages_without_a_price
+from notif_assets.billing.adjustments import days_with_adjustments_due, unpriced_late_messages
 from notif_assets.billing.closed_days import open_days_that_should_be_closed
 from notif_assets.billing.closing import close_day
 from notif_assets.billing.prices import ensure_prices
@@ -118,12 +118,12 @@ def _look(lake: Lake, settings: Settings, now: datetime) -> int:
     """What the hourly checks ask of all there is; gives how many closed days they would count."""
     assert messages_audit.unaccepted_losses(lake) == []
     open_days_that_should_be_closed(lake, settings)
-    hour, batch = audit.hour_of(now), lake.table("minute_aggregates").watermark
-    late_messages_without_a_price(lake, settings, batch - _BATCHES_A_DAY // 24)
-    assert not messages_audit.panel_differs(lake, settings)
+    hour, batch = audit.epoch_hour(now), lake.table("minute_aggregates").watermark
+    unpriced_late_messages(lake, settings, batch - _BATCHES_A_DAY // 24)
+    assert not messages_audit.panel_differences(lake, settings)
     messages_audit.much_rejected(lake, settings, now - timedelta(days=1), datetime.now(UTC), "of the last day")
     days_with_adjustments_due(lake, settings, batch - 1)
-    before = audit.Memory(hour - 1)
+    before = audit.AuditState(hour - 1)
     return len(audit.days_to_count(*audit.closed_and_corrected(lake, before), before, hour))
 
 

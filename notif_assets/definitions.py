@@ -16,17 +16,17 @@ from notif_assets.defs.partitions import billed_days, billing_days
 from notif_assets.defs.resources import resources_of
 from notif_assets.defs.schedules import SCHEDULES, SERVING_SCHEDULES
 from notif_assets.defs.sensors import SENSORS, SERVING_SENSORS
-from notif_assets.instance.processes import end_at_sigterm, fork_runs, in_process_executor
+from notif_assets.instance.processes import end_at_sigterm, fork_run_processes, in_process_executor
 from notif_assets.kafka.client import OpenClient
 from notif_assets.lake import SCHEMAS
-from notif_assets.notifications.bronze import TakeBatches, take_batches
+from notif_assets.notifications.bronze import AdvanceBronze, advance_bronze
 from notif_assets.settings import Settings, unknown_variables
 
 
 def build_definitions(
-    settings: Settings, kafka: OpenClient | None = None, take_batches: TakeBatches = take_batches
+    settings: Settings, kafka: OpenClient | None = None, advance_bronze: AdvanceBronze = advance_bronze
 ) -> dg.Definitions:
-    """The definitions of one deployment. `kafka` opens another client than the settings name (tests); `take_batches`
+    """The definitions of one deployment. `kafka` opens another client than the settings name (tests); `advance_bronze`
     is how a run gets its batches of the topic."""
     of_topic = {} if kafka is None else {"kafka": kafka, "impatient_kafka": kafka}
     has_copy = settings.serving_url is not None
@@ -55,7 +55,7 @@ def build_definitions(
         jobs=jobs_of(settings),
         schedules=[*SCHEDULES, *(SERVING_SCHEDULES if has_copy else [])],
         sensors=[*SENSORS, *(SERVING_SENSORS if has_copy else [])],
-        resources=resources_of(settings, take_batches) | of_topic,
+        resources=resources_of(settings, advance_bronze) | of_topic,
         executor=in_process_executor,
     )
     return definitions.map_asset_specs(func=partial(_deployed, settings))
@@ -72,14 +72,14 @@ def _deployed(settings: Settings, spec: dg.AssetSpec) -> dg.AssetSpec:
 @dg.definitions
 def defs() -> dg.Definitions:
     """What the code location loads, with the settings of the environment."""
-    fork_runs()
+    fork_run_processes()
     end_at_sigterm()
-    _tell_unknown_variables()
+    _warn_of_unknown_variables()
     return build_definitions(Settings())
 
 
 @cache
-def _tell_unknown_variables() -> None:
+def _warn_of_unknown_variables() -> None:
     """Warns once in a code server, which loads the definitions several times. Each run loads them again."""
     if parent_process() is None:
         for sentence in unknown_variables():

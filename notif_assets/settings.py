@@ -267,8 +267,8 @@ def unknown_variables() -> list[str]:
     """
     known = Settings.variables()
     names = {name.upper() for name in (*os.environ, *dotenv_values(".env", verbose=False))}
-    told = []
+    sentences = []
     for name in sorted(name for name in names - known if name.startswith("NOTIF_")):
         near = difflib.get_close_matches(name, known, 1)
-        told.append(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ", and changes nothing"))
-    return told
+        sentences.append(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ", and changes nothing"))
+    return sentences

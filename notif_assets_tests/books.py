@@ -26,5 +26,5 @@ def bill_day(lake: Lake, settings: Settings, client: KafkaClient, day: date, run
 
 
 def _deduplicate(lake: Lake, settings: Settings, client: KafkaClient, day: date, run_id: str) -> None:
-    if closing.last_that_may_close(lake, settings, [day]):
+    if closing.last_closable_day(lake, settings, [day]):
         deduplicate(lake, client, settings, day, run_id)

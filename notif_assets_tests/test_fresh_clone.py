@@ -81,7 +81,7 @@ def test_an_asset_is_materialized(clone: Path) -> None:
     # Our own command line keeps its runs in the same place: there is one storage.
     program = (
         "from notif_assets.instance.location import *; from notif_assets.settings import Settings; "
-        "use_our_dagster(Settings()); print(store())"
+        "set_instance_environment(Settings()); print(store())"
     )
     assert _run(clone, sys.executable, "-c", program).strip() == str(clone / "data" / "dagster")
 

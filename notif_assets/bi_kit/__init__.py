@@ -4,6 +4,6 @@ Belongs here: the kit as files and how it gets into a folder (kit.py), the views
 each tool, their texts (templates/). Doesn't: the serving copy itself, and any connection to a tool or a database.
 """
 
-from notif_assets.bi_kit.kit import Place, files_of_kit, place_of, write_kit
+from notif_assets.bi_kit.kit import ServingCopy, files_of_kit, find_copy, write_kit
 
-__all__ = ["Place", "files_of_kit", "place_of", "write_kit"]
+__all__ = ["ServingCopy", "files_of_kit", "find_copy", "write_kit"]

@@ -42,7 +42,7 @@ def views(zone: str, *, with_chatbot: bool) -> tuple[View, ...]:
         FRESHNESS: FRESHNESS_MEANING
     }
     return tuple(
-        View(name, meaning, tuple(ViewColumn(*told) for told in view_columns(name, zone)))
+        View(name, meaning, tuple(ViewColumn(*column) for column in view_columns(name, zone)))
         for name, meaning in meanings.items()
     )
 

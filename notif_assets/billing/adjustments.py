@@ -20,7 +20,7 @@ from notif_assets.core.days import day_bounds, day_of
 from notif_assets.lake import Lake, Scan, Table
 from notif_assets.settings import Settings
 
-_LATELY = timedelta(hours=6)
+_RECENT = timedelta(hours=6)
 
 
 def adjustments_of(lake: Lake, day: date) -> pa.Table:
@@ -33,7 +33,7 @@ def write_adjustments(
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """Writes the priced adjustments that a closed day lacks. Returns the rows, and a sentence for each held channel."""
     adjustments = lake.table("billing_adjustments")
-    due, held = _due(lake, settings, day, adjustments, run_id, whole=whole)
+    due, held = _adjustments_due(lake, settings, day, adjustments, run_id, whole=whole)
     if due.num_rows:
         adjustments.append(due)
     return due, held
@@ -46,11 +46,11 @@ def billed_so_far(lake: Lake, day: date, adjustments: pa.Table, lines: pa.Table 
     return lake.select("billed_so_far", {"lines": lines, "adjustments": adjustments})
 
 
-def not_nothing(billed: pa.Table) -> pa.ChunkedArray:
+def is_not_zero(billed: pa.Table) -> pa.ChunkedArray:
     return pc.or_(pc.not_equal(billed["notifications"], 0), pc.not_equal(billed["amount"], Decimal(0)))
 
 
-def _due(
+def _adjustments_due(
     lake: Lake, settings: Settings, day: date, adjustments: Table, run_id: str, *, whole: bool = False
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """The adjustments that a closed day lacks: recount × price, minus everything billed for it. Also a sentence for
@@ -114,8 +114,8 @@ def notifications_by_pair(rows: pa.Table) -> dict[tuple[int, str], int]:
     return found
 
 
-def late_messages_without_a_price(
-    lake: Lake, settings: Settings, after: int = 0, again: Collection[date] = ()
+def unpriced_late_messages(
+    lake: Lake, settings: Settings, after: int = 0, recheck: Collection[date] = ()
 ) -> tuple[dict[date, str], int]:
     """What the closed days can't bill of the messages that came after they closed: a sentence for each such day, among
     those that batches after `after` changed and the days `again`. Also the batch up to which that is the whole answer.
@@ -123,21 +123,21 @@ def late_messages_without_a_price(
     A day is counted only if one of these messages has no price of its own.
     """
     aggregates, adjustments = lake.table("minute_aggregates"), lake.table("billing_adjustments")
-    days = _days_changed(lake, settings, aggregates, after) | set(again)
+    days = _days_changed(lake, settings, aggregates, after) | set(recheck)
     found: dict[date, str] = {}
     for day, rows in closed_rows(lake).items():
         if day not in days:
             continue
         closed_through = min(row["through_batch"] for row in rows)
-        since = max(closed_through, 0 if day in again else after)
+        since = max(closed_through, 0 if day in recheck else after)
         late = aggregates.scan(minute=day_bounds(day, settings.zone), batch=(since + 1, None))
-        if late.files and _some_without_a_price(lake, day, late, newest_row(rows)["price_version"]):
-            _, held = _due(lake, settings, day, adjustments, "")
+        if late.files and _has_unpriced_pair(lake, day, late, newest_row(rows)["price_version"]):
+            _, held = _adjustments_due(lake, settings, day, adjustments, "")
             found |= {day: held_sentence(day, held)} if held else {}
     return found, aggregates.watermark
 
 
-def _some_without_a_price(lake: Lake, day: date, minutes: Scan, version: str) -> bool:
+def _has_unpriced_pair(lake: Lake, day: date, minutes: Scan, version: str) -> bool:
     """Whether a customer and channel of the day's minutes has not exactly one price in that list."""
     pairs = lake.select("pairs_of_minutes", {"minutes": minutes})
     return bool(priced(lake, day, pairs, price_list(lake, version))[1])
@@ -161,10 +161,14 @@ def days_with_adjustments_due(lake: Lake, settings: Settings, after: int) -> tup
     """
     aggregates = lake.table("minute_aggregates")
     closed = {day: newest_row(rows)["closed_at"] for day, rows in closed_rows(lake).items()}
-    lately = {day for day, moment in closed.items() if moment > datetime.now(UTC) - _LATELY}
-    days = _days_changed(lake, settings, aggregates, after) | lately
+    recently_closed = {day for day, moment in closed.items() if moment > datetime.now(UTC) - _RECENT}
+    days = _days_changed(lake, settings, aggregates, after) | recently_closed
     adjustments = lake.table("billing_adjustments")
-    due = [day for day in sorted(days & closed.keys()) if _due(lake, settings, day, adjustments, "")[0].num_rows]
+    due = [
+        day
+        for day in sorted(days & closed.keys())
+        if _adjustments_due(lake, settings, day, adjustments, "")[0].num_rows
+    ]
     return due, aggregates.watermark
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from notif_assets.billing.adjustments import adjustments_of, billed_so_far, not_nothing, notifications_by_pair
+from notif_assets.billing.adjustments import adjustments_of, billed_so_far, is_not_zero, notifications_by_pair
 from notif_assets.billing.closed_days import closed_rows, newest_row
 from notif_assets.billing.lines import CENT
 from notif_assets.billing.prices import (
@@ -34,7 +34,7 @@ _SLACK = timedelta(hours=_REST + 1)
 
 
 @dataclass(frozen=True)
-class Memory:
+class AuditState:
     """What a check leaves to the next one: its hour, the hour of each day's last recount (within 24 hours), the failing
     days, and the newest batch that it counted."""
 
@@ -66,13 +66,13 @@ class Memory:
             return None
 
 
-def hour_of(moment: datetime) -> int:
+def epoch_hour(moment: datetime) -> int:
     """The hours since 1970."""
     return (moment - _EPOCH) // HOUR
 
 
 def days_to_count(
-    closed: Mapping[date, datetime], corrected: Collection[date], before: Memory | None, hour: int
+    closed: Mapping[date, datetime], corrected: Collection[date], before: AuditState | None, hour: int
 ) -> list[date]:
     """The closed days to count again in this hour; all of them if nothing is remembered.
 
@@ -81,9 +81,9 @@ def days_to_count(
 
     >>> day = date(2026, 1, 1)
     >>> ended = {day + n * timedelta(days=1): _EPOCH for n in range(2000)}
-    >>> [len(days_to_count(ended, (), before, 490_000)) for before in (None, Memory(489_999), Memory(489_990))]
+    >>> [len(days_to_count(ended, (), before, 490_000)) for before in (None, AuditState(489_999), AuditState(489_990))]
     [2000, 3, 30]
-    >>> [day in days_to_count(ended, {day}, Memory(489_999, seen), 490_000) for seen in ({}, {day: 489_980})]
+    >>> [day in days_to_count(ended, {day}, AuditState(489_999, seen), 490_000) for seen in ({}, {day: 489_980})]
     [True, False]
     """
     if before is None:
@@ -103,16 +103,16 @@ def days_to_count(
     return [day for day in sorted(closed) if is_due(day)]
 
 
-def remembered(
-    before: Memory | None, hour: int, looked_at: Collection[date], failing: Collection[date], batch: int = 0
-) -> Memory:
+def next_state(
+    before: AuditState | None, hour: int, looked_at: Collection[date], failing: Collection[date], batch: int = 0
+) -> AuditState:
     """The state after a recount of these days."""
     seen = {} if before is None else dict(before.seen)
     seen |= dict.fromkeys(looked_at, hour)
-    return Memory(hour, {day: at for day, at in seen.items() if hour - at < _REST}, failing, batch)
+    return AuditState(hour, {day: at for day, at in seen.items() if hour - at < _REST}, failing, batch)
 
 
-def closed_and_corrected(lake: Lake, before: Memory | None) -> tuple[dict[date, datetime], set[date]]:
+def closed_and_corrected(lake: Lake, before: AuditState | None) -> tuple[dict[date, datetime], set[date]]:
     """When each closed day was closed or priced anew last, and the days that got adjustments in the 25 hours before
     the last look or since; see days_to_count."""
     closed = {day: max(row["closed_at"] for row in rows) for day, rows in closed_rows(lake).items()}
@@ -153,7 +153,7 @@ def _wrongly_billed(counts: pa.Table, billed: pa.Table, prices: pa.Table) -> lis
     other; a sentence for each. Another check reports what is held for lack of a price."""
     sent, paid = notifications_by_pair(counts), notifications_by_pair(billed)
     amounts: dict[tuple[int, str], dict[str, tuple[int, Decimal]]] = {}
-    for row in billed.filter(not_nothing(billed)).to_pylist():
+    for row in billed.filter(is_not_zero(billed)).to_pylist():
         of_pair = amounts.setdefault((row["customer_id"], row["channel"]), {})
         of_pair[row["currency"]] = row["notifications"], row["amount"]
     found = []

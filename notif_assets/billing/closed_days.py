@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from notif_assets.billing.prices import currencies, prices_in_force
-from notif_assets.core.days import day_bounds, together
+from notif_assets.core.days import day_bounds, fill_short_gaps
 from notif_assets.lake import Lake, LakeError, Scan, Table
 from notif_assets.notifications.audit import much_rejected
 from notif_assets.notifications.ledger import complete_until
@@ -55,12 +55,12 @@ def open_days_that_should_be_closed(lake: Lake, settings: Settings, since: timed
     known = sorted({day for day in (*days, *closed) if settings.first_day <= day <= last})
     return [
         day
-        for day in together(known, last, _QUIET_DAYS)
+        for day in fill_short_gaps(known, last, _QUIET_DAYS)
         if day not in closed and day_bounds(day, settings.zone)[1] <= past
     ]
 
 
-def days_before_the_first(lake: Lake, settings: Settings) -> list[date]:
+def days_before_first_billing_day(lake: Lake, settings: Settings) -> list[date]:
     """Days before NOTIF_FIRST_DAY that have messages: they were accepted when it was earlier, or by an earlier version,
     and no bill has them."""
     return [day for day in days_with_messages(lake.table("notifications"), settings) if day < settings.first_day]

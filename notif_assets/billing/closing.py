@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from notif_assets.billing.adjustments import adjustments_of, billed_so_far, not_nothing, write_adjustments
+from notif_assets.billing.adjustments import adjustments_of, billed_so_far, is_not_zero, write_adjustments
 from notif_assets.billing.closed_days import (
     closed_days,
     currencies_of_days,
@@ -25,10 +25,10 @@ from notif_assets.billing.closed_days import (
 )
 from notif_assets.billing.lines import BillRefused, Status, lines_of, refuse_unpriced, wrong_lines
 from notif_assets.billing.prices import ensure_prices, price_list, with_currency
-from notif_assets.core.amounts import sums_of
+from notif_assets.core.amounts import sum_column_by_currency
 from notif_assets.core.days import day_bounds
 from notif_assets.errors import Refusal
-from notif_assets.lake import SCHEMAS, Lake, literal, until_committed
+from notif_assets.lake import SCHEMAS, Lake, sql_literal, until_committed
 from notif_assets.notifications.audit import accepted_losses, offsets_taken_once, repeated_messages
 from notif_assets.notifications.deduplication import is_deduplicated
 from notif_assets.notifications.ledger import complete_until
@@ -106,7 +106,7 @@ def reprice(lake: Lake, settings: Settings, day: date, note: str, run_id: str) -
             )
         newest = newest_row(rows)
         billed = billed_so_far(lake, day, adjustments_of(lake, day))
-        refuse_unpriced(lake, day, billed.filter(not_nothing(billed)), version, price_list(lake, version))
+        refuse_unpriced(lake, day, billed.filter(is_not_zero(billed)), version, price_list(lake, version))
         if newest["price_version"] == version:
             return
         row = {**newest, "status": "repriced", "price_version": version, "note": note, "run_id": run_id}
@@ -117,10 +117,10 @@ def reprice(lake: Lake, settings: Settings, day: date, note: str, run_id: str) -
     return close_day(lake, settings, day, run_id)
 
 
-def last_that_may_close(lake: Lake, settings: Settings, days: Collection[date]) -> date | None:
+def last_closable_day(lake: Lake, settings: Settings, days: Collection[date]) -> date | None:
     """The last open day of these whose messages are all counted; None if there is none."""
     until, closed = _complete_until(lake), closed_days(lake)
-    ready = (day for day in days if until is not None and until >= _needed(settings, day))
+    ready = (day for day in days if until is not None and until >= _required_until(settings, day))
     return max((day for day in ready if day not in closed), default=None)
 
 
@@ -130,12 +130,12 @@ def _complete_until(lake: Lake) -> datetime | None:
     return None if until is None else min(until, datetime.now(UTC))
 
 
-def _needed(settings: Settings, day: date) -> datetime:
+def _required_until(settings: Settings, day: date) -> datetime:
     return day_bounds(day, settings.zone)[1] + settings.grace
 
 
 def _require_complete(lake: Lake, settings: Settings, day: date) -> None:
-    until, needed = _complete_until(lake), _needed(settings, day)
+    until, needed = _complete_until(lake), _required_until(settings, day)
     if until is None or until < needed:
         seen = (
             f"all messages are counted up to {until:%Y-%m-%dT%H:%M:%S%z}" if until else "not all messages are counted"
@@ -163,7 +163,7 @@ def _close(lake: Lake, settings: Settings, day: date, run_id: str) -> bool:
     if "final" not in lines["status"].to_pylist():
         lines, through = lines_of(lake, settings, day, "final", run_id)
         _refuse_wrong_inputs(lake, settings, day, lines, through)
-        billing.replace(lines, f"billing_date = {literal(day)}")
+        billing.replace(lines, f"billing_date = {sql_literal(day)}")
     start, end = day_bounds(day, settings.zone)
     # Final lines without a closed day: a run was killed in between. They were visible, so they become the closed bill.
     row = {
@@ -204,7 +204,7 @@ def _write_provisional(lake: Lake, settings: Settings, day: date, run_id: str) -
         if is_closed(lake, day) or "final" in lake.rows(day_scan(billing, day))["status"].to_pylist():
             return  # another process is closing it
         lines, _ = lines_of(lake, settings, day, "provisional", run_id)
-        billing.replace(lines, f"billing_date = {literal(day)}")
+        billing.replace(lines, f"billing_date = {sql_literal(day)}")
 
     until_committed(attempt)
     return _billed(lake, day, "provisional", SCHEMAS["billing_adjustments"].arrow.empty_table(), False)
@@ -228,7 +228,7 @@ def _billed(
         amount=sum(lines["amount"].to_pylist(), Decimal(0)),
         currency=lines["currency"][0].as_py() if lines.num_rows else currencies_of_days(lake, [day])[day],
         adjustments=written.num_rows,
-        adjusted=sums_of(with_currency(lake, written), "amount_delta"),
+        adjusted=sum_column_by_currency(with_currency(lake, written), "amount_delta"),
         closed_now=closed_now,
         accepted_losses=losses_noted(lake, day),
         held=held,

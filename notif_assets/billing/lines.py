@@ -20,9 +20,9 @@ from notif_assets.billing.prices import (
     with_currency,
 )
 from notif_assets.core.days import day_bounds
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import quote_odd
 from notif_assets.errors import Refusal
-from notif_assets.lake import SCHEMAS, Lake, only
+from notif_assets.lake import SCHEMAS, Lake, bounds_of_value
 from notif_assets.reports import write_billing
 from notif_assets.settings import Settings
 
@@ -30,7 +30,7 @@ Status = Literal["provisional", "final"]
 
 Gate = Literal["every_channel_has_one_price", "bill_equals_messages_times_price"]
 
-PUBLISHED_BILL = """\
+EXAMPLE_BILL = """\
 Relatório de Cobrança
 
 Cliente: Acme
@@ -95,7 +95,7 @@ def _lines(
     )
 
 
-def published_bill_differs(lake: Lake) -> list[str]:
+def example_bill_differences(lake: Lake) -> list[str]:
     """Where the deployed code does not give the document's bill: 25000 WhatsApp notifications → R$ 1000,00."""
     counts = pa.table(
         {"customer_id": [1], "customer_name": ["Acme"], "channel": ["Whatsapp"], "notifications": [25_000]}
@@ -105,9 +105,7 @@ def published_bill_differs(lake: Lake) -> list[str]:
     lines = _lines(lake, counts, prices, day, "published", "final", 0, "published")
     written = io.BytesIO()
     write_billing(lines, with_currency(lake, SCHEMAS["billing_adjustments"].arrow.empty_table()), written, "text")
-    return (
-        [] if written.getvalue().decode() == PUBLISHED_BILL else ["the document's bill of 25000 notifications differs"]
-    )
+    return [] if written.getvalue().decode() == EXAMPLE_BILL else ["the document's bill of 25000 notifications differs"]
 
 
 def wrong_lines(lake: Lake, settings: Settings, day: date, lines: pa.Table, through: int) -> list[str]:
@@ -123,12 +121,12 @@ def wrong_lines(lake: Lake, settings: Settings, day: date, lines: pa.Table, thro
         key = (line["customer_id"], line["channel"])
         expected = counted.pop(key, 0)
         if line["notifications"] != expected:
-            found.append(f"customer {key[0]}, {shown(key[1])}: billed {line['notifications']}, sent {expected}")
+            found.append(f"customer {key[0]}, {quote_odd(key[1])}: billed {line['notifications']}, sent {expected}")
         amount = (line["notifications"] * line["unit_price"]).quantize(CENT, ROUND_HALF_UP)
         if line["amount"] != amount:
-            found.append(f"customer {key[0]}, {shown(key[1])}: amount {line['amount']}, should be {amount}")
+            found.append(f"customer {key[0]}, {quote_odd(key[1])}: amount {line['amount']}, should be {amount}")
     for (customer, channel), n in counted.items():
-        found.append(f"customer {customer}, {shown(channel)}: sent {n}, not billed")
+        found.append(f"customer {customer}, {quote_odd(channel)}: sent {n}, not billed")
     return found
 
 
@@ -138,7 +136,7 @@ def _recount(
     """The day's counts from minute_aggregates, unless `counted` has them, and the batch up to which they count."""
     aggregates = lake.table("minute_aggregates")
     if counted is None:
-        minutes = aggregates.scan(minute=day_bounds(day, settings.zone), customer_id=only(customer_id))
+        minutes = aggregates.scan(minute=day_bounds(day, settings.zone), customer_id=bounds_of_value(customer_id))
         counted = lake.select("day_counts", {"minutes": minutes})
     return counted, aggregates.watermark
 
@@ -172,8 +170,8 @@ def unpriced_channels(unpriced: Iterable[dict[str, Any]], version: str, remedy: 
     for row in unpriced:
         channels.setdefault((row["channel"], row["prices_found"]), []).append(row["customer_id"])
     return [
-        f"channel {shown(channel)} has {'no price' if found == 0 else f'{found} prices'} in list {version} "
+        f"channel {quote_odd(channel)} has {'no price' if found == 0 else f'{found} prices'} in list {version} "
         f"(customer {customers[0]}{f' and {len(customers) - 1} more' if len(customers) > 1 else ''}): {remedy}"
-        + (f"; a list names this channel as {price_list_cell(channel)}" if shown(channel) != channel else "")
+        + (f"; a list names this channel as {price_list_cell(channel)}" if quote_odd(channel) != channel else "")
         for (channel, found), customers in sorted(channels.items())
     ]

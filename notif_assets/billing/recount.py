@@ -12,7 +12,7 @@ from datetime import date
 
 import pyarrow as pa
 
-from notif_assets.core.days import day_bounds, hours_of
+from notif_assets.core.days import day_bounds, hour_partitions
 from notif_assets.lake import Lake, Scan, Table
 from notif_assets.notifications.ledger import deduplicated_through
 from notif_assets.settings import Settings
@@ -28,7 +28,7 @@ def count_day(
     if customers is None:
         minutes = aggregates.scan(minute=bounds)
     else:
-        wanted = dict.fromkeys(hours_of(*bounds), customers["customer_id"].to_numpy())
+        wanted = dict.fromkeys(hour_partitions(*bounds), customers["customer_id"].to_numpy())
         held = aggregates.scan_holding("customer_id", wanted, minute=bounds)
         minutes = lake.select("minutes_of_customers", {"minutes": held, "customers": customers})
     return lake.select("day_counts", {"minutes": minutes})

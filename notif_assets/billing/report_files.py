@@ -13,7 +13,7 @@ from notif_assets.billing.adjustments import adjustments_of
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
 from notif_assets.lake import Lake
 from notif_assets.reports import write_billing
-from notif_assets.reports.files import publish
+from notif_assets.reports.files import write_atomically
 
 
 def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:
@@ -21,12 +21,12 @@ def bill_of(lake: Lake, day: date) -> tuple[pa.Table, pa.Table]:
     return lake.rows(lake.table("daily_billing").scan(partitions={(day,)})), adjustments_of(lake, day)
 
 
-def publish_bill(lake: Lake, day: date, reports: Path) -> list[Path]:
+def write_bill_files(lake: Lake, day: date, reports: Path) -> list[Path]:
     """Writes the day's files. They replace those of an earlier state of its bill."""
     lines, adjustments = bill_of(lake, day)
     paths = []
     for format in REPORT_FILES:
         path = reports / "billing" / f"{day}.{SUFFIX[format]}"
-        publish(path, partial(write_billing, lines, adjustments, format=format))
+        write_atomically(path, partial(write_billing, lines, adjustments, format=format))
         paths.append(path)
     return paths

@@ -16,9 +16,9 @@ from notif_assets.billing.closed_days import closed_days, currencies_of_days, op
 from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.billing.prices import with_currency
 from notif_assets.core.days import day_bounds, days_between, days_of_month
-from notif_assets.lake import Lake, only
+from notif_assets.lake import Lake, bounds_of_value
 from notif_assets.notifications.ledger import complete_until
-from notif_assets.notifications.queries import customer_names, nullable, rows_of, with_values
+from notif_assets.notifications.queries import customer_names, nullable, rows_of, set_columns
 from notif_assets.reports import billing_entries
 from notif_assets.reports.statement import Statement
 from notif_assets.settings import Settings
@@ -27,7 +27,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class AtHand:
+class Prefetched:
     """What the caller knows of a customer, so that it is not read again: the name, and the lines of an open day under
     any name (None: they must be counted)."""
 
@@ -41,7 +41,7 @@ def bills(
     days: Sequence[date],
     customer_id: int | None = None,
     channel: str | None = None,
-    at_hand: AtHand | None = None,
+    prefetched: Prefetched | None = None,
     unpriced: list[BillRefused] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The lines and adjustments of these days; an open day is billed provisionally as of now, without being written.
@@ -50,13 +50,13 @@ def bills(
     ignored. Raises BillRefused for an open day that can't be priced; or puts it into `unpriced`, and gives what has a
     price.
     """
-    known = {customer_id: at_hand.name} if at_hand else customer_names(lake, customer_id)
+    known = {customer_id: prefetched.name} if prefetched else customer_names(lake, customer_id)
     closed = closed_days(lake).intersection(days)
     partitions = {(day,) for day in closed}
     written, adjustments = (
-        rows_of(lake.rows(lake.table(name).scan(partitions, customer_id=only(customer_id))), None, channel).cast(
-            nullable(name)
-        )
+        rows_of(
+            lake.rows(lake.table(name).scan(partitions, customer_id=bounds_of_value(customer_id))), None, channel
+        ).cast(nullable(name))
         for name in ("daily_billing", "billing_adjustments")
     )
     adjustments = with_currency(lake, adjustments)
@@ -65,30 +65,30 @@ def bills(
     for day in days:
         if day in closed:
             continue
-        day_lines = at_hand.lines(day) if at_hand else None
-        if at_hand and day_lines is not None:
-            day_lines = with_values(day_lines, customer_name=at_hand.name)
+        day_lines = prefetched.lines(day) if prefetched else None
+        if prefetched and day_lines is not None:
+            day_lines = set_columns(day_lines, customer_name=prefetched.name)
         else:
             if not aggregates.scan(minute=day_bounds(day, settings.zone)).files:
                 continue  # counting a day without messages would cost as much as counting any other
             day_lines, _ = lines_of(lake, settings, day, "provisional", "report", customer_id, None, unpriced)
         lines.append(rows_of(day_lines.select(written.schema.names), None, channel).cast(written.schema))
     if customer_id is not None:
-        there = {day for table in lines for day in table["billing_date"].to_pylist()}
-        empty = [day for day in days if day not in there]
+        days_with_rows = {day for table in lines for day in table["billing_date"].to_pylist()}
+        empty = [day for day in days if day not in days_with_rows]
         nothing = {"customer_id": customer_id, "customer_name": known[customer_id], "channel": channel}
-        lines.append(_lines_of_nothing(lake, nothing, empty, closed))
+        lines.append(_zero_lines(lake, nothing, empty, closed))
     return pa.concat_tables(lines), adjustments
 
 
-def _lines_of_nothing(
-    lake: Lake, whose: Mapping[str, object], days: Sequence[date], closed: Collection[date]
+def _zero_lines(
+    lake: Lake, customer_columns: Mapping[str, object], days: Sequence[date], closed: Collection[date]
 ) -> pa.Table:
     """A line with zero notifications for each day, in the currency of the day's price list."""
     currencies = currencies_of_days(lake, days)
     rows = [
         {
-            **whose,
+            **customer_columns,
             "notifications": 0,
             "amount": Decimal(0),
             "billing_date": day,
@@ -101,7 +101,7 @@ def _lines_of_nothing(
 
 
 def statement(
-    lake: Lake, settings: Settings, customer_id: int, month: date, day: date, at_hand: AtHand | None = None
+    lake: Lake, settings: Settings, customer_id: int, month: date, day: date, prefetched: Prefetched | None = None
 ) -> Statement:
     """The customer's month, whose first day is `month`, as it is on `day`. Raises Unknown; ValueError for a month that
     is still to come.
@@ -113,7 +113,7 @@ def statement(
     days = days_of_month(month)
     past = [one for one in days if one <= day]
     unpriced: list[BillRefused] = []
-    lines, adjustments = bills(lake, settings, past, customer_id, None, at_hand, unpriced)
+    lines, adjustments = bills(lake, settings, past, customer_id, None, prefetched, unpriced)
     entries = billing_entries(lines.filter(pc.is_valid(lines["channel"])), adjustments)
     names = lines["customer_name"].to_pylist()
     return Statement(

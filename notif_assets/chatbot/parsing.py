@@ -76,19 +76,19 @@ def parse_answers(data: bytes, source_file: str, answer_date: date, hour: int) -
             rejected.append((line, why))
             gaps += ((answer_date, hour, *gap) for gap in _gaps_of(record, begins, why.reason, source_file, first))
             continue
-        for place, (key, value) in enumerate(pairs.items(), start=first):
-            asked = (answer_date, hour, customer, flow, session, timestamp, key)
-            if why_not := _why_no_text(key, value):
-                rejected.append((line, RowRefused("value_not_text", f"pair {place} of the file: {why_not}")))
+        for index, (key, value) in enumerate(pairs.items(), start=first):
+            question = (answer_date, hour, customer, flow, session, timestamp, key)
+            if text_problem := _text_problem(key, value):
+                rejected.append((line, RowRefused("value_not_text", f"pair {index} of the file: {text_problem}")))
                 if value is not None and _is_unicode(key):
-                    gaps.append((*asked, "", source_file, place, "value_not_text"))
+                    gaps.append((*question, "", source_file, index, "value_not_text"))
             else:
-                rows.append((*asked, value, source_file, place))
+                rows.append((*question, value, source_file, index))
     taken, missing = table_of(rows, ANSWERS_SCHEMA), table_of(gaps, GAPS_SCHEMA)
     return ParsedFile(taken, rejected_table(source_file, rejected), missing)
 
 
-def _why_no_text(key: str, value: object) -> str | None:
+def _text_problem(key: str, value: object) -> str | None:
     if not isinstance(value, str):
         return "the value is no text"
     return None if _is_unicode(key) and _is_unicode(value) else "half a surrogate pair"
@@ -104,9 +104,9 @@ def _gaps_of(
     if any(not isinstance(text, str) or not text or not _is_unicode(text) for text in session):
         return
     customer, flow, name = map(str, session)
-    for place, (key, value) in enumerate(record["content"].items(), start=first):
+    for index, (key, value) in enumerate(record["content"].items(), start=first):
         if _is_unicode(key) and value is not None and not (isinstance(value, str) and not value.strip()):
-            yield customer, flow, name, begins, key, "", source_file, place, reason
+            yield customer, flow, name, begins, key, "", source_file, index, reason
 
 
 def _record(record: object) -> tuple[str, str, str, datetime, dict[str, object]]:
@@ -137,7 +137,7 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
-def _not_json(_: str) -> NoReturn:
+def _refuse_constant(_: str) -> NoReturn:
     raise ValueError
 
 
@@ -148,22 +148,22 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 def _records(data: bytes, source_file: str) -> Iterator[tuple[int, object]]:
     """The elements of the top-level array, each with the physical line (from 1) where it begins."""
     # No number is used. float accepts any number of digits; int would refuse long ones.
-    read = json.JSONDecoder(parse_int=float, parse_constant=_not_json).raw_decode
+    read = json.JSONDecoder(parse_int=float, parse_constant=_refuse_constant).raw_decode
     text, at, line, counted = "", 0, 1, 0
     try:
         text = data.decode("utf-8-sig")
-        at = _after_space(text, 0)
+        at = _skip_space(text, 0)
         if at < len(text) and text[at] == "[":
-            at = _after_space(text, at + 1)
+            at = _skip_space(text, at + 1)
             more = text[at : at + 1] != "]"
             while more:
                 line, counted = line + text.count("\n", counted, at), at
                 record, at = read(text, at)
                 yield line, record
-                at = _after_space(text, at)
+                at = _skip_space(text, at)
                 more = text[at : at + 1] == ","
-                at = _after_space(text, at + 1) if more else at
-            if text[at : at + 1] == "]" and _after_space(text, at + 1) == len(text):
+                at = _skip_space(text, at + 1) if more else at
+            if text[at : at + 1] == "]" and _skip_space(text, at + 1) == len(text):
                 return
             problem = f"not JSON (line {text.count(_LF, 0, at) + 1})"
         else:
@@ -173,13 +173,13 @@ def _records(data: bytes, source_file: str) -> Iterator[tuple[int, object]]:
     except RecursionError:
         problem = f"nested too deeply to read (the record that begins in line {line})"
     except ValueError as error:
-        place = error.pos if isinstance(error, json.JSONDecodeError) else at
-        problem = f"not JSON (line {text.count(_LF, 0, place) + 1})"
+        index = error.pos if isinstance(error, json.JSONDecodeError) else at
+        problem = f"not JSON (line {text.count(_LF, 0, index) + 1})"
     # Raised outside the handler, so that no chained error holds the file's text.
     raise FileRefused(f"{source_file}: {problem}; want a JSON array of objects, in UTF-8")
 
 
-def _after_space(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     assert match  # the pattern also matches an empty text
     return match.end()

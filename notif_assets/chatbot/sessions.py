@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 
 from notif_assets.chatbot.parsing import FIXED_COLUMNS, column_names, parse_answers
 from notif_assets.core.days import days_between
-from notif_assets.core.texts import BLANK_CHARACTERS, shown
-from notif_assets.inbox.dropped_files import MOST_BYTES, read_file, set_aside
+from notif_assets.core.texts import BLANK_CHARACTERS, quote_odd
 from notif_assets.inbox.listing import hour_of_file_name
 from notif_assets.inbox.rows import ParsedFile
-from notif_assets.lake import SCHEMAS, Lake, Scan, literal, until_committed
+from notif_assets.inbox.source_files import MOST_BYTES, read_file, set_aside
+from notif_assets.lake import SCHEMAS, Lake, Scan, sql_literal, until_committed
 from notif_assets.lake.tables import Table
 
 # The user's document, question 3: the report on hours 13 and 14 of 16 December 2019, flow by flow.
-PUBLISHED_DAY = date(2019, 12, 16)
-PUBLISHED_HOURS = (13, 14)
-PUBLISHED = {
+EXAMPLE_DAY = date(2019, 12, 16)
+EXAMPLE_HOURS = (13, 14)
+EXAMPLE_FLOWS = {
     "F1000": [
         "customer flow session first_answer_dt last_answer_dt name cpf delivery_confirmed",
         "C1000 F1000 S1000 2019-12-16T13:59:58 2019-12-16T14:00:01 maria 305.584.960-40 true",
@@ -48,14 +48,15 @@ def source_file_of(answer_date: date, hour: int) -> str:
     return f"date={answer_date}/hour={hour:02}.json"
 
 
-def hours_of(paths: Iterable[Path]) -> dict[int, Path]:
+def files_by_hour(paths: Iterable[Path]) -> dict[int, Path]:
     """The files by their hours. Raises ValueError for a file of another name, and for two files of one hour."""
     hours: dict[int, Path] = {}
     for path in paths:
         other = hours.setdefault(hour_of_file_name(path.name), path)
         if other.absolute() != path.absolute():
             raise ValueError(
-                f"two of the files are of one hour: {shown(other)} and {shown(path)}; one would replace the other"
+                f"two of the files are of one hour: {quote_odd(other)} and {quote_odd(path)}; one would "
+                "replace the other"
             )
     return hours
 
@@ -83,9 +84,9 @@ def import_hours(
         pa.concat_tables(getattr(file, part) for file in parsed) for part in ("rows", "rejected", "gaps")
     )
     set_aside(lake, names.values(), rejected)
-    where = f"answer_date = {literal(answer_date)} and hour in ({', '.join(map(literal, names))})"
-    told = pa.concat_tables([SCHEMAS["chatbot_answers"].complete(rows), gaps])
-    until_committed(lambda: lake.table("chatbot_answers").replace(told, where))
+    where = f"answer_date = {sql_literal(answer_date)} and hour in ({', '.join(map(sql_literal, names))})"
+    collected = pa.concat_tables([SCHEMAS["chatbot_answers"].complete(rows), gaps])
+    until_committed(lambda: lake.table("chatbot_answers").replace(collected, where))
     return ParsedFile(rows, rejected, gaps)
 
 
@@ -115,7 +116,7 @@ def replace_day(lake: Lake, answer_date: date) -> pa.Table:
         # Opened before its input: a writer that read older answers loses the race.
         table = lake.table("chatbot_reports")
         rows = sessions(lake, _day(lake.table("chatbot_answers"), answer_date))
-        table.replace(rows, where=f"answer_date = {literal(answer_date)}")
+        table.replace(rows, where=f"answer_date = {sql_literal(answer_date)}")
         return rows
 
     return until_committed(attempt)
@@ -142,16 +143,16 @@ def flow_tables(
 
 def hours_without_answers(lake: Lake, first_hour: datetime, last_hour: datetime) -> list[datetime]:
     """The hours from `first_hour` to `last_hour`, both included, that have no answer in the lake."""
-    there = lake.table("chatbot_answers").scan().partitions
+    stored = lake.table("chatbot_answers").scan().partitions
     number = (last_hour - first_hour) // timedelta(hours=1) + 1
     hours = (first_hour + n * timedelta(hours=1) for n in range(number))
-    return [hour for hour in hours if (hour.date(), hour.hour) not in there]
+    return [hour for hour in hours if (hour.date(), hour.hour) not in stored]
 
 
 def days_without_answers(lake: Lake, first: date, last: date) -> list[date]:
     """The days from `first` to `last`, both included, that have no answer in the lake."""
-    there = {day for day, _ in lake.table("chatbot_answers").scan().partitions}
-    return [day for day in days_between(first, last) if day not in there]
+    stored = {day for day, _ in lake.table("chatbot_answers").scan().partitions}
+    return [day for day in days_between(first, last) if day not in stored]
 
 
 def flow_tables_of(
@@ -169,10 +170,10 @@ def flow_tables_of(
     keys_of: dict[str, list[str]] = {}
     for row in keys.to_pylist():
         keys_of.setdefault(row["flow"], []).append(row["key"])
-    return {name: _wide(rows.filter(pc.equal(rows["flow"], name)), asked) for name, asked in keys_of.items()}
+    return {name: _pivot(rows.filter(pc.equal(rows["flow"], name)), flow_keys) for name, flow_keys in keys_of.items()}
 
 
-def _wide(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+def _pivot(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
     columns = {name: rows[name] for name in FIXED_COLUMNS}
     for key, column in column_names(keys).items():
         columns[column] = pc.map_lookup(rows["answers"], pa.scalar(key), "first")
@@ -185,16 +186,16 @@ def is_known(lake: Lake, customer: str | None, flow: str | None) -> bool:
     return bool(lake.select("chatbot_flow_known", inputs=answers, customer=customer, flow=flow).num_rows)
 
 
-def published_flows_that_differ(lake: Lake) -> list[str]:
+def example_flow_differences(lake: Lake) -> list[str]:
     """The document's flows whose table the deployed code doesn't reproduce from the document's files."""
     samples = files("notif_assets") / "samples"
     parsed = [
-        parse_answers((samples / f"hour={hour:02}.json").read_bytes(), f"hour={hour:02}.json", PUBLISHED_DAY, hour)
-        for hour in PUBLISHED_HOURS
+        parse_answers((samples / f"hour={hour:02}.json").read_bytes(), f"hour={hour:02}.json", EXAMPLE_DAY, hour)
+        for hour in EXAMPLE_HOURS
     ]
     tables = flow_tables_of(lake, pa.concat_tables(file.rows for file in parsed))
     got = {flow: [" ".join(table.column_names), *map(_line, table.to_pylist())] for flow, table in tables.items()}
-    return sorted(flow for flow in PUBLISHED.keys() | got.keys() if PUBLISHED.get(flow) != got.get(flow))
+    return sorted(flow for flow in EXAMPLE_FLOWS.keys() | got.keys() if EXAMPLE_FLOWS.get(flow) != got.get(flow))
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -208,8 +209,8 @@ def days_that_differ(lake: Lake, newest: int) -> list[date]:
     """
     answers, reports = lake.table("chatbot_answers"), lake.table("chatbot_reports")
     wrong = []
-    for day in _days_written_last((answers, reports), newest):
-        want = consolidated(lake.rows(_day(answers, day)).to_pylist())
+    for day in _last_written_days((answers, reports), newest):
+        want = consolidate(lake.rows(_day(answers, day)).to_pylist())
         got = lake.rows(_day(reports, day)).to_pylist()
         by_session = {
             (row["customer"], row["flow"], row["session"]): (
@@ -224,7 +225,7 @@ def days_that_differ(lake: Lake, newest: int) -> list[date]:
     return sorted(wrong)
 
 
-def _days_written_last(tables: Iterable[Table], newest: int) -> list[date]:
+def _last_written_days(tables: Iterable[Table], newest: int) -> list[date]:
     written: dict[date, Any] = {}
     for table in tables:
         files_of = table.files()
@@ -238,27 +239,27 @@ def _days_written_last(tables: Iterable[Table], newest: int) -> list[date]:
 Consolidated = dict[tuple[str, str, str], tuple[datetime, datetime, list[tuple[str, str | None]]]]
 
 
-def consolidated(answers: Iterable[dict[str, Any]]) -> Consolidated:
+def consolidate(answers: Iterable[dict[str, Any]]) -> Consolidated:
     """The last non-blank answers of each session, without SQL: first and last moment, and (key, value) in order.
 
     The value is None where the last answer was set aside. A set-aside answer of unknown time counts as the last one.
     """
-    told: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in sorted(answers, key=_in_order):
+    collected: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in sorted(answers, key=_order_key):
         if row["set_aside"] or row["value"].strip():
-            told.setdefault((row["customer"], row["flow"], row["session"]), []).append(row)
+            collected.setdefault((row["customer"], row["flow"], row["session"]), []).append(row)
     found: Consolidated = {}
-    for session, rows in told.items():
-        times = [row["timestamp"] for row in rows if not _is_timeless(row)]
+    for session, rows in collected.items():
+        times = [row["timestamp"] for row in rows if not _has_no_time(row)]
         if times:
             last = {row["key"]: None if row["set_aside"] else row["value"] for row in rows}
             found[session] = (times[0], times[-1], list(last.items()))
     return found
 
 
-def _is_timeless(answer: dict[str, Any]) -> bool:
+def _has_no_time(answer: dict[str, Any]) -> bool:
     return answer["set_aside"] not in (None, "value_not_text")
 
 
-def _in_order(answer: dict[str, Any]) -> tuple[Any, ...]:
-    return (_is_timeless(answer), *(answer[name] for name in ("timestamp", "answer_date", "hour", "position")))
+def _order_key(answer: dict[str, Any]) -> tuple[Any, ...]:
+    return (_has_no_time(answer), *(answer[name] for name in ("timestamp", "answer_date", "hour", "position")))

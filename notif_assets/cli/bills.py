@@ -51,7 +51,7 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
 
     from notif_assets.billing.closed_days import currencies_of_days, losses_noted, rejections_noted
     from notif_assets.billing.report_files import bill_of
-    from notif_assets.core.amounts import sums_of
+    from notif_assets.core.amounts import sum_column_by_currency
     from notif_assets.defs.partitions import billed_days
     from notif_assets.reports.text import amounts
 
@@ -68,11 +68,13 @@ def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -
     day = first
     while day <= last:
         lines, adjustments = bill_of(lake, day)
-        sent, total = sum(lines["notifications"].to_pylist()), sums_of(lines, "amount")
+        sent, total = sum(lines["notifications"].to_pylist()), sum_column_by_currency(lines, "amount")
         billed = amounts(total or {currencies_of_days(lake, [day])[day]: Decimal(0)})
         text = f"{day} closed: {lines.num_rows} lines, {sent} notifications, {billed}"
         if adjustments.num_rows:
-            text += f"; {adjustments.num_rows} adjustments, {amounts(sums_of(adjustments, 'amount_delta'))}"
+            text += (
+                f"; {adjustments.num_rows} adjustments, {amounts(sum_column_by_currency(adjustments, 'amount_delta'))}"
+            )
         if losses := losses_noted(lake, day):
             text += f"; without what Kafka lost ({losses})"
         click.echo(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notif_assets.cli.shared import DAY, lake_of, open_runs, progress_bar
-from notif_assets.core.texts import printable
+from notif_assets.core.texts import escape_controls
 from notif_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def import_prices(settings: Settings, file: Path) -> None:
     from notif_assets.billing.prices import current_version
     from notif_assets.defs.partitions import billed_days, key_ranges
 
-    _refuse_odd_names([file])
+    _refuse_unusable_names([file])
     lake = lake_of(settings)
     with open_runs(settings) as runs:
         runs.run("prices_job", {"prices": {"file": str(file.absolute())}})
@@ -68,34 +68,34 @@ def import_invoices(settings: Settings, files: tuple[Path, ...], forget: tuple[s
     \b
     Example: notif-assets import-invoices invoices.csv
     """
-    from notif_assets.inbox.dropped_files import names_of
+    from notif_assets.inbox.source_files import unique_names
 
     if files and forget:
         raise click.UsageError("import files and --forget others in two calls")
     if not files and not forget:
         raise click.UsageError("Missing argument 'FILE…', or --forget FILE to take an import back")
-    _refuse_odd_names([*files, *map(Path, forget)])
+    _refuse_unusable_names([*files, *map(Path, forget)])
     lake = lake_of(settings)
     with open_runs(settings) as runs:
         config = {"files": [str(path.absolute()) for path in files], "forget": list(forget)}
-        told = _metadata_of(runs.run("invoices_job", {"invoices": config}), "invoices")
-        refreshed = _refresh_averages(runs, {*told["imported_months"], *told.get("months_in_part", ())})
-    click.echo(f"{told['dagster/row_count']} invoices; averages of {refreshed} months are up to date")
+        metadata = _metadata_of(runs.run("invoices_job", {"invoices": config}), "invoices")
+        refreshed = _refresh_averages(runs, {*metadata["imported_months"], *metadata.get("months_in_part", ())})
+    click.echo(f"{metadata['dagster/row_count']} invoices; averages of {refreshed} months are up to date")
     if forget:
         click.echo(
-            f"{told['forgotten_rows']} rows of {', '.join(forget)} are forgotten; what they replaced is not back"
+            f"{metadata['forgotten_rows']} rows of {', '.join(forget)} are forgotten; what they replaced is not back"
         )
-    for line in told.get("replaced_rows", ()):
+    for line in metadata.get("replaced_rows", ()):
         click.echo(line)
-    _tell_invoices_that_count_nowhere(lake)
-    _name_rows_set_aside(lake, list(names_of(files).values()))
+    _warn_of_uncounted_months(lake)
+    _name_rows_set_aside(lake, list(unique_names(files).values()))
 
 
 def _metadata_of(result: "ExecuteInProcessResult", asset: str) -> dict[str, Any]:
     """What a run told of an asset, as plain values."""
     events = result.get_asset_materialization_events()
-    (told,) = (e.materialization.metadata for e in events if e.asset_key and e.asset_key.to_user_string() == asset)
-    return {name: value.value for name, value in told.items()}
+    (metadata,) = (e.materialization.metadata for e in events if e.asset_key and e.asset_key.to_user_string() == asset)
+    return {name: value.value for name, value in metadata.items()}
 
 
 def _refresh_averages(runs: "Runs", imported_months: Iterable[str]) -> int:
@@ -112,7 +112,7 @@ def _refresh_averages(runs: "Runs", imported_months: Iterable[str]) -> int:
     return len(months)
 
 
-def _tell_invoices_that_count_nowhere(lake: "Lake") -> None:
+def _warn_of_uncounted_months(lake: "Lake") -> None:
     from notif_assets.invoices.averages import months_without_windows
 
     if never := ", ".join(str(month) for month in months_without_windows(lake)[:5]):
@@ -138,14 +138,14 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
     from dagster import PartitionKeyRange
 
     from notif_assets.chatbot.parsing import parse_answers
-    from notif_assets.chatbot.sessions import hours_of, source_file_of
+    from notif_assets.chatbot.sessions import files_by_hour, source_file_of
     from notif_assets.defs.partitions import answer_days, answer_hours, key_ranges
-    from notif_assets.inbox.dropped_files import read_file
     from notif_assets.inbox.rows import FileRefused
+    from notif_assets.inbox.source_files import read_file
 
-    _refuse_odd_names(files)
+    _refuse_unusable_names(files)
     try:
-        hours = {hour: str(path.absolute()) for hour, path in hours_of(files).items()}
+        hours = {hour: str(path.absolute()) for hour, path in files_by_hour(files).items()}
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if not answer_days.has_partition_key(str(day)):
@@ -160,30 +160,30 @@ def import_answers(settings: Settings, day: date, files: tuple[Path, ...]) -> No
         except FileRefused as refused:
             raise click.ClickException(f"Nothing of {day} was imported. {refused}") from None
     with open_runs(settings) as runs:
-        for some in ranges:
-            runs.run("chatbot_answers_job", {"chatbot_answers": {"files": keys}}, some)
+        for key_range in ranges:
+            runs.run("chatbot_answers_job", {"chatbot_answers": {"files": keys}}, key_range)
         runs.run("chatbot_reports_job", partitions=PartitionKeyRange(str(day), str(day)))
     lake = lake_of(settings)
     click.echo(f"answers of {day}: {len(hours)} hours imported, the day's report is up to date")
     _name_rows_set_aside(lake, [source_file_of(day, hour) for hour in hours])
 
 
-def _refuse_odd_names(files: Iterable[Path]) -> None:
+def _refuse_unusable_names(files: Iterable[Path]) -> None:
     """Before a run is started: its configuration can't even hold such a name."""
-    from notif_assets.core.texts import shown
-    from notif_assets.inbox.dropped_files import odd_name
+    from notif_assets.core.texts import quote_odd
+    from notif_assets.inbox.source_files import name_problem
 
     for path in files:
-        if why := odd_name(str(path)):
-            raise click.ClickException(f"{shown(path)}: {why}; rename it")
+        if why := name_problem(str(path)):
+            raise click.ClickException(f"{quote_odd(path)}: {why}; rename it")
 
 
 def _name_rows_set_aside(lake: "Lake", source_files: list[str]) -> None:
-    from notif_assets.inbox.dropped_files import rows_set_aside
+    from notif_assets.inbox.source_files import rows_set_aside
 
     rows = rows_set_aside(lake, source_files).to_pylist()
     for row in rows[:20]:
-        place = f"{printable(row['source_file'])}:{row['source_line']}"
-        click.echo(f"{place}: {row['reason']}: {printable(row['detail'])}", err=True)
+        location = f"{escape_controls(row['source_file'])}:{row['source_line']}"
+        click.echo(f"{location}: {row['reason']}: {escape_controls(row['detail'])}", err=True)
     if rows:
         raise click.ClickException(f"{len(rows)} rows were set aside, see the table rejected_file_rows")

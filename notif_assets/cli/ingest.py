@@ -33,7 +33,7 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
     from notif_assets.kafka.open import open_client
     from notif_assets.kafka.process_client import ProcessClient
     from notif_assets.notifications.catch_up import committed_ends
-    from notif_assets.notifications.ledger import dropped_before, dropped_before_text
+    from notif_assets.notifications.ledger import deleted_before, deleted_before_text
     from notif_assets.notifications.read_ahead import ReadAhead
 
     lake = lake_of(settings)
@@ -67,15 +67,15 @@ def ingest(settings: Settings, until_caught_up: bool) -> None:
                 raise click.ClickException(
                     f"{left} messages are left and five runs brought none; see the runs in Dagster"
                 )
-    if is_first and (dropped := dropped_before(lake)):
-        click.echo(dropped_before_text(dropped), err=True)
-    _say_panel_state(lake, watermarks)
+    if is_first and (deleted := deleted_before(lake)):
+        click.echo(deleted_before_text(deleted), err=True)
+    _print_panel_state(lake, watermarks)
 
 
 _SILVER = ("notifications", "rejected_notifications")
 
 
-def _say_panel_state(lake: "Lake", before: Mapping[str, int]) -> None:
+def _print_panel_state(lake: "Lake", before: Mapping[str, int]) -> None:
     """What came since these watermarks, and what there is in all."""
     from notif_assets.notifications.ledger import complete_until
 

@@ -15,36 +15,36 @@ import pydantic
 from pydantic_settings import SettingsError
 
 from notif_assets.cli import bills, files, ingest, panel, reports, serving, start, upkeep
-from notif_assets.core.texts import printable
+from notif_assets.core.texts import escape_controls
 from notif_assets.errors import NotifError
 from notif_assets.settings import Settings, unknown_variables
 
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turns what can go wrong by the world's doing into one clear line on standard error and exit code 1."""
+    """Turns expected errors into one clear line on standard error and exit code 1."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:  # which would print the usage above it
         command = error.ctx.command_path if error.ctx else "notif-assets"
-        raise click.UsageError(printable(f"{error.format_message()} (see {command} --help)")) from None
+        raise click.UsageError(escape_controls(f"{error.format_message()} (see {command} --help)")) from None
     except click.ClickException as error:
-        raise click.ClickException(printable(error.message)) from None
+        raise click.ClickException(escape_controls(error.message)) from None
     except BrokenPipeError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except NotifError as error:
-        raise click.ClickException(printable(str(error))) from None
+        raise click.ClickException(escape_controls(str(error))) from None
     except Exception as error:
         # By name: few commands need the library.
         if any(kind.__name__ == "SQLAlchemyError" for kind in type(error).__mro__):
-            what = str(error).splitlines()[0]
-            raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {what}") from None
+            cause = str(error).splitlines()[0]
+            raise click.ClickException(f"Dagster's storage (DAGSTER_STORE) can't be used: {cause}") from None
         if isinstance(error, OSError):
-            place = printable(os.fsdecode(error.filename or "the system"))
-            raise click.ClickException(f"{place}: {error.strerror or error}") from None
+            path = escape_controls(os.fsdecode(error.filename or "the system"))
+            raise click.ClickException(f"{path}: {error.strerror or error}") from None
         if isinstance(error, MemoryError):
             raise click.ClickException("the machine has no memory left for it: run it where there is more") from None
         raise

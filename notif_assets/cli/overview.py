@@ -1,4 +1,4 @@
-"""How the whole stands, on one screen: what is there, how far it is, what is missing, and which command comes next.
+"""The state of a deployment on one screen: what exists, how far it is, what is missing, and the next command.
 
 Belongs here: asking each part with a short patience, and the sentences. Doesn't: changing anything (nothing is
 written, no lake is made or brought forward), proving numbers (`check`).
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from notif_assets.billing.closed_days import closed_days, open_days_that_should_be_closed
 from notif_assets.billing.lines import BillRefused, lines_of
 from notif_assets.core.days import day_bounds
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import quote_odd
 from notif_assets.defs.partitions import billing_days, closing_commands, key_ranges
 from notif_assets.kafka.client import KafkaError
 from notif_assets.kafka.open import open_client
@@ -44,14 +44,14 @@ class Dagster:
     answers: bool
     daemon_at: datetime | None
 
-    def runs_things(self, now: datetime) -> bool:
+    def is_running(self, now: datetime) -> bool:
         """Whether sensors and schedules do their work."""
         return self.daemon_at is not None and now - self.daemon_at < _DAEMON_GONE
 
 
 @dataclass(frozen=True)
 class Status:
-    """What was found. `waiting` is None where Kafka could not be asked, and `kafka_problem` says why.
+    """The state of each part. `waiting` is None if Kafka could not be asked, and `kafka_problem` says why.
 
     `due` are the days that may close and have not, `not_yet` the other open ones; `unpriced` maps each channel without
     exactly one price to the open days that have it.
@@ -76,13 +76,13 @@ def status(settings: Settings) -> Status:
     now = datetime.now(UTC)
     with Lake(settings.lake, memory=settings.engine_memory) as lake:
         waiting, problem = _waiting(lake, settings)
-        there = lake.exists()
+        has_lake = lake.exists()
         open_days = _open_days(lake, settings, now)
         due = open_days_that_should_be_closed(lake, settings)
         return Status(
             now=now,
             lake=settings.lake,
-            notifications=lake.table("notifications").scan().rows_at_most if there else None,
+            notifications=lake.table("notifications").scan().rows_at_most if has_lake else None,
             rejected=lake.table("rejected_notifications").scan().rows_at_most,
             waiting=waiting,
             kafka_problem=problem,
@@ -91,7 +91,7 @@ def status(settings: Settings) -> Status:
             due=due,
             not_yet=[day for day in open_days if day not in due],
             unpriced=_unpriced(lake, settings, [*due, *open_days]),
-            dagster=Dagster(_answers(settings.dagster_url), _daemon_at()),
+            dagster=Dagster(_is_reachable(settings.dagster_url), _daemon_at()),
         )
 
 
@@ -129,7 +129,7 @@ def _unpriced(lake: Lake, settings: Settings, days: Sequence[date]) -> dict[str,
     return found
 
 
-def _answers(url: str) -> bool:
+def _is_reachable(url: str) -> bool:
     with suppress(OSError, HTTPException), urllib.request.urlopen(f"{url}/server_info", timeout=_PATIENCE) as answer:  # noqa: S310 - http(s), as the settings ensure
         return bool(answer.status == 200)
     return False
@@ -147,7 +147,7 @@ def _daemon_at() -> datetime | None:
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
-def told(status: Status, settings: Settings) -> Iterator[Statement]:
+def status_lines(status: Status, settings: Settings) -> Iterator[Statement]:
     """A line for each part, and one for each command that comes next."""
     yield "lake", _lake_sentence(status)
     yield "topic", f"{settings.topic} at {settings.kafka_bootstrap}"
@@ -156,8 +156,8 @@ def told(status: Status, settings: Settings) -> Iterator[Statement]:
     yield "open days", _open_days_sentence(status, settings)
     yield "prices", _prices_sentence(status)
     yield "Dagster", _dagster_sentence(status, settings)
-    for place, step in enumerate(_next_steps(status)):
-        yield "" if place else "next", step
+    for position, step in enumerate(_next_steps(status)):
+        yield "" if position else "next", step
 
 
 def _lake_sentence(status: Status) -> str:
@@ -197,7 +197,7 @@ def _open_days_sentence(status: Status, settings: Settings) -> str:
 def _prices_sentence(status: Status) -> str:
     if not status.unpriced:
         return "none is missing for the open days"
-    missing = [f"{shown(channel)} ({len(days)} days)" for channel, days in sorted(status.unpriced.items())]
+    missing = [f"{quote_odd(channel)} ({len(days)} days)" for channel, days in sorted(status.unpriced.items())]
     more = f" and {len(missing) - _SHOWN} more channels" if len(missing) > _SHOWN else ""
     return f"missing for {', '.join(missing[:_SHOWN])}{more}"
 
@@ -207,13 +207,13 @@ def _dagster_sentence(status: Status, settings: Settings) -> str:
     if status.dagster.daemon_at is None:
         return f"{ui}; no daemon ever ran here"
     ago = _ago(status.now - status.dagster.daemon_at)
-    return f"{ui}; the daemon {'lives' if status.dagster.runs_things(status.now) else 'was last seen'} ({ago})"
+    return f"{ui}; the daemon {'lives' if status.dagster.is_running(status.now) else 'was last seen'} ({ago})"
 
 
 def _next_steps(status: Status) -> list[str]:
     """The commands that help, most urgent first. What a living daemon does by itself is not told to people."""
     steps = []
-    by_itself = status.dagster.runs_things(status.now)
+    by_itself = status.dagster.is_running(status.now)
     if status.waiting is None:
         steps.append("start Kafka, or set NOTIF_KAFKA_BOOTSTRAP; `notif-assets broker` is one to try things with")
     elif status.waiting.contradicts or (not by_itself and _is_behind(status, status.waiting)):
@@ -235,8 +235,8 @@ def _is_behind(status: Status, waiting: Backlog) -> bool:
 def _ranges(days: Sequence[date]) -> str:
     """Newest first."""
     ranges = [
-        some.start if some.start == some.end else f"{some.start} to {some.end}"
-        for some in reversed(key_ranges(billing_days, map(str, days)))
+        key_range.start if key_range.start == key_range.end else f"{key_range.start} to {key_range.end}"
+        for key_range in reversed(key_ranges(billing_days, map(str, days)))
     ]
     return ", ".join(ranges[:_SHOWN]) + (f" and {len(ranges) - _SHOWN} more ranges" if len(ranges) > _SHOWN else "")
 

@@ -33,13 +33,13 @@ def panel(settings: Settings, port: int, host: str) -> None:
     \b
     Example: notif-assets panel --port 8000
     """
-    from notif_assets.instance.location import use_our_dagster
+    from notif_assets.instance.location import set_instance_environment
     from notif_assets.panel import memory
 
-    memory.spare()  # before what follows imports pyarrow
+    memory.limit_allocators()  # before what follows imports pyarrow
     from notif_assets.panel.app import serve
 
-    use_our_dagster(settings)
+    set_instance_environment(settings)
     with _panel_keys():
         serve(settings, host, port, lambda: click.echo(f"panel at http://{host}:{port}; Ctrl-C ends it"))
 
@@ -74,14 +74,14 @@ def token(settings: Settings, customer: int | None, operator: bool, days: float 
         f"good until {viewer.expires:%Y-%m-%dT%H:%M:%SZ}; `notif-assets revoke --id {viewer.token}` ends it before",
         err=True,
     )
-    if customer is not None and (why := _never_seen(settings, customer)):
+    if customer is not None and (why := _unknown_customer_reason(settings, customer)):
         click.echo(f"Warning: customer {customer} was never seen ({why}): its page is empty until it is", err=True)
 
 
 _CUSTOMER_DAYS, _OPERATOR_DAYS = 30.0, 1.0
 
 
-def _never_seen(settings: Settings, customer: int) -> str:
+def _unknown_customer_reason(settings: Settings, customer: int) -> str:
     """Why a customer is not known, if it isn't. Nothing is created."""
     from notif_assets.lake import LakeError
     from notif_assets.notifications.queries import Unknown, customer_names
@@ -146,8 +146,10 @@ def revoke(
     if customer is not None or operators:
         moment = before or datetime.now(UTC)
         revoke_issued_before(lake.root, customer, moment)
-        whose = f"customer {customer}" if customer is not None else "operators"
-        click.echo(f"tokens of {whose} that were issued before {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} are revoked")
+        holders = f"customer {customer}" if customer is not None else "operators"
+        click.echo(
+            f"tokens of {holders} that were issued before {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} are revoked"
+        )
     else:
         name = token_id or _id_of_token(settings, text or "")
         revoke_token(lake.root, name)

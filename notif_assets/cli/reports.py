@@ -57,7 +57,7 @@ def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
 
     A terminal obeys control characters, which formats for programs keep: there they are escaped.
     """
-    from notif_assets.reports.files import publish
+    from notif_assets.reports.files import write_atomically
     from notif_assets.reports.terminal import Escaped
 
     if out is None:
@@ -65,7 +65,7 @@ def _write(out: Path | None, write: Callable[[BinaryIO], None]) -> None:
         write(cast("BinaryIO", Escaped(stream)) if sys.stdout.isatty() else stream)
         stream.flush()
     else:
-        publish(out, write)
+        write_atomically(out, write)
 
 
 @report.command("panel")
@@ -87,7 +87,7 @@ def report_panel(
     _write(out, partial(write_panel, rows, format=format))
     if channel is not None or not rows.num_rows:
         known = rows.num_rows and any(moment is not None for moment in rows["last_event"].to_pylist())
-        _say_if_empty(bool(known), _nothing("message", customer, channel, "was ever counted"))
+        _warn_if_empty(bool(known), _empty_sentence("message", customer, channel, "was ever counted"))
 
 
 @report.command("detailed")
@@ -125,8 +125,10 @@ def report_detailed(
             yield batch
 
     _write(out, partial(write_detailed, counted(), format=format, names=names))
-    asked = " to ".join(dict.fromkeys(_shown_place(place) for place in (first, last) if place))
-    _say_if_empty(bool(number), _nothing("message", customer, channel, f"of {asked} is there" if asked else "is there"))
+    period = " to ".join(dict.fromkeys(_format_day_or_hour(bound) for bound in (first, last) if bound))
+    _warn_if_empty(
+        bool(number), _empty_sentence("message", customer, channel, f"of {period} is there" if period else "is there")
+    )
 
 
 @report.command("billing")
@@ -153,8 +155,8 @@ def report_billing(
     import pyarrow.compute as pc
 
     from notif_assets.billing import statements
-    from notif_assets.billing.lines import BillRefused, published_bill_differs
-    from notif_assets.core.days import days_between, stretches
+    from notif_assets.billing.lines import BillRefused, example_bill_differences
+    from notif_assets.core.days import days_between, format_ranges
     from notif_assets.reports import write_billing
 
     first, last = _period(day, first, last)
@@ -162,18 +164,21 @@ def report_billing(
         raise click.UsageError("say which days: --date, or --from and --to")
     days = list(days_between(first[0], last[0]))
     lake = existing_lake(settings)
-    _refuse_unless_published(published_bill_differs(lake))
+    _refuse_unless_examples_hold(example_bill_differences(lake))
     unpriced: list[BillRefused] = []
     with _unknown():
         lines, adjustments = statements.bills(lake, settings, days, customer, channel, unpriced=unpriced)
     if lines.num_rows or not unpriced:
         _write(out, partial(write_billing, lines, adjustments, format=format))
-        there = {*lines["billing_date"].to_pylist(), *adjustments["billing_date"].to_pylist()}
+        billed = {*lines["billing_date"].to_pylist(), *adjustments["billing_date"].to_pylist()}
         if customer is not None and channel is not None:  # then every day has a line, if only of nothing
-            there = {*lines.filter(pc.greater(lines["notifications"], 0))["billing_date"].to_pylist()}
-        missing = {*days} - there - {refused.day for refused in unpriced}
-        asked = stretches(missing, timedelta(days=1), "%Y-%m-%d")
-        _say_if_empty(not missing, f"no bill for {asked}: {_nothing('message', customer, channel, 'is counted then')}")
+            billed = {*lines.filter(pc.greater(lines["notifications"], 0))["billing_date"].to_pylist()}
+        missing = {*days} - billed - {refused.day for refused in unpriced}
+        missing_days = format_ranges(missing, timedelta(days=1), "%Y-%m-%d")
+        _warn_if_empty(
+            not missing,
+            f"no bill for {missing_days}: {_empty_sentence('message', customer, channel, 'is counted then')}",
+        )
     if unpriced:
         raise click.ClickException(f"the report lacks what has no price: {'; '.join(map(str, unpriced))}")
 
@@ -195,23 +200,23 @@ def report_statement(settings: Settings, customer: int, month: date, format: Sta
     Example: notif-assets report statement --customer 1 --month 2020-02 --format pdf --out 2020-02.pdf
     """
     from notif_assets.billing import statements
-    from notif_assets.billing.lines import published_bill_differs
-    from notif_assets.core.days import stretches
+    from notif_assets.billing.lines import example_bill_differences
+    from notif_assets.core.days import format_ranges
     from notif_assets.notifications import queries
     from notif_assets.reports import write_statement
 
     lake = existing_lake(settings)
-    _refuse_unless_published(published_bill_differs(lake))
+    _refuse_unless_examples_hold(example_bill_differences(lake))
     try:
         with _unknown():
             found = statements.statement(lake, settings, customer, month, queries.today(settings))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     _write(out, partial(write_statement, found, format=format))
-    nothing = _nothing("message", customer, None, "is counted then")
-    _say_if_empty(bool(found.entries.num_rows), f"no bill in {month:%Y-%m}: {nothing}")
+    nothing = _empty_sentence("message", customer, None, "is counted then")
+    _warn_if_empty(bool(found.entries.num_rows), f"no bill in {month:%Y-%m}: {nothing}")
     if found.unpriced_days:
-        days = stretches(found.unpriced_days, timedelta(days=1), "%Y-%m-%d")
+        days = format_ranges(found.unpriced_days, timedelta(days=1), "%Y-%m-%d")
         raise click.ClickException(
             f"the statement lacks what has no price on {days}: `notif-assets report billing` for these days names it"
         )
@@ -232,11 +237,11 @@ def report_invoice_averages(
     """
     import pyarrow.compute as pc
 
-    from notif_assets.invoices.averages import averages_now, published_accounts_that_differ
+    from notif_assets.invoices.averages import averages_now, example_account_differences
     from notif_assets.reports import write_invoice_averages
 
     lake = existing_lake(settings)
-    _refuse_unless_published(published_accounts_that_differ(lake))
+    _refuse_unless_examples_hold(example_account_differences(lake))
     rows = averages_now(lake, month)
     if not rows.num_rows:
         raise click.ClickException("no invoice was ever imported: `notif-assets import-invoices FILE`")
@@ -270,50 +275,50 @@ def report_chatbot(
     """
     from notif_assets.chatbot.sessions import (
         days_without_answers,
+        example_flow_differences,
         flow_tables,
         hours_without_answers,
         is_known,
-        published_flows_that_differ,
     )
-    from notif_assets.core.days import stretches
+    from notif_assets.core.days import format_ranges
     from notif_assets.reports import write_chatbot
 
     first, last = _period(day, first, last)
     if first is None or last is None:
         raise click.UsageError("say which hours: --from and --to, or --date")
     lake = existing_lake(settings)
-    _refuse_unless_published(published_flows_that_differ(lake))
+    _refuse_unless_examples_hold(example_flow_differences(lake))
     if not is_known(lake, customer, flow):
-        asked = [f"customer {customer}"] * (customer is not None) + [f"flow {flow}"] * (flow is not None)
-        raise click.ClickException(f"{' with '.join(asked) or 'chatbot'}: no answer was ever imported of it")
+        filters = [f"customer {customer}"] * (customer is not None) + [f"flow {flow}"] * (flow is not None)
+        raise click.ClickException(f"{' with '.join(filters) or 'chatbot'}: no answer was ever imported of it")
     start = datetime.combine(first[0], time(first[1] or 0), UTC)
     end = datetime.combine(last[0], time(23 if last[1] is None else last[1]), UTC)
     tables = flow_tables(lake, start, end, customer, flow)
     _write(out, partial(write_chatbot, list(tables.values()), format=format))
     if first[1] is None and last[1] is None:  # a day may well have hours without a file
-        missing = stretches(days_without_answers(lake, first[0], last[0]), timedelta(days=1), "%Y-%m-%d")
+        missing = format_ranges(days_without_answers(lake, first[0], last[0]), timedelta(days=1), "%Y-%m-%d")
     else:
-        missing = stretches(hours_without_answers(lake, start, end), timedelta(hours=1), "%Y-%m-%dT%H")
-    _say_if_empty(not missing, f"no answers of {missing}: no file of that time was ever imported, or it has none")
-    _say_if_empty(bool(tables or missing), "no answer of that time is of what was asked")
+        missing = format_ranges(hours_without_answers(lake, start, end), timedelta(hours=1), "%Y-%m-%dT%H")
+    _warn_if_empty(not missing, f"no answers of {missing}: no file of that time was ever imported, or it has none")
+    _warn_if_empty(bool(tables or missing), "no answer of that time is of what was asked")
 
 
-def _nothing(what: str, customer: object, channel: str | None, rest: str) -> str:
+def _empty_sentence(what: str, customer: object, channel: str | None, rest: str) -> str:
     """A sentence on what there is none of."""
-    from notif_assets.core.texts import shown
+    from notif_assets.core.texts import quote_odd
 
-    whose = f" of customer {customer}" if customer is not None else ""
-    return f"no {what}{whose}{f' of channel {shown(channel)}' if channel is not None else ''} {rest}"
+    of_customer = f" of customer {customer}" if customer is not None else ""
+    return f"no {what}{of_customer}{f' of channel {quote_odd(channel)}' if channel is not None else ''} {rest}"
 
 
-def _say_if_empty(there: bool, sentence: str) -> None:
+def _warn_if_empty(has_rows: bool, sentence: str) -> None:
     """On standard error, for an empty report looks like one of something."""
-    if not there:
+    if not has_rows:
         click.echo(sentence, err=True)
 
 
-def _shown_place(place: tuple[date, int | None]) -> str:
-    day, hour = place
+def _format_day_or_hour(day_or_hour: tuple[date, int | None]) -> str:
+    day, hour = day_or_hour
     return str(day) if hour is None else f"{day}T{hour:02}"
 
 
@@ -329,18 +334,18 @@ def _period(
     return first, last
 
 
-def _instant(settings: Settings, place: tuple[date, int | None], *, after: bool) -> datetime:
+def _instant(settings: Settings, day_or_hour: tuple[date, int | None], *, after: bool) -> datetime:
     """The beginning of a day or an hour in NOTIF_TIMEZONE, or the instant after its end; in UTC."""
     from notif_assets.core.days import day_bounds
 
-    day, hour = place
+    day, hour = day_or_hour
     if hour is None:
         return day_bounds(day, settings.zone)[int(after)]
     start = datetime.combine(day, time(hour), settings.zone).astimezone(UTC)
     return start + timedelta(hours=int(after))
 
 
-def _refuse_unless_published(differs: list[str]) -> None:
+def _refuse_unless_examples_hold(differs: list[str]) -> None:
     """Code that would not reproduce the document's published example prints no report."""
     if differs:
         raise click.ClickException(f"the document's published example does not hold ({', '.join(differs)}): no report")

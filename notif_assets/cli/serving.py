@@ -56,10 +56,10 @@ def bi_kit(settings: Settings, folder: Path, server: str | None, database: str |
     \b
     Example: notif-assets bi-kit --out bi --server warehouse.example:5432 --database serving
     """
-    from notif_assets.bi_kit import files_of_kit, place_of, write_kit
+    from notif_assets.bi_kit import files_of_kit, find_copy, write_kit
     from notif_assets.bi_kit.views import views
 
-    place = place_of(settings, server, database, user)
+    copy = find_copy(settings, server, database, user)
     shown = views(settings.timezone, with_chatbot=settings.serving_chatbot)
-    written = write_kit(folder, files_of_kit(shown, place, datetime.now(UTC).date()))
-    click.echo(f"{len(written)} files in {folder}, for the serving copy at {place.server}/{place.database}")
+    written = write_kit(folder, files_of_kit(shown, copy, datetime.now(UTC).date()))
+    click.echo(f"{len(written)} files in {folder}, for the serving copy at {copy.server}/{copy.database}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from notif_assets.instance.runs import Runs
     from notif_assets.kafka.client import OpenClient
     from notif_assets.lake import Lake
-    from notif_assets.notifications.bronze import TakeBatches
+    from notif_assets.notifications.bronze import AdvanceBronze
 
 
 def date_of(text: str) -> date:
@@ -92,16 +92,16 @@ def existing_lake(settings: Settings) -> "Lake":
 
 
 def open_runs(
-    settings: Settings, take_batches: "TakeBatches | None" = None, kafka: "OpenClient | None" = None
+    settings: Settings, advance_bronze: "AdvanceBronze | None" = None, kafka: "OpenClient | None" = None
 ) -> "Runs":
     """Dagster jobs in this process, without warnings that tell a user nothing; see build_definitions."""
-    from notif_assets.instance.runs import Runs, hush
+    from notif_assets.instance.runs import Runs, silence_beta_warnings
 
-    hush()
+    silence_beta_warnings()
     from notif_assets.definitions import build_definitions
     from notif_assets.notifications import bronze
 
-    return Runs(settings, build_definitions(settings, kafka, take_batches or bronze.take_batches))
+    return Runs(settings, build_definitions(settings, kafka, advance_bronze or bronze.advance_bronze))
 
 
 @contextmanager

@@ -65,9 +65,9 @@ def status(settings: Settings) -> None:
     Example: notif-assets status
     """
     from notif_assets.cli.overview import status as ask
-    from notif_assets.cli.overview import told
-    from notif_assets.instance.location import use_our_dagster
+    from notif_assets.cli.overview import status_lines
+    from notif_assets.instance.location import set_instance_environment
 
-    use_our_dagster(settings)
-    for name, sentence in told(ask(settings), settings):
+    set_instance_environment(settings)
+    for name, sentence in status_lines(ask(settings), settings):
         click.echo(f"{name:<11}{sentence}")

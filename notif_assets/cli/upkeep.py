@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import click
 
 from notif_assets.cli.shared import DAY, existing_lake, open_runs
-from notif_assets.core.texts import printable
+from notif_assets.core.texts import escape_controls
 from notif_assets.settings import Settings
 
 
@@ -27,26 +27,26 @@ def check(settings: Settings, everything: bool) -> None:
     \b
     Example: notif-assets check --lately
     """
-    from notif_assets.billing.lines import published_bill_differs
-    from notif_assets.chatbot.sessions import published_flows_that_differ
+    from notif_assets.billing.lines import example_bill_differences
+    from notif_assets.chatbot.sessions import example_flow_differences
     from notif_assets.defs.assets.billing import BOUNDED
-    from notif_assets.invoices.averages import published_accounts_that_differ
-    from notif_assets.maintenance.integrity import damage
+    from notif_assets.invoices.averages import example_account_differences
+    from notif_assets.maintenance.integrity import find_broken_files
     from notif_assets.notifications.audit import every_offset_once
 
     lake = existing_lake(settings)
     damaged = 0
-    for table, finding in damage(lake) if everything else ():
-        click.echo(f"FAIL {table}: {printable(finding)}")
+    for table, finding in find_broken_files(lake) if everything else ():
+        click.echo(f"FAIL {table}: {escape_controls(finding)}")
         damaged += 1
     if damaged:
         raise click.ClickException(f"{damaged} files of the lake are damaged: repair them, then check again")
     results: list[tuple[str, bool, bool, str]] = [
         (f"{asset}.{name}", not wrong, True, ", ".join(map(str, wrong)))
         for asset, name, wrong in (
-            ("daily_billing", "published_bill_holds", published_bill_differs(lake)),
-            ("invoice_window_averages", "published_averages_hold", published_accounts_that_differ(lake)),
-            ("chatbot_reports", "published_chatbot_holds", published_flows_that_differ(lake)),
+            ("daily_billing", "published_bill_holds", example_bill_differences(lake)),
+            ("invoice_window_averages", "published_averages_hold", example_account_differences(lake)),
+            ("chatbot_reports", "published_chatbot_holds", example_flow_differences(lake)),
         )
     ]
     if everything:  # the check of that name looks at what is new
@@ -66,12 +66,12 @@ def check(settings: Settings, everything: bool) -> None:
         )
         for result in run.get_asset_check_evaluations()
     ]
-    results += [(name, False, True, reason) for name, reason in runs.checks_not_made(run).items()]
+    results += [(name, False, True, reason) for name, reason in runs.skipped_checks(run).items()]
     failed = 0
     for name, passed, is_error, description in sorted(results):
         verdict = "ok  " if passed else "FAIL" if is_error else "warn"
         failed += not passed and is_error
-        click.echo(f"{verdict} {name}{'' if passed else ': ' + printable(description)}")
+        click.echo(f"{verdict} {name}{'' if passed else ': ' + escape_controls(description)}")
     if failed:
         raise click.ClickException(f"{failed} of {len(results)} checks failed")
 
@@ -129,8 +129,8 @@ def erase(settings: Settings, customer: int, yes: bool) -> None:
     \b
     Example: notif-assets erase --customer 7494212 --yes
     """
+    from notif_assets.maintenance.erase import count_unattributable
     from notif_assets.maintenance.erase import erase as run
-    from notif_assets.maintenance.erase import of_nobody
 
     if not yes:
         click.confirm(f"Blank every payload and name of customer {customer}? This can't be undone", abort=True)
@@ -138,6 +138,6 @@ def erase(settings: Settings, customer: int, yes: bool) -> None:
     for table, rows in run(lake, settings, customer).items():
         click.echo(f"{table}: {rows} rows blanked")
     click.echo(
-        f"{of_nobody(lake, settings)} rejected messages name no customer, so whose they are can't be told; "
+        f"{count_unattributable(lake, settings)} rejected messages name no customer, so whose they are can't be told; "
         "NOTIF_PAYLOAD_DAYS blanks them in time"
     )

@@ -9,23 +9,23 @@ from decimal import Decimal
 import pyarrow as pa
 
 
-def by_currency(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
+def sum_by_currency(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
     """The sum of the amounts of each currency, in the order of the codes: no sum has two currencies.
 
     A currency whose sum is zero is left out. If every sum is zero, the last currency stays, with zero.
 
-    >>> by_currency([("USD", Decimal("0.50")), ("BRL", Decimal("2.50")), ("USD", Decimal("-0.50"))])
+    >>> sum_by_currency([("USD", Decimal("0.50")), ("BRL", Decimal("2.50")), ("USD", Decimal("-0.50"))])
     {'BRL': Decimal('2.50')}
-    >>> by_currency([("USD", Decimal("0.50")), ("USD", Decimal("-0.50"))])
+    >>> sum_by_currency([("USD", Decimal("0.50")), ("USD", Decimal("-0.50"))])
     {'USD': Decimal('0.00')}
     """
     sums: dict[str, Decimal] = {}
     for currency, amount in amounts:
         sums[currency] = sums.pop(currency, Decimal(0)) + amount
-    some = {currency: amount for currency, amount in sorted(sums.items()) if amount}
-    return some or dict([*sums.items()][-1:])
+    nonzero = {currency: amount for currency, amount in sorted(sums.items()) if amount}
+    return nonzero or dict([*sums.items()][-1:])
 
 
-def sums_of(rows: pa.Table, amount: str) -> dict[str, Decimal]:
+def sum_column_by_currency(rows: pa.Table, amount: str) -> dict[str, Decimal]:
     """The same of a table: its column `currency`, and the one that `amount` names."""
-    return by_currency(zip(rows["currency"].to_pylist(), rows[amount].to_pylist(), strict=True))
+    return sum_by_currency(zip(rows["currency"].to_pylist(), rows[amount].to_pylist(), strict=True))

@@ -61,10 +61,10 @@ def days_of_month(month: date) -> list[date]:
     return list(days_between(month, (month + 31 * _DAY).replace(day=1) - _DAY))
 
 
-def together(days: Sequence[date], last: date, most: int) -> list[date]:
+def fill_short_gaps(days: Sequence[date], last: date, most: int) -> list[date]:
     """`days` in order, with gaps of at most `most` days filled; no day is after `last`.
 
-    >>> together([date(2016, 3, 1), date(2020, 2, 3)], date(2020, 2, 5), 31)[1:]
+    >>> fill_short_gaps([date(2016, 3, 1), date(2020, 2, 3)], date(2020, 2, 5), 31)[1:]
     [datetime.date(2020, 2, 3), datetime.date(2020, 2, 4), datetime.date(2020, 2, 5)]
     """
     found: list[date] = []
@@ -73,10 +73,10 @@ def together(days: Sequence[date], last: date, most: int) -> list[date]:
     return found
 
 
-def stretches(moments: Iterable[date], step: timedelta, form: str, to: str = " to ", most: int = 5) -> str:
+def format_ranges(moments: Iterable[date], step: timedelta, form: str, to: str = " to ", most: int = 5) -> str:
     """Moments as ranges: neighbours that are `step` apart share one. At most `most` ranges are written.
 
-    >>> stretches([date(2020, 2, day) for day in (1, 2, 3, 9)], timedelta(days=1), "%Y-%m-%d")
+    >>> format_ranges([date(2020, 2, day) for day in (1, 2, 3, 9)], timedelta(days=1), "%Y-%m-%d")
     '2020-02-01 to 2020-02-03, 2020-02-09'
     """
     found: list[list[date]] = []
@@ -95,10 +95,10 @@ def days_of_hours(hours: Iterable[datetime], zone: ZoneInfo) -> list[date]:
     return sorted({day_of(instant, zone) for instant in edges})
 
 
-def hours_of(start: datetime, end: datetime) -> set[tuple[date, int]]:
+def hour_partitions(start: datetime, end: datetime) -> set[tuple[date, int]]:
     """The (event_date, event_hour) partitions that hold [start, end).
 
-    >>> sorted(hours_of(datetime(2020, 1, 1, 23, 30, tzinfo=UTC), datetime(2020, 1, 2, 1, tzinfo=UTC)))
+    >>> sorted(hour_partitions(datetime(2020, 1, 1, 23, 30, tzinfo=UTC), datetime(2020, 1, 2, 1, tzinfo=UTC)))
     [(datetime.date(2020, 1, 1), 23), (datetime.date(2020, 1, 2), 0)]
     """
     hour = start.replace(minute=0, second=0, microsecond=0)

@@ -25,13 +25,13 @@ _MARKUP = re.compile(r"[\[\]<>`*~|]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
-def shown(text: str | os.PathLike[str]) -> str:
+def quote_odd(text: str | os.PathLike[str]) -> str:
     """`text` as it is if it is plain, else as a JSON string in which every odd character is escaped.
 
     Odd are blanks at its ends, line breaks, control characters, quotes, bytes that are not UTF-8, and Markdown markup:
     Dagster renders the findings of a check as Markdown.
 
-    >>> print(shown("Whatsapp"), shown("sms "), shown("What\\nsapp"), shown("fatura\\udce7.csv"), shown("[sms]"))
+    >>> print(*map(quote_odd, ("Whatsapp", "sms ", "What\\nsapp", "fatura\\udce7.csv", "[sms]")))
     Whatsapp "sms " "What\\nsapp" "fatura\\udce7.csv" "\\u005bsms\\u005d"
     """
     whole = os.fspath(text)
@@ -45,28 +45,28 @@ def json_text(text: str) -> str:
     return '"' + _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted) + '"'
 
 
-def printable(text: str) -> str:
+def escape_controls(text: str) -> str:
     """`text` for a terminal: control characters are escaped, except line breaks, because a terminal obeys them.
 
-    >>> print(printable("red \\x1b[31m"))
+    >>> print(escape_controls("red \\x1b[31m"))
     red \\u001b[31m
     """
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """`text` escaped for Markdown, also in a table's cell, so that it renders literally.
 
-    >>> print(markdown("![x](http://evil.example)"))
+    >>> print(escape_markdown("![x](http://evil.example)"))
     \\!\\[x\\]\\(http\\:\\/\\/evil\\.example\\)
     """
-    return _PUNCTUATION.sub(r"\\\g<0>", printable(text.replace("\n", " ")))
+    return _PUNCTUATION.sub(r"\\\g<0>", escape_controls(text.replace("\n", " ")))
 
 
-def searched(text: str) -> str:
+def fold_for_search(text: str) -> str:
     """`text` in the form that searches compare: no case, no accents, no blanks at its ends.
 
-    >>> searched(" Farmácia São João "), searched("Ótica"), searched("STRAẞE")
+    >>> fold_for_search(" Farmácia São João "), fold_for_search("Ótica"), fold_for_search("STRAẞE")
     ('farmacia sao joao', 'otica', 'strasse')
     """
     letters = unicodedata.normalize("NFKD", text.casefold())

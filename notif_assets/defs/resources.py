@@ -21,7 +21,7 @@ from notif_assets.errors import Refusal
 from notif_assets.kafka.client import OpenClient
 from notif_assets.kafka.open import open_client
 from notif_assets.lake import Lake, duckdb_config
-from notif_assets.notifications.bronze import TakeBatches
+from notif_assets.notifications.bronze import AdvanceBronze
 from notif_assets.settings import Settings, variable
 
 _STARS: Final = str(SecretStr("any"))
@@ -107,21 +107,21 @@ class KafkaResource(dg.ConfigurableResource[OpenClient]):
         known = self.settings.kafka_properties
         given = {name: SecretStr(value) for name, value in self.properties.items()}
         hidden = {name: known[name] for name, value in self.properties.items() if value == _STARS and name in known}
-        ours = {
+        kafka_settings = {
             "kafka_bootstrap": self.bootstrap,
             "topic": self.topic,
             "kafka_client": self.client,
             "kafka_timeout": self.timeout,
             "kafka_properties": given | hidden,
         }
-        return partial(open_client, self.settings.model_copy(update=ours))
+        return partial(open_client, self.settings.model_copy(update=kafka_settings))
 
 
 class ImpatientKafkaResource(KafkaResource):
     """The same topic for a sensor, which only looks and does not wait for Kafka."""
 
 
-def resources_of(settings: Settings, take_batches: TakeBatches) -> dict[str, Any]:
+def resources_of(settings: Settings, take_batches: AdvanceBronze) -> dict[str, Any]:
     """The resources of one deployment. Nothing is opened; `take_batches` is how a run gets its batches."""
     duckdb = DuckDBResource(database=":memory:", connection_config=duckdb_config(settings.engine_memory))
     of_settings = SettingsResource(values=shown(settings), deployed=settings)
@@ -138,7 +138,7 @@ def resources_of(settings: Settings, take_batches: TakeBatches) -> dict[str, Any
         "lake": LakeResource(root=str(settings.lake), duckdb=duckdb),
         "kafka": KafkaResource(**topic, timeout=settings.kafka_timeout),
         "impatient_kafka": ImpatientKafkaResource(**topic, timeout=_PATIENCE_OF_A_TICK),
-        "take_batches": dg.ResourceDefinition.hardcoded_resource(
+        "advance_bronze": dg.ResourceDefinition.hardcoded_resource(
             take_batches, "How a run takes batches of the topic: one after the other, or read ahead by `ingest`."
         ),
     }

@@ -1,7 +1,7 @@
 """What runs by the clock: bills, averages, checks, upkeep.
 
 Belongs here: when, and which partitions are due then. Doesn't: what a run does (assets/), what runs because something
-happened (sensors.py). A tick asks the data what is due, so what was missed while nothing ran is made up for.
+happened (sensors.py). A tick asks the data what is due, so it also starts what was missed while nothing ran.
 """
 
 from datetime import UTC, date, datetime
@@ -44,11 +44,11 @@ def bills(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) ->
     today = day_of(now, settings.zone)
     # The days that are over but wait for their grace, or for Kafka, are billed provisionally as today is.
     waiting = days_between(due[-1], today) if due and (today - due[-1]).days < _MOST_DAYS else [today]
-    ranges = key_ranges(billed_days(settings), map(str, {*waiting, *_some_of(due, int(now.timestamp()) // 3600)}))
-    return [dg.RunRequest(run_key=some.start, tags=range_tags(some)) for some in ranges]
+    ranges = key_ranges(billed_days(settings), map(str, {*waiting, *_days_of_tick(due, int(now.timestamp()) // 3600)}))
+    return [dg.RunRequest(run_key=key_range.start, tags=range_tags(key_range)) for key_range in ranges]
 
 
-def _some_of(due: list[date], tick: int) -> list[date]:
+def _days_of_tick(due: list[date], tick: int) -> list[date]:
     """At most 31 of the days: the newest always, and of the others some in each tick, so that days that can't close
     keep no other from closing."""
     newest, others = due[-3:], due[:-3]

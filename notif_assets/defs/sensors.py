@@ -3,8 +3,8 @@
 Belongs here: looking, and deciding whether to start a run now. Doesn't: what a run does (assets/), what runs by the
 clock (schedules.py). Nothing here writes to the lake.
 
-What is to be done is asked of Kafka, the lake and the inbox at every tick; cursors only spare looking again at what was
-seen, so losing one costs time and never a message. One that can't be read, or that was made with another lake or
+Every tick asks Kafka, the lake and the inbox what is due. A cursor only avoids looking at the same things again, so
+losing one costs time and never a message. One that can't be read, or that was made with another lake or
 another storage of Dagster (either was restored, or emptied), counts as none. Sensors that would start the same run
 again and again back off after failed ones; a file that failed is tried again when it changes.
 """
@@ -22,7 +22,7 @@ import dagster as dg
 
 from notif_assets.billing.adjustments import days_with_adjustments_due
 from notif_assets.billing.closed_days import require_first_day
-from notif_assets.defs.assets.inbox import answers_of_inbox, some
+from notif_assets.defs.assets.inbox import answer_files_by_key, first_few
 from notif_assets.defs.jobs import (
     chatbot_answers_job,
     chatbot_reports_job,
@@ -34,13 +34,13 @@ from notif_assets.defs.jobs import (
     serving_job,
 )
 from notif_assets.defs.partitions import answer_days, answer_hours, invoice_months, key_ranges
-from notif_assets.inbox.listing import Dropped
+from notif_assets.inbox.listing import InboxFile
 from notif_assets.inbox.listing import invoice_files as files_of_invoices
 from notif_assets.instance.alerts import failing_checks, failing_jobs, reason_of_failure
 from notif_assets.instance.location import store
-from notif_assets.instance.messengers import tell
+from notif_assets.instance.messengers import send_alerts
 from notif_assets.instance.private import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
-from notif_assets.instance.processes import end_runs_of_the_dead
+from notif_assets.instance.processes import fail_orphaned_runs
 from notif_assets.instance.run_tags import range_tags
 from notif_assets.invoices.averages import months_affected
 from notif_assets.kafka.client import KafkaError, OpenClient
@@ -52,8 +52,8 @@ from notif_assets.settings import Settings
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 _LONGEST_WAIT = 15  # times NOTIF_RETRY_AFTER
-_GOING_ON = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
-_TOLD = ""  # where a cursor keeps which files were told of
+_UNFINISHED = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+_SKIPPED_KEY = ""  # the cursor's key for the files that were reported
 _MOST_RUNS = 50  # of one tick; what is left comes with the next
 _MOST_DAYS = 31  # of late messages, in one tick
 _SPAN = timedelta(days=62)  # they are one run, which tells Dagster of each day between its first and its last
@@ -64,7 +64,7 @@ _MOST_EVENTS = 10_000  # a year of hours in one tick
 
 
 @dataclass(frozen=True)
-class Recent:
+class RecentRuns:
     """What Dagster knows of a job's newest runs: one queued or in progress (its id), how many failed in a row since the
     last that did not, when the last of them ended, and why."""
 
@@ -74,40 +74,40 @@ class Recent:
     reason: str = ""
 
 
-def recent_runs(instance: dg.DagsterInstance, job: str) -> Recent:
+def recent_runs(instance: dg.DagsterInstance, job: str) -> RecentRuns:
     """The newest runs of a job, as the instance has them now; runs of dead processes are ended first."""
-    going_on = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_GOING_ON), limit=1)
-    if going_on and "DAGSTER_STORE" in os.environ and end_runs_of_the_dead(instance, store()):
+    unfinished = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1)
+    if unfinished and "DAGSTER_STORE" in os.environ and fail_orphaned_runs(instance, store()):
         return recent_runs(instance, job)
     failures = []
     for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=FINISHED_STATUSES), limit=6):
         if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
             break
         failures.append(record)
-    return Recent(
-        in_progress=going_on[0].run_id if going_on else None,
+    return RecentRuns(
+        in_progress=unfinished[0].run_id if unfinished else None,
         failures=len(failures),
         failed_at=datetime.fromtimestamp(failures[0].end_time or 0, UTC) if failures else None,
         reason=reason_of_failure(instance, failures[0].dagster_run.run_id) if failures else "",
     )
 
 
-def wait_after(failures: int, retry_after: timedelta) -> timedelta:
+def backoff_time(failures: int, retry_after: timedelta) -> timedelta:
     """How long a job rests after so many failed runs in a row: NOTIF_RETRY_AFTER, twice, 4, 8, then always 15 times it.
 
-    >>> [wait_after(n, timedelta(minutes=1)) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
+    >>> [backoff_time(n, timedelta(minutes=1)) // timedelta(minutes=1) for n in (1, 2, 3, 4, 5, 6)]
     [1, 2, 4, 8, 15, 15]
     """
     times: int = min(2 ** (failures - 1), _LONGEST_WAIT)
     return times * retry_after
 
 
-def why_wait(recent: Recent, now: datetime, retry_after: timedelta) -> str | None:
+def backoff_reason(recent: RecentRuns, now: datetime, retry_after: timedelta) -> str | None:
     """Why the job must not be started now, as a sentence for people; None if it may."""
     if recent.in_progress:
         return f"run {recent.in_progress[:8]} is in progress"
     if recent.failures and recent.failed_at is not None:
-        until = recent.failed_at + wait_after(recent.failures, retry_after)
+        until = recent.failed_at + backoff_time(recent.failures, retry_after)
         if recent.failed_at <= now < until:  # a failure yet to come: the clock was put back
             runs = "1 run" if recent.failures == 1 else f"{recent.failures} runs in a row"
             return f"{runs} failed ({recent.reason}); the next starts at {until:%H:%M:%S} UTC, or by hand"
@@ -115,12 +115,12 @@ def why_wait(recent: Recent, now: datetime, retry_after: timedelta) -> str | Non
 
 
 def _why_not_read(instance: dg.DagsterInstance, job: str, lake: Lake, settings: Settings, now: datetime) -> str | None:
-    """As why_wait, of a job that reads the lake: nor is it started before there is one."""
-    wait = why_wait(recent_runs(instance, job), now, settings.retry_after)
+    """As backoff_reason, of a job that reads the lake: nor is it started before there is one."""
+    wait = backoff_reason(recent_runs(instance, job), now, settings.retry_after)
     return wait or (None if lake.exists() else "nothing was ingested yet")
 
 
-def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
+def idle_reason(waiting: Backlog, settings: Settings) -> str | None:
     """Why no micro-batch is worth a run now; None if one is.
 
     A run costs seconds of CPU whatever it finds, so while it keeps up it starts once in NOTIF_RUN_EVERY; at once when
@@ -145,8 +145,8 @@ def why_no_batch(waiting: Backlog, settings: Settings) -> str | None:
 # --- what was seen --------------------------------------------------------------------------------------------------
 
 
-def seen_up_to(cursor: str | None, mark_of: Callable[[int], str | None]) -> int | None:
-    """The number up to which all was seen, as a cursor `<number> <mark>` tells; None if it tells nothing.
+def cursor_number(cursor: str | None, mark_of: Callable[[int], str | None]) -> int | None:
+    """The number of a cursor `<number> <mark>`, up to which everything was handled; None for any other cursor.
 
     `mark_of` gives what the batch or event of that number is known by, None if there is none. A cursor of a number
     that is not there, or is something else there, was made with another source. One without a mark is older than marks.
@@ -154,19 +154,19 @@ def seen_up_to(cursor: str | None, mark_of: Callable[[int], str | None]) -> int 
     number, _, mark = (cursor or "").partition(" ")
     if not (number.isdecimal() and number.isascii() and len(number) < 19):
         return None
-    there = mark_of(int(number))
-    return int(number) if there is not None and mark in ("", there) else None
+    current_mark = mark_of(int(number))
+    return int(number) if current_mark is not None and mark in ("", current_mark) else None
 
 
-def seen_versions(cursor: str | None) -> dict[str, str]:
-    """What a cursor that is a JSON object of texts tells; nothing if it is anything else."""
+def cursor_versions(cursor: str | None) -> dict[str, str]:
+    """The texts of a cursor that is a JSON object; empty for any other cursor."""
     try:
-        told = json.loads(cursor or "{}")
+        reported = json.loads(cursor or "{}")
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(reported, dict):
         return {}
-    return {name: version for name, version in told.items() if isinstance(version, str)}
+    return {name: version for name, version in reported.items() if isinstance(version, str)}
 
 
 # --- the topic --------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def new_messages(
     settings: dg.ResourceParam[Settings],
     impatient_kafka: dg.ResourceParam[OpenClient],
 ) -> dg.SensorResult:
-    wait = why_wait(recent_runs(context.instance, micro_batch.name), datetime.now(UTC), settings.retry_after)
+    wait = backoff_reason(recent_runs(context.instance, micro_batch.name), datetime.now(UTC), settings.retry_after)
     if wait:
         return dg.SensorResult(skip_reason=wait)
     try:
@@ -192,7 +192,7 @@ def new_messages(
             waiting = backlog(lake, client)
     except (KafkaError, LakeError) as error:
         return dg.SensorResult(skip_reason=str(error))
-    wait = why_no_batch(waiting, settings)
+    wait = idle_reason(waiting, settings)
     if wait:
         return dg.SensorResult(skip_reason=wait)
     return dg.SensorResult([dg.RunRequest(tags={"notif_assets/lag": str(waiting.lag)})])
@@ -209,12 +209,12 @@ def new_messages(
 )
 def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     folder = settings.inbox / "invoices"
-    found, left = files_of_invoices(folder, time.time(), settings.max_file_bytes)
-    known = seen_versions(context.cursor)
+    found, skipped = files_of_invoices(folder, time.time(), settings.max_file_bytes)
+    known = cursor_versions(context.cursor)
     new = [file for file in found if known.get(file.path.name) != file.version]
-    told = _tell_not_taken(context, left, known)
+    reported = _log_skipped_files(context, skipped, known)
     if not new:
-        return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
+        return dg.SensorResult(skip_reason=_nothing_new_reason(folder, skipped), cursor=json.dumps(known | reported))
     return dg.SensorResult(
         # A run for each, oldest first: a file that is refused must not keep another one out.
         [
@@ -223,7 +223,7 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
             )
             for file in new
         ],
-        cursor=json.dumps({file.path.name: file.version for file in found} | told),
+        cursor=json.dumps({file.path.name: file.version for file in found} | reported),
     )
 
 
@@ -235,16 +235,16 @@ def invoice_files(context: dg.SensorEvaluationContext, settings: dg.ResourcePara
 )
 def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     folder = settings.inbox / "chatbot"
-    found, left = answers_of_inbox(settings, time.time())
-    days: dict[str, dict[str, Dropped]] = {}
+    found, skipped = answer_files_by_key(settings, time.time())
+    days: dict[str, dict[str, InboxFile]] = {}
     for key, file in found.items():
         days.setdefault(key[:10], {})[key] = file
-    known = seen_versions(context.cursor)  # by day: a year of hours must stay a small cursor
+    known = cursor_versions(context.cursor)  # by day: a year of hours must stay a small cursor
     versions = {day: _key(files.values()) for day, files in days.items()}
     new = {key: day for day in days if known.get(day) != versions[day] for key in days[day]}
-    told = _tell_not_taken(context, left, known)
+    reported = _log_skipped_files(context, skipped, known)
     if not new:
-        return dg.SensorResult(skip_reason=_nothing_new(folder, left), cursor=json.dumps(known | told))
+        return dg.SensorResult(skip_reason=_nothing_new_reason(folder, skipped), cursor=json.dumps(known | reported))
     ranges = key_ranges(answer_hours, new)[:_MOST_RUNS]
     taken = {key for keys in ranges for key in new if keys.start <= key <= keys.end}
     done = {day: versions[day] for day in set(new.values()) if taken.issuperset(days[day])}
@@ -256,27 +256,29 @@ def answer_files(context: dg.SensorEvaluationContext, settings: dg.ResourceParam
             )
             for keys in ranges
         ],
-        cursor=json.dumps({day: known[day] for day in known if day in days} | done | told),
+        cursor=json.dumps({day: known[day] for day in known if day in days} | done | reported),
     )
 
 
-def _tell_not_taken(context: dg.SensorEvaluationContext, left: list[str], known: dict[str, str]) -> dict[str, str]:
-    """Logs what is not taken, once; gives what the cursor has to keep of it, under a name that no file has."""
-    if not left:
-        known.pop(_TOLD, None)
+def _log_skipped_files(
+    context: dg.SensorEvaluationContext, skipped: list[str], known: dict[str, str]
+) -> dict[str, str]:
+    """Logs skipped files once. Returns what the cursor keeps of them, under a key that is no file name."""
+    if not skipped:
+        known.pop(_SKIPPED_KEY, None)
         return {}
-    digest = blake2b("\n".join(left).encode(), digest_size=12).hexdigest()
-    if known.get(_TOLD) != digest:
-        context.log.warning(f"not taken: {some(left)}")
-    return {_TOLD: digest}
+    digest = blake2b("\n".join(skipped).encode(), digest_size=12).hexdigest()
+    if known.get(_SKIPPED_KEY) != digest:
+        context.log.warning(f"not taken: {first_few(skipped)}")
+    return {_SKIPPED_KEY: digest}
 
 
-def _nothing_new(folder: Path, left: list[str]) -> str:
-    return f"nothing new in {folder}" + (f"; not taken: {some(left)}" if left else "")
+def _nothing_new_reason(folder: Path, skipped: list[str]) -> str:
+    return f"nothing new in {folder}" + (f"; not taken: {first_few(skipped)}" if skipped else "")
 
 
-def _key(files: Iterable[Dropped]) -> str:
-    """One name for some files as they are now: the same files give the same name, a changed one another."""
+def _key(files: Iterable[InboxFile]) -> str:
+    """A run key for some files: unchanged files give the same key, a changed file another one."""
     digest = blake2b(digest_size=12)
     for file in files:
         digest.update(os.fsencode(file.path) + f"\0{file.version}\0".encode())
@@ -317,7 +319,7 @@ class _Events:
 
     def __init__(self, context: dg.SensorEvaluationContext, asset: str) -> None:
         self._context, self._asset = context, dg.AssetKey(asset)
-        self._records = self._fetch(seen_up_to(context.cursor, self._mark_of), limit=_MOST_EVENTS)
+        self._records = self._fetch(cursor_number(context.cursor, self._mark_of), limit=_MOST_EVENTS)
         self.cursor = context.cursor
         if self._records:
             self.cursor = f"{self._records[-1].storage_id} {self._records[-1].timestamp}"
@@ -363,7 +365,7 @@ def late_messages(
         return dg.SensorResult(skip_reason=f"closed days were corrected lately; again after {next_time} UTC")
     try:
         require_first_day(lake, settings)
-        after = seen_up_to(context.cursor, lambda batch: _planned_at(lake, batch)) or 0
+        after = cursor_number(context.cursor, lambda batch: _planned_at(lake, batch)) or 0
         due, through = days_with_adjustments_due(lake, settings, after)
         mark = _planned_at(lake, through) or ""
     except LakeError as error:
@@ -374,14 +376,14 @@ def late_messages(
     days = [day for day in due[:_MOST_DAYS] if day < due[0] + _SPAN]
     keys = dg.PartitionKeyRange(str(days[0]), str(days[-1]))
     only = {"ops": {"daily_billing": {"config": {"days": [str(day) for day in days]}}}}
-    # The cursor stays: only what is written is done.
+    # The cursor stays: only a committed adjustment counts as done.
     return dg.SensorResult([dg.RunRequest(tags=range_tags(keys), run_config=only)], cursor=context.cursor)
 
 
 def _corrected_at(context: dg.SensorEvaluationContext) -> datetime | None:
     """When this sensor started its newest run."""
-    ours = dg.RunsFilter(job_name=daily_billing_job.name, tags={"dagster/sensor_name": context.sensor_name})
-    newest = context.instance.get_run_records(ours, limit=1)
+    own_runs = dg.RunsFilter(job_name=daily_billing_job.name, tags={"dagster/sensor_name": context.sensor_name})
+    newest = context.instance.get_run_records(own_runs, limit=1)
     return newest[0].create_timestamp.astimezone(UTC) if newest else None
 
 
@@ -430,12 +432,12 @@ def failures(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Set
     assert context.repository_def is not None
     failing = failing_checks(context.instance, context.repository_def.asset_graph.asset_check_keys)
     failing |= failing_jobs(context.instance, (job.name for job in jobs_of(settings)))
-    told = tell(settings, context.cursor, failing)
-    for line in told.lines:
+    reported = send_alerts(settings, context.cursor, failing)
+    for line in reported.lines:
         context.log.warning(line)
     state = f"{len(failing)} fail: {', '.join(sorted(failing))}" if failing else "all checks and jobs hold"
     # An address that did not take the news is told with the next tick.
-    return dg.SensorResult(skip_reason="; ".join(told.problems) or state, cursor=told.memory)
+    return dg.SensorResult(skip_reason="; ".join(reported.problems) or state, cursor=reported.memory)
 
 
 SENSORS = [

@@ -1,6 +1,6 @@
 """The inbox: which of its files are imported, and why the others are not.
 
-Belongs here: names, folders and kinds of files. Doesn't: opening one (dropped_files.py), its content (invoices/,
+Belongs here: names, folders and kinds of files. Doesn't: opening one (source_files.py), its content (invoices/,
 chatbot/, billing/), when the inbox is listed (defs/sensors.py).
 
 Every entry is either accepted or reported. Only hidden files and files being written are skipped silently.
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from notif_assets.core.texts import shown
-from notif_assets.inbox.dropped_files import MOST_BYTES, is_inside, odd_name, why_not_read
+from notif_assets.core.texts import quote_odd
+from notif_assets.inbox.source_files import MOST_BYTES, is_inside, name_problem, read_problem
 
-SETTLED = 2.0
+QUIET_SECONDS = 2.0
 """Seconds without a change before a file is read: a program may still write to a younger one."""
 
 _INVOICES = re.compile(r".+\.(csv|xlsx)(\.gz)?", re.IGNORECASE)
@@ -28,7 +28,7 @@ Hour = tuple[date, int]
 
 
 @dataclass(frozen=True)
-class Dropped:
+class InboxFile:
     """A file of the inbox, and a version that changes with its content."""
 
     path: Path
@@ -39,49 +39,51 @@ class Dropped:
 class _Entry:
     """An entry of a folder: its last change in nanoseconds, and why it can't be imported under any name."""
 
-    file: Dropped
+    file: InboxFile
     changed: int
-    why_not: str | None
+    skip_reason: str | None
 
 
-def invoice_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[list[Dropped], list[str]]:
+def invoice_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[list[InboxFile], list[str]]:
     """The invoice files of a folder, oldest first, and the skipped entries: each escaped path with the reason.
 
     Files that changed in the last seconds before `now` are in neither list.
     """
-    taken, left = [], []
+    accepted, skipped = [], []
     for entry in _entries(folder, now, most):
         path = entry.file.path
-        why = entry.why_not
+        why = entry.skip_reason
         if why is None and (path.parent != folder or not _INVOICES.fullmatch(path.name)):
             why = "want *.csv or *.xlsx, or these with .gz, in no folder"
         if why is None:
-            taken.append(entry)
+            accepted.append(entry)
         else:
-            left.append(_told(path, folder, why))
-    taken.sort(key=lambda entry: (entry.changed, entry.file.path))
-    return [entry.file for entry in taken], sorted(left)
+            skipped.append(_skipped_line(path, folder, why))
+    accepted.sort(key=lambda entry: (entry.changed, entry.file.path))
+    return [entry.file for entry in accepted], sorted(skipped)
 
 
-def answer_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[dict[Hour, Dropped], list[str]]:
+def answer_files(folder: Path, now: float, most: int = MOST_BYTES) -> tuple[dict[Hour, InboxFile], list[str]]:
     """As invoice_files, for the files of answers, by day and hour. Two files of one hour are both skipped."""
-    found: dict[Hour, list[Dropped]] = {}
-    left = []
+    found: dict[Hour, list[InboxFile]] = {}
+    skipped = []
     for entry in _entries(folder, now, most):
         hour = _hour_of(entry.file.path, folder)
-        why = entry.why_not or ("want date=YYYY-MM-DD/hour=HH.json, or this with .gz" if hour is None else None)
+        why = entry.skip_reason or ("want date=YYYY-MM-DD/hour=HH.json, or this with .gz" if hour is None else None)
         if why is None and hour is not None:
             found.setdefault(hour, []).append(entry.file)
         else:
-            left.append(_told(entry.file.path, folder, str(why)))
+            skipped.append(_skipped_line(entry.file.path, folder, str(why)))
     for several in found.values():
         if len(several) > 1:
-            left += [_told(file.path, folder, f"{len(several)} files of one hour: keep one") for file in several]
-    return {hour: files[0] for hour, files in sorted(found.items()) if len(files) == 1}, sorted(left)
+            skipped += [
+                _skipped_line(file.path, folder, f"{len(several)} files of one hour: keep one") for file in several
+            ]
+    return {hour: files[0] for hour, files in sorted(found.items()) if len(files) == 1}, sorted(skipped)
 
 
-def _told(path: Path, folder: Path, why: str) -> str:
-    return f"{shown(path.relative_to(folder))} ({why})"
+def _skipped_line(path: Path, folder: Path, why: str) -> str:
+    return f"{quote_odd(path.relative_to(folder))} ({why})"
 
 
 def _hour_of(path: Path, folder: Path) -> Hour | None:
@@ -109,22 +111,22 @@ def _entry(path: Path, folder: Path, now: float, most: int) -> _Entry | None:
     try:
         about = path.stat()
     except OSError as error:
-        return _Entry(Dropped(path, ""), 0, f"can't be read: {error.strerror}")
-    if stat.S_ISREG(about.st_mode) and about.st_mtime > now - SETTLED:
+        return _Entry(InboxFile(path, ""), 0, f"can't be read: {error.strerror}")
+    if stat.S_ISREG(about.st_mode) and about.st_mtime > now - QUIET_SECONDS:
         return None
     # An older version that is put back brings its time and size with it, but was never changed at that instant.
     version = f"{about.st_mtime_ns}:{about.st_ctime_ns}:{about.st_size}"
-    return _Entry(Dropped(path, version), about.st_mtime_ns, _why_not(path, folder, about, most))
+    return _Entry(InboxFile(path, version), about.st_mtime_ns, _skip_reason(path, folder, about, most))
 
 
-def _why_not(path: Path, folder: Path, about: os.stat_result, most: int) -> str | None:
-    if why := odd_name(str(path.relative_to(folder))):
+def _skip_reason(path: Path, folder: Path, about: os.stat_result, most: int) -> str | None:
+    if why := name_problem(str(path.relative_to(folder))):
         return why
     if path.is_symlink() and (stat.S_ISDIR(about.st_mode) or not is_inside(path, folder)):
         return "is a link to a folder" if stat.S_ISDIR(about.st_mode) else "is a link out of the inbox"
     if stat.S_ISDIR(about.st_mode):
         return "is a folder"
-    if why := why_not_read(about, most):
+    if why := read_problem(about, most):
         return why
     return None if os.access(path, os.R_OK) else "can't be read: Permission denied"
 

@@ -148,28 +148,28 @@ def csv_lines(data: bytes | BinaryIO, source_file: str, columns: Sequence[str]) 
     Raises FileRefused when there is no such header, or the file is empty or no text at all.
     """
     stream = BytesIO(data) if isinstance(data, bytes) else data
-    seen = _Seen.of(stream)
-    if seen.has_nul:
+    facts = _FileFacts.of(stream)
+    if facts.has_nul:
         raise FileRefused(
             f'{source_file}: not a CSV file in UTF-8 (it holds NUL bytes, as Excel\'s "Unicode text" does): save it as '
             "CSV UTF-8"
         )
-    if seen.is_blank:
+    if facts.is_blank:
         raise FileRefused(f"{source_file}: empty; want a header line {','.join(columns)}")
-    stream.seek(len(_BOM) if seen.has_bom else 0)
+    stream.seek(len(_BOM) if facts.has_bom else 0)
     number, line = 1, stream.readline(_LONGEST_LINE)
-    told = _SEPARATOR_LINE.fullmatch(line)
-    if told:
+    separator_line = _SEPARATOR_LINE.fullmatch(line)
+    if separator_line:
         number, line = 2, stream.readline(_LONGEST_LINE)
-    separators = told[1].decode() if told else ",;"
+    separators = separator_line[1].decode() if separator_line else ",;"
     separator, header = _header(line, number, source_file, columns, separators)
-    encoding = "cp1252" if separator == ";" and seen.is_windows else "utf-8"
-    places = [header.index(column) for column in columns]
-    return Sheet(_lines(stream, number, separator, encoding, len(header), places), separator == ";")
+    encoding = "cp1252" if separator == ";" and facts.is_windows else "utf-8"
+    positions = [header.index(column) for column in columns]
+    return Sheet(_lines(stream, number, separator, encoding, len(header), positions), separator == ";")
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _FileFacts:
     """What one pass over all bytes of a file finds."""
 
     has_bom: bool
@@ -178,7 +178,7 @@ class _Seen:
     is_windows: bool
 
     @classmethod
-    def of(cls, stream: BinaryIO) -> "_Seen":
+    def of(cls, stream: BinaryIO) -> "_FileFacts":
         stream.seek(0)
         decoder = codecs.getincrementaldecoder("utf-8")()
         beginning, has_nul, is_blank, is_utf_8, has_utf_8 = b"", False, True, True, False
@@ -212,7 +212,9 @@ def _header(
     why = None
     for separator in separators:
         try:
-            found[separator] = [cell.strip().lower() for cell in _cells(line, separator, _of_header(line, separator))]
+            found[separator] = [
+                cell.strip().lower() for cell in _cells(line, separator, _decode_header(line, separator))
+            ]
         except RowRefused as refused:
             why = why or refused
     if not found and why:
@@ -235,12 +237,12 @@ def refuse_repeated(header: Sequence[str], source_file: str, columns: Sequence[s
         raise FileRefused(f"{source_file}: its first line names a column more than once: {', '.join(repeated)}")
 
 
-def _of_header(line: bytes, separator: str) -> str:
+def _decode_header(line: bytes, separator: str) -> str:
     """The header as text. Its encoding does not matter: the wanted columns are ASCII."""
     return "cp1252" if separator == ";" and any(byte in _LETTERS for byte in line) else "utf-8"
 
 
-def _lines(stream: BinaryIO, number: int, separator: str, encoding: str, width: int, places: Sequence[int]) -> Lines:
+def _lines(stream: BinaryIO, number: int, separator: str, encoding: str, width: int, positions: Sequence[int]) -> Lines:
     while line := stream.readline(_LONGEST_LINE + 1):
         number += 1
         if len(line) > _LONGEST_LINE and not line.endswith(b"\n"):
@@ -255,18 +257,18 @@ def _lines(stream: BinaryIO, number: int, separator: str, encoding: str, width: 
             if len(cells) != width:
                 reason: Reason = "missing_cell" if len(cells) < width else "extra_cell"
                 raise RowRefused(reason, f"{len(cells)} cells where the header has {width}")
-            yield number, [cells[place] for place in places]
+            yield number, [cells[position] for position in positions]
         except RowRefused as why:
-            yield number, RowRefused(why.reason, why.detail, _guessed(line, separator, encoding, places))
+            yield number, RowRefused(why.reason, why.detail, _guess_cells(line, separator, encoding, positions))
 
 
-def _guessed(line: bytes, separator: str, encoding: str, places: Sequence[int]) -> list[str] | None:
+def _guess_cells(line: bytes, separator: str, encoding: str, positions: Sequence[int]) -> list[str] | None:
     """The probable cells of a line that can't be decoded; None if a letter can't be guessed."""
     try:
         cells = [cell.strip().strip('"') for cell in line.decode(encoding).split(separator)]
     except UnicodeDecodeError:
         return None
-    return [cells[place] if place < len(cells) else "" for place in places]
+    return [cells[position] if position < len(cells) else "" for position in positions]
 
 
 def _cells(line: bytes, separator: str, encoding: str) -> list[str]:
@@ -289,7 +291,7 @@ def _cells(line: bytes, separator: str, encoding: str) -> list[str]:
     return cells
 
 
-_TWO_WAYS = re.compile(r"-?[1-9][0-9]{0,2}[.,][0-9]{3}")
+_AMBIGUOUS = re.compile(r"-?[1-9][0-9]{0,2}[.,][0-9]{3}")
 _BRAZILIAN = re.compile(r"(-?)([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)(?:,([0-9]+))?")
 
 
@@ -302,7 +304,7 @@ def decimal_cell(cell: str, column: str, decimals: int, whole_digits: int, brazi
     """
     wanted = "-1234,50" if brazilian else "-1234.50"
     if brazilian:
-        if _TWO_WAYS.fullmatch(cell):
+        if _AMBIGUOUS.fullmatch(cell):
             raise RowRefused("bad_number", f"{column}: can be read in two ways; write all decimals, like {wanted}")
         if pieces := _BRAZILIAN.fullmatch(cell):
             cell = f"{pieces[1]}{pieces[2].replace('.', '')}" + (f".{pieces[3]}" if pieces[3] else "")

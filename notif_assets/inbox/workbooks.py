@@ -74,7 +74,7 @@ def _refuse_large(stream: BinaryIO, source_file: str) -> None:
     stream.seek(0)
 
 
-def _rows(sheet: Any, places: Sequence[int], source_file: str) -> Lines:
+def _rows(sheet: Any, positions: Sequence[int], source_file: str) -> Lines:
     """The rows of a sheet, without empty ones: a reader of the sheet does not see them."""
     rows: Iterator[tuple[Any, ...]] = sheet.iter_rows(min_row=2)
     number = 1
@@ -82,7 +82,7 @@ def _rows(sheet: Any, places: Sequence[int], source_file: str) -> Lines:
         for row in rows:
             number += 1
             if any(cell.value is not None for cell in row):
-                yield number, _texts([row[place] if place < len(row) else None for place in places])
+                yield number, _texts([row[position] if position < len(row) else None for position in positions])
     except Exception as error:
         raise FileRefused(
             f"{source_file}: the workbook can't be read after line {number} ({type(error).__name__})"

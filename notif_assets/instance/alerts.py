@@ -20,7 +20,7 @@ HOLDS_AGAIN = " holds again"
 """What a line ends with that tells the end of a failure."""
 
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
-_JUDGED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
 
 def failing_checks(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def failing_jobs(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dict[str,
     """The jobs whose newest completed run failed, and why. A cancelled run does not count."""
     failing = {}
     for job in jobs:
-        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_JUDGED), limit=1):
+        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=1):
             if run.status == dg.DagsterRunStatus.FAILURE:
                 failing[f"job {job}"] = f"{reason_of_failure(instance, run.run_id)} (run {run.run_id[:8]})"
     return failing
@@ -120,11 +120,11 @@ def reason_of_failure(instance: dg.DagsterInstance, run_id: str) -> str:
     return "its process ended without a word"
 
 
-def news(told: Mapping[str, str], failing: Mapping[str, str]) -> list[str]:
+def alert_lines(reported: Mapping[str, str], failing: Mapping[str, str]) -> list[str]:
     """The lines to send: failures that began or ended since `told` was sent.
 
-    >>> news({"job a": "x"}, {"job b": "y"})
+    >>> alert_lines({"job a": "x"}, {"job b": "y"})
     ['job b: y', 'job a holds again']
     """
-    begun = [f"{name}: {sentence}" for name, sentence in sorted(failing.items()) if name not in told]
-    return begun + [f"{name}{HOLDS_AGAIN}" for name in sorted(told) if name not in failing]
+    begun = [f"{name}: {sentence}" for name, sentence in sorted(failing.items()) if name not in reported]
+    return begun + [f"{name}{HOLDS_AGAIN}" for name in sorted(reported) if name not in failing]

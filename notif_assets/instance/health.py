@@ -35,10 +35,10 @@ def jobs(instance: dg.DagsterInstance, since: datetime) -> list[JobHealth]:
     """Every job that ever ran, by name."""
     runs = RunsTable.c
     of_late = db.func.sum(db.case((runs.end_time >= since.timestamp(), 1), else_=0))
-    asked = db.select(runs.pipeline_name, runs.status, db.func.max(runs.id), of_late)
-    asked = asked.where(runs.status.in_([_SUCCESS, _FAILURE])).group_by(runs.pipeline_name, runs.status)
+    query = db.select(runs.pipeline_name, runs.status, db.func.max(runs.id), of_late)
+    query = query.where(runs.status.in_([_SUCCESS, _FAILURE])).group_by(runs.pipeline_name, runs.status)
     found: dict[str, dict[str, tuple[int, int]]] = {}
-    for job, status, newest, count in _rows(instance, asked):
+    for job, status, newest, count in _rows(instance, query):
         if not job.startswith(_DAGSTERS_OWN):
             found.setdefault(job, {})[status] = newest, int(count)
     succeeded = _runs_by_number(instance, [of[_SUCCESS][0] for of in found.values() if _SUCCESS in of])
@@ -64,16 +64,16 @@ def _health(job: str, of: dict[str, tuple[int, int]], succeeded: dict[int, _Succ
 
 def _runs_by_number(instance: dg.DagsterInstance, numbers: list[int]) -> dict[int, _Success]:
     runs = RunsTable.c
-    asked = db.select(runs.id, runs.run_id, runs.start_time, runs.end_time).where(runs.id.in_(numbers))
-    return {row[0]: _Success(*row[1:]) for row in _rows(instance, asked)}
+    query = db.select(runs.id, runs.run_id, runs.start_time, runs.end_time).where(runs.id.in_(numbers))
+    return {row[0]: _Success(*row[1:]) for row in _rows(instance, query)}
 
 
 def unfinished(instance: dg.DagsterInstance) -> dict[str, int]:
     """How many runs there are in each state that is not the end of a run."""
     status = RunsTable.c.status
     over = [one.value for one in FINISHED_STATUSES]
-    asked = db.select(status, db.func.count()).where(status.not_in(over)).group_by(status)
-    return {row[0]: row[1] for row in _rows(instance, asked)}
+    query = db.select(status, db.func.count()).where(status.not_in(over)).group_by(status)
+    return {row[0]: row[1] for row in _rows(instance, query)}
 
 
 def step_seconds(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
@@ -85,8 +85,8 @@ def step_seconds(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
     }
 
 
-def _rows(instance: dg.DagsterInstance, asked: "db.Select[Any]") -> Iterator[tuple[Any, ...]]:
+def _rows(instance: dg.DagsterInstance, query: "db.Select[Any]") -> Iterator[tuple[Any, ...]]:
     storage = instance.run_storage
     if isinstance(storage, SqlRunStorage):
         with storage.connect() as connection:
-            yield from map(tuple, connection.execute(asked).fetchall())
+            yield from map(tuple, connection.execute(query).fetchall())

@@ -19,7 +19,7 @@ class InstanceRefused(Refusal):
     """DAGSTER_STORE can't be used; the message says why."""
 
 
-def use_our_dagster(settings: Settings) -> None:
+def set_instance_environment(settings: Settings) -> None:
     """Names the Dagster instance in this process's environment, unless it is named there already.
 
     Raises InstanceRefused for a DAGSTER_STORE that is no folder.

@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 from pydantic import SecretStr
 
 from notif_assets.errors import Unavailable
-from notif_assets.instance.alerts import HOLDS_AGAIN, news
+from notif_assets.instance.alerts import HOLDS_AGAIN, alert_lines
 from notif_assets.settings import Settings
 
 _SECONDS = 5.0
@@ -26,12 +26,12 @@ _LOG, _WEBHOOK, _URLS = "log", "NOTIF_WEBHOOK", "NOTIF_ALERT_URLS"
 Send = Callable[[Sequence[str]], None]
 
 
-class NotTold(Unavailable):
+class AlertNotSent(Unavailable):
     """An address did not take a message; the reason does not say which it is, for that is a secret."""
 
 
 @dataclass(frozen=True)
-class Told:
+class SendResult:
     """What came of telling: the lines for the log, why some address was not told, and what to remember."""
 
     lines: list[str]
@@ -39,22 +39,22 @@ class Told:
     memory: str
 
 
-def tell(settings: Settings, memory: str | None, failing: Mapping[str, str]) -> Told:
+def send_alerts(settings: Settings, memory: str | None, failing: Mapping[str, str]) -> SendResult:
     """Tells every address what is news to it: each failure when it begins and when it ends.
 
     An address that does not take the news is told with the next call; the others are not told again.
     """
-    told = _remembered(memory)
+    reported = _remembered(memory)
     now = {_LOG: dict(failing)}
     problems = []
     for name, send_to in _addresses(settings).items():
-        now[name] = told.get(name, {})
+        now[name] = reported.get(name, {})
         try:
-            send_to(news(now[name], failing))
+            send_to(alert_lines(now[name], failing))
             now[name] = dict(failing)
-        except NotTold as problem:
+        except AlertNotSent as problem:
             problems.append(str(problem))
-    return Told(news(told.get(_LOG, {}), failing), problems, json.dumps(now))
+    return SendResult(alert_lines(reported.get(_LOG, {}), failing), problems, json.dumps(now))
 
 
 def _remembered(memory: str | None) -> dict[str, dict[str, str]]:
@@ -64,14 +64,14 @@ def _remembered(memory: str | None) -> dict[str, dict[str, str]]:
     True
     """
     try:
-        told = json.loads(memory or "{}")
+        reported = json.loads(memory or "{}")
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(reported, dict):
         return {}
-    if told and all(isinstance(sentence, str) for sentence in told.values()):
-        return {_LOG: told, _WEBHOOK: told}
-    return {name: failing for name, failing in told.items() if isinstance(failing, dict)}
+    if reported and all(isinstance(sentence, str) for sentence in reported.values()):
+        return {_LOG: reported, _WEBHOOK: reported}
+    return {name: failing for name, failing in reported.items() if isinstance(failing, dict)}
 
 
 def _addresses(settings: Settings) -> Mapping[str, Send]:
@@ -85,7 +85,7 @@ def _addresses(settings: Settings) -> Mapping[str, Send]:
 
 
 def _send_by_apprise(number: int, url: str, lines: Sequence[str]) -> None:
-    """Sends the lines as one message. Raises NotTold."""
+    """Sends the lines as one message. Raises AlertNotSent."""
     if not lines:
         return
     import apprise  # half a second of a processor, which only who is told something pays
@@ -95,15 +95,15 @@ def _send_by_apprise(number: int, url: str, lines: Sequence[str]) -> None:
     asset = apprise.AppriseAsset(app_id="notif-assets", async_mode=False, http_redirects=False)
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
-        raise NotTold(f"address {number} of {_URLS} is none that apprise knows")
+        raise AlertNotSent(f"address {number} of {_URLS} is none that apprise knows")
     over = all(line.endswith(HOLDS_AGAIN) for line in lines)
     kind = apprise.NotifyType.SUCCESS if over else apprise.NotifyType.FAILURE
     try:
         taken = service.notify(title="notif-assets", body="\n".join(lines), notify_type=kind)
     except Exception as error:  # a service's fault must not keep the others from being told
-        raise NotTold(f"address {number} of {_URLS} can't be told: {type(error).__name__}") from None
+        raise AlertNotSent(f"address {number} of {_URLS} can't be told: {type(error).__name__}") from None
     if not taken:
-        raise NotTold(f"address {number} of {_URLS} did not take the message")
+        raise AlertNotSent(f"address {number} of {_URLS} did not take the message")
 
 
 # --- the webhook ------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def send(webhook: SecretStr | None, lines: Sequence[str]) -> None:
-    """Posts `{"text": …}`, as Slack and Mattermost take it; nothing without a webhook. Raises NotTold."""
+    """Posts `{"text": …}`, as Slack and Mattermost take it; nothing without a webhook. Raises AlertNotSent."""
     if webhook is None or not lines:
         return
     body = json.dumps({"text": "notif-assets\n" + "\n".join(lines)}).encode()
@@ -130,6 +130,6 @@ def send(webhook: SecretStr | None, lines: Sequence[str]) -> None:
         )
         _OPENER.open(request, timeout=_SECONDS).close()
     except HTTPError as answer:
-        raise NotTold(f"NOTIF_WEBHOOK answered {answer.code}") from None
+        raise AlertNotSent(f"NOTIF_WEBHOOK answered {answer.code}") from None
     except (OSError, HTTPException, ValueError) as error:  # their texts may hold the address
-        raise NotTold(f"NOTIF_WEBHOOK can't be reached: {type(error).__name__}") from None
+        raise AlertNotSent(f"NOTIF_WEBHOOK can't be reached: {type(error).__name__}") from None

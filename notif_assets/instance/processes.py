@@ -36,7 +36,7 @@ from notif_assets.instance.location import store
 from notif_assets.instance.private import IN_PROGRESS_RUN_STATUSES
 
 # Seconds: a run registers its process as its first step.
-_TELLS_WITHIN = 60.0
+_REGISTERS_WITHIN = 60.0
 
 IMPORTS_OF_A_RUN = [
     "dagster._cli",
@@ -62,7 +62,7 @@ PROCESS = "notif_assets/process"
 """The tag that names the process of a run. A launched run has its own process, named by the run's id."""
 
 
-def fork_runs() -> None:
+def fork_run_processes() -> None:
     """In a code server: makes the process of a run a fork of one that has the imports already.
 
     Dagster starts a new Python for every run. Its imports take 3 to 5 seconds of a processor, longer than the run of a
@@ -99,7 +99,7 @@ def end_at_sigterm() -> None:
 
 
 @contextmanager
-def alive(folder: Path, name: str | None = None) -> Iterator[str]:
+def hold_process_lock(folder: Path, name: str | None = None) -> Iterator[str]:
     """While this lasts, the process is alive; gives its name, by default a new one: the tag PROCESS of its runs."""
     folder = folder / "processes"
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def alive(folder: Path, name: str | None = None) -> Iterator[str]:
             path.unlink(missing_ok=True)
 
 
-def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+def hold_lock_until_exit(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Tells by the run's tag PROCESS that it lives in this process, as long as that lasts.
 
     For a launched run, which has its process to itself; one of the command line tells so itself.
@@ -122,14 +122,14 @@ def alive_to_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     if says_so or "DAGSTER_STORE" not in os.environ or is_alive(store(), run.run_id):
         return
     stack = ExitStack()
-    stack.enter_context(alive(store(), run.run_id))
-    Finalize(None, stack.close, exitpriority=0)  # for a killed process end_runs_of_the_dead does it
+    stack.enter_context(hold_process_lock(store(), run.run_id))
+    Finalize(None, stack.close, exitpriority=0)  # for a killed process fail_orphaned_runs does it
     instance.add_run_tags(run.run_id, {PROCESS: run.run_id})
 
 
 class _InProcess(InProcessExecutor):
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        alive_to_the_end(plan_context.instance, plan_context.dagster_run)
+        hold_lock_until_exit(plan_context.instance, plan_context.dagster_run)
         yield from super().execute(plan_context, execution_plan)
 
 
@@ -152,7 +152,7 @@ def is_alive(folder: Path, name: str) -> bool:
     return False
 
 
-def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str]:
+def fail_orphaned_runs(instance: dg.DagsterInstance, folder: Path) -> list[str]:
     """Fails every run in progress whose process is dead and frees its slots; gives the runs' ids."""
     ended = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
@@ -160,7 +160,10 @@ def end_runs_of_the_dead(instance: dg.DagsterInstance, folder: Path) -> list[str
         name = run.tags.get(PROCESS)
         # A run that the UI starts again has the tags of the first one until it says which process it lives in.
         if run.remote_job_origin is not None and name != run.run_id:
-            if run.status != dg.DagsterRunStatus.STARTED or time.time() < (record.start_time or inf) + _TELLS_WITHIN:
+            if (
+                run.status != dg.DagsterRunStatus.STARTED
+                or time.time() < (record.start_time or inf) + _REGISTERS_WITHIN
+            ):
                 continue
             name = run.run_id
         if name is None or is_alive(folder, name):

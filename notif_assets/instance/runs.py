@@ -19,8 +19,8 @@ from typing import Any, Self, TextIO
 import dagster as dg
 
 from notif_assets.errors import NotifError
-from notif_assets.instance.location import store, use_our_dagster
-from notif_assets.instance.processes import PROCESS, alive, end_runs_of_the_dead
+from notif_assets.instance.location import set_instance_environment, store
+from notif_assets.instance.processes import PROCESS, fail_orphaned_runs, hold_process_lock
 from notif_assets.instance.pruning import prune_runs
 from notif_assets.instance.run_tags import range_tags
 from notif_assets.settings import Settings
@@ -32,7 +32,7 @@ class RunFailed(NotifError):
     """A job failed; the message is the sentence of the asset or check that failed."""
 
 
-def hush() -> None:
+def silence_beta_warnings() -> None:
     """Silences Dagster's warnings about its own beta features: a user can do nothing about them. Assets warn when they
     are defined, so call this before the definitions are imported.
     """
@@ -55,15 +55,15 @@ class Runs:
         self._tags = {"dagster/max_retries": "0"}
 
     def __enter__(self) -> Self:
-        use_our_dagster(self._settings)
+        set_instance_environment(self._settings)
         recorded = "DAGSTER_HOME" in os.environ
-        with _alone(store()) if recorded else nullcontext():
+        with _exclusive(store()) if recorded else nullcontext():
             instance = dg.DagsterInstance.get() if recorded else dg.DagsterInstance.ephemeral()
             self._instance = self._opened.enter_context(instance)
         if recorded:
             # A run waits for a slot of its pool, and a killed command would hold its slot for ever.
-            end_runs_of_the_dead(self._instance, store())
-            self._tags[PROCESS] = self._opened.enter_context(alive(store()))
+            fail_orphaned_runs(self._instance, store())
+            self._tags[PROCESS] = self._opened.enter_context(hold_process_lock(store()))
         return self
 
     def __exit__(
@@ -110,12 +110,12 @@ class Runs:
         """Deletes old runs of these jobs from Dagster's storage, as `prune_runs` does; gives how many."""
         return prune_runs(self._instance, cut_of_jobs)
 
-    def checks_not_made(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    def skipped_checks(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """The checks that a run of all checks could not evaluate, and why. A failed check was evaluated."""
         made = {(check.asset_key, check.check_name) for check in result.get_asset_check_evaluations()}
         broken = {e.step_key: e.step_failure_data.error for e in result.all_events if e.is_step_failure}
         return {
-            f"{key.asset_key.to_user_string()}.{key.name}": _told(broken.get(check.op.name))
+            f"{key.asset_key.to_user_string()}.{key.name}": _error_sentence(broken.get(check.op.name))
             or "not looked at, because a check of what it stands on failed"
             for check in self._definitions.asset_checks or ()
             for key in check.check_keys
@@ -141,7 +141,7 @@ class _WithoutStorageErrors(io.TextIOBase):
 
 
 @contextmanager
-def _alone(store: Path) -> Iterator[None]:
+def _exclusive(store: Path) -> Iterator[None]:
     """Lets one process in at a time: two that open a new storage at once both create its tables, and one fails."""
     store.mkdir(parents=True, exist_ok=True)
     with (store / ".opening.lock").open("w") as lock:
@@ -162,11 +162,11 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             if failure.user_failure_data and failure.user_failure_data.description:
                 return failure.user_failure_data.description
             if failure.error is not None and not failed:
-                return _told(failure.error)
+                return _error_sentence(failure.error)
     return "; ".join(failed) or f"run {result.run_id} failed"
 
 
-def _told(error: Any) -> str:
+def _error_sentence(error: Any) -> str:
     """The original error on one line. The project's own errors are sentences and need no class name."""
     while error is not None and error.cause is not None and error.cls_name.startswith("Dagster"):
         error = error.cause

@@ -19,22 +19,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from notif_assets.core.formats import REPORT_FILES, SUFFIX
-from notif_assets.core.texts import BLANK_CHARACTERS, shown
+from notif_assets.core.texts import BLANK_CHARACTERS, quote_odd
 from notif_assets.core.windows import has_windows, window_start
-from notif_assets.inbox.dropped_files import MOST_BYTES, names_of, note_refused, opened, rows_set_aside, set_aside
 from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused
+from notif_assets.inbox.source_files import (
+    MOST_BYTES,
+    open_source,
+    record_refusal,
+    rows_set_aside,
+    set_aside,
+    unique_names,
+)
 from notif_assets.invoices.parsing import GAPS_SCHEMA, INVOICES_SCHEMA, invoice_pieces, parse_invoices
-from notif_assets.lake import SCHEMAS, Lake, Scan, literal, until_committed
+from notif_assets.lake import SCHEMAS, Lake, Scan, sql_literal, until_committed
 from notif_assets.lake.catalogue import Column, Schema
 from notif_assets.lake.engine import Input
 from notif_assets.lake.staging import append, stage
 from notif_assets.lake.tables import DataFile, Table
 from notif_assets.reports import write_invoice_averages
-from notif_assets.reports.files import publish
+from notif_assets.reports.files import write_atomically
 
 # The user's document, "Resultado esperado" of question 2: reference month January 2020, averages in cents.
-PUBLISHED_MONTH = date(2020, 1, 1)
-PUBLISHED = {
+EXAMPLE_MONTH = date(2020, 1, 1)
+EXAMPLE_AVERAGES = {
     ("C1000", "A1100"): (56333_33, 41416_66),
     ("C1000", "A1200"): (50666_66, None),
     ("C1000", "A1300"): (None, None),
@@ -43,14 +50,14 @@ PUBLISHED = {
 
 
 _SCHEMA = SCHEMAS["invoices"]
-_PLACE = Column(
+_FILE_INDEX = Column(
     "place", pa.int32(), "which of the files of an import, from 0: a later one replaces what an earlier one says"
 )
 _STAGED = Schema(
     "imported",
     "The invoices of the files of one import, all of them, before they are in the lake.",
     "received",
-    (*(column for column in _SCHEMA.columns if column.since == 1), _PLACE),
+    (*(column for column in _SCHEMA.columns if column.since == 1), _FILE_INDEX),
     statistics=("month",),
 )
 _GAPS = pa.schema([*GAPS_SCHEMA, ("source_file", pa.string()), ("place", pa.int32())])
@@ -74,7 +81,7 @@ class Imported:
     """The result of an import: number of rows, months, the first rows; rows set aside, with their months where known;
     and the rows that it replaced."""
 
-    taken: int
+    imported_rows: int
     months: list[date]
     months_in_part: list[date]
     preview: pa.Table
@@ -101,14 +108,14 @@ def import_invoices(
         raise ValueError("no file of invoices to import")
     with TemporaryDirectory() as folder:
         parsed: list[_Parsed] = []
-        for path, name in names_of(paths).items():
+        for path, name in unique_names(paths).items():
             try:
                 parsed.append(_parse(path, name, len(parsed), Path(folder), inside, most))
             except FileRefused as why:
                 if refused is None:
                     raise
                 refused.append(why)
-                note_refused(lake, name, why)
+                record_refusal(lake, name, why)
         rejected = pa.concat_tables([REJECTED_SCHEMA.empty_table(), *(file.rejected for file in parsed)])
         if parsed:
             set_aside(lake, [file.name for file in parsed], rejected)
@@ -117,8 +124,8 @@ def import_invoices(
         touched = sorted(months | in_part)
         replaced = until_committed(partial(_replace, lake, parsed, touched)) if touched else []
     preview = pa.concat_tables([INVOICES_SCHEMA.empty_table(), *(file.preview for file in parsed)]).slice(0, _PREVIEW)
-    taken = sum(file.taken for file in parsed)
-    return Imported(taken, sorted(months), sorted(in_part), preview, rejected, replaced)
+    row_count = sum(file.imported_rows for file in parsed)
+    return Imported(row_count, sorted(months), sorted(in_part), preview, rejected, replaced)
 
 
 @dataclass(frozen=True)
@@ -127,39 +134,47 @@ class _Parsed:
 
     name: str
     rows: Path
-    taken: int
+    imported_rows: int
     months: set[date]
     preview: pa.Table
     rejected: pa.Table
     gaps: pa.Table
 
 
-def _parse(path: Path, name: str, place: int, folder: Path, inside: Path | None, most: int) -> _Parsed:
-    staged = folder / f"{place}.parquet"
-    taken, months = 0, set[date]()
+def _parse(path: Path, name: str, file_index: int, folder: Path, inside: Path | None, most: int) -> _Parsed:
+    staged = folder / f"{file_index}.parquet"
+    row_count, months = 0, set[date]()
     preview, rejected, gaps = (schema.empty_table() for schema in (INVOICES_SCHEMA, REJECTED_SCHEMA, GAPS_SCHEMA))
-    with opened(path, inside, most) as data, pq.ParquetWriter(staged, _STAGED.arrow, compression="zstd") as writer:
+    with open_source(path, inside, most) as data, pq.ParquetWriter(staged, _STAGED.arrow, compression="zstd") as writer:
         for piece in invoice_pieces(data, name):
-            writer.write_table(_placed(piece.rows, place).cast(_STAGED.arrow))
-            preview = preview if taken else piece.rows.slice(0, _PREVIEW)
-            taken += piece.rows.num_rows
+            writer.write_table(_with_file_index(piece.rows, file_index).cast(_STAGED.arrow))
+            preview = preview if row_count else piece.rows.slice(0, _PREVIEW)
+            row_count += piece.rows.num_rows
             months.update(pc.unique(piece.rows["month"]).to_pylist())
             rejected = pa.concat_tables([rejected, piece.rejected])
             gaps = pa.concat_tables([gaps, piece.gaps])
     names = pa.array([name] * gaps.num_rows, pa.string())
     return _Parsed(
-        name, staged, taken, months, preview, rejected, _placed(gaps.append_column("source_file", names), place)
+        name,
+        staged,
+        row_count,
+        months,
+        preview,
+        rejected,
+        _with_file_index(gaps.append_column("source_file", names), file_index),
     )
 
 
-def _placed(rows: pa.Table, place: int) -> pa.Table:
-    return rows.append_column(_PLACE.name, pa.array([place] * rows.num_rows, _PLACE.type))
+def _with_file_index(rows: pa.Table, file_index: int) -> pa.Table:
+    return rows.append_column(_FILE_INDEX.name, pa.array([file_index] * rows.num_rows, _FILE_INDEX.type))
 
 
 def _replace(lake: Lake, parsed: Sequence[_Parsed], months: Sequence[date]) -> list[Replaced]:
     table = lake.table("invoices")
     old = _files_of(table, months)
-    imported = Scan(_STAGED, tuple(str(file.rows) for file in parsed), {}, {}, sum(file.taken for file in parsed))
+    imported = Scan(
+        _STAGED, tuple(str(file.rows) for file in parsed), {}, {}, sum(file.imported_rows for file in parsed)
+    )
     inputs: dict[str, Input] = {"earlier": table.scan_files(old), "imported": imported}
     replaced = lake.select("invoices_replaced", inputs, blank_characters=BLANK_CHARACTERS).to_pylist()
     inputs["gaps"] = pa.concat_tables([_GAPS.empty_table(), *(file.gaps for file in parsed)])
@@ -195,15 +210,15 @@ def forget_invoices(lake: Lake, names: Sequence[str]) -> tuple[int, list[date]]:
     """
     known = lake.select("invoice_files", {"invoices": lake.table("invoices").scan()})
     aside = rows_set_aside(lake, names)
-    there = {*known["source_file"].to_pylist(), *aside["source_file"].to_pylist()}
+    imported_names = {*known["source_file"].to_pylist(), *aside["source_file"].to_pylist()}
     for name in names:
-        if name not in there:
-            some = ", ".join(map(shown, sorted(there)[:10])) or "none"
-            raise ValueError(f"nothing of a file named {shown(name)} is in the lake; files there: {some}")
+        if name not in imported_names:
+            some = ", ".join(map(quote_odd, sorted(imported_names)[:10])) or "none"
+            raise ValueError(f"nothing of a file named {quote_odd(name)} is in the lake; files there: {some}")
     forgotten = pa.table({"source_file": pa.array(names, pa.string())})
-    told = until_committed(partial(_forget, lake, forgotten))
+    outcome = until_committed(partial(_forget, lake, forgotten))
     set_aside(lake, names, REJECTED_SCHEMA.empty_table())
-    return told
+    return outcome
 
 
 def _forget(lake: Lake, forgotten: pa.Table) -> tuple[int, list[date]]:
@@ -266,10 +281,10 @@ def _complete_accounts(lake: Lake) -> list[date]:
     inputs: dict[str, Input] = {"averages": table.scan(), "invoices": lake.table("invoices").scan()}
     off = lake.select("invoice_window_accounts", inputs)
     months: list[date] = off["reference_month"].to_pylist()
-    gone = off.filter(pc.greater(off["gone"], 0))["reference_month"].to_pylist()
-    if gone:
-        rows = lake.select("invoice_window_accounts_kept", {**inputs, "averages": _of_months(table, gone)})
-        table.replace(rows, where=f"reference_month in ({', '.join(map(literal, gone))})")
+    orphaned = off.filter(pc.greater(off["gone"], 0))["reference_month"].to_pylist()
+    if orphaned:
+        rows = lake.select("invoice_window_accounts_kept", {**inputs, "averages": _of_months(table, orphaned)})
+        table.replace(rows, where=f"reference_month in ({', '.join(map(sql_literal, orphaned))})")
         return sorted({*months, *_complete_accounts(lake)})
     if months:
         rows_of_months = lake.stream("invoice_window_accounts_missing", {**inputs, "months": off})
@@ -304,27 +319,31 @@ def replace_averages(lake: Lake, reference_month: date) -> pa.Table:
         # Opened before its input: a writer that read older invoices loses the race.
         table = lake.table("invoice_window_averages")
         rows = averages_now(lake, reference_month)
-        table.replace(rows, where=f"reference_month = {literal(reference_month)}")
+        table.replace(rows, where=f"reference_month = {sql_literal(reference_month)}")
         return rows
 
     return until_committed(attempt)
 
 
-def publish_averages(rows: pa.Table, reference_month: date, reports: Path) -> list[Path]:
+def write_average_files(rows: pa.Table, reference_month: date, reports: Path) -> list[Path]:
     """Writes the month's report files, `invoice-averages/YYYY-MM.txt|csv|parquet` under `reports`."""
     paths = []
     for format in REPORT_FILES:
         path = reports / "invoice-averages" / f"{reference_month:%Y-%m}.{SUFFIX[format]}"
-        publish(path, partial(write_invoice_averages, rows, format=format))
+        write_atomically(path, partial(write_invoice_averages, rows, format=format))
         paths.append(path)
     return paths
 
 
-def published_accounts_that_differ(lake: Lake) -> list[str]:
+def example_account_differences(lake: Lake) -> list[str]:
     """The document's accounts whose averages the deployed code doesn't reproduce from the document's invoices."""
     sample = parse_invoices((files("notif_assets") / "samples" / "invoices.csv").read_bytes(), "invoices.csv").rows
-    got = _cents_by_account(averages(lake, sample, PUBLISHED_MONTH))
-    return sorted(key[1] for key in PUBLISHED.keys() | got.keys() if key not in got or got[key] != PUBLISHED.get(key))
+    got = _cents_by_account(averages(lake, sample, EXAMPLE_MONTH))
+    return sorted(
+        key[1]
+        for key in EXAMPLE_AVERAGES.keys() | got.keys()
+        if key not in got or got[key] != EXAMPLE_AVERAGES.get(key)
+    )
 
 
 def months_that_differ(lake: Lake) -> list[date]:

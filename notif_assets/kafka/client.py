@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 )
 MAX_ROWS = 20_000
 MAX_BYTES = 16 * 2**20
-"""Of keys and values together: the most that a batch holds, unless it is one record that is larger alone."""
+"""The most bytes of keys and values in a batch; a single larger record is a batch of its own."""
 
 MOCK_CLUSTER = "mockCluster"
 """What the cluster id of the embedded broker begins with; Kafka's own ids are 16 bytes in base64."""
@@ -47,7 +47,7 @@ Ranges = Mapping[int, tuple[int, int]]  # partition → [start, end)
 class TopicOffsets:
     """What every partition holds. topic_id changes when a topic is deleted and created again; None: not known.
 
-    Of the embedded broker, whose topics begin anew whenever it starts, it is the id of its cluster.
+    The embedded broker loses its topics at every start, so the id of its cluster is used.
     """
 
     topic: str
@@ -57,7 +57,7 @@ class TopicOffsets:
 
 @dataclass(frozen=True)
 class RecordMark:
-    """By what a record is recognized. `digest` (see `digest`) is of its key and value; None: not known."""
+    """The identity of a record. `digest` (see `digest`) hashes its key and value; None: unknown."""
 
     offset: int
     timestamp: datetime | None
@@ -135,7 +135,7 @@ class KafkaUnavailable(KafkaError):
 
 
 class LoginRefused(KafkaError):
-    """The broker is there and does not take the user, the password or the way to give them."""
+    """The broker answers and refuses the user, the password or the login mechanism."""
 
     def __init__(self, bootstrap: str) -> None:
         super().__init__(
@@ -144,7 +144,7 @@ class LoginRefused(KafkaError):
 
 
 class NoSecureConnection(KafkaError):
-    """Client and broker do not come to terms about TLS."""
+    """Client and broker can't agree on TLS."""
 
     def __init__(self, bootstrap: str, reason: str) -> None:
         super().__init__(
@@ -161,7 +161,7 @@ class TopicMissing(KafkaError):
 
 
 class NoLeader(KafkaError):
-    """The topic is there, and nobody serves some of its partitions."""
+    """The topic exists, and some of its partitions have no leader."""
 
     def __init__(self, topic: str, partitions: Iterable[int]) -> None:
         self.partitions = tuple(sorted(partitions))
@@ -173,7 +173,7 @@ class NoLeader(KafkaError):
 
 
 class OffsetsDeleted(KafkaError):
-    """A range begins before its partition's log does: messages are lost to whoever hadn't read them."""
+    """A range begins before its partition's log: Kafka deleted messages that were not read."""
 
     def __init__(self, partition: int, start: int, log_start: int) -> None:
         super().__init__(
@@ -195,7 +195,7 @@ class RangeBeyondEnd(KafkaError):
 
 
 class ReadStalled(KafkaError):
-    """The broker is there but no position moves."""
+    """The broker answers, but no position advances."""
 
     def __init__(self, seconds: float, unfinished: Ranges) -> None:
         where = ", ".join(f"{partition}: {at} of {end}" for partition, (at, end) in sorted(unfinished.items()))
@@ -212,11 +212,11 @@ class PropertyRefused(KafkaError):
 _SSL_REASON = re.compile(r"SSL: (\w+)|SSL routines::([\w /]+)")  # as OpenSSL names it
 
 
-def no_connection(bootstrap: str, refused_login: bool, said: Iterable[str]) -> KafkaError:
+def no_connection(bootstrap: str, refused_login: bool, library_errors: Iterable[str]) -> KafkaError:
     """The error of a client that got no answer, from what its library said of its connections (never a value)."""
     if refused_login:
         return LoginRefused(bootstrap)
-    for text in said:
+    for text in library_errors:
         if "SSL" in text:
             named = _SSL_REASON.search(text)
             reason = next(filter(None, named.groups())) if named else "the broker does not speak TLS"
@@ -224,7 +224,7 @@ def no_connection(bootstrap: str, refused_login: bool, said: Iterable[str]) -> K
     return KafkaUnavailable(bootstrap)
 
 
-# What the project sets itself is no knob, under any name that a client has for it.
+# Properties that the project sets itself are refused, under every name that a client has for them.
 _FIXED = (
     "allow.auto.create.topics",
     "auto.commit.enable",
@@ -306,8 +306,8 @@ class Progress:
             del self.left[partition]
         return finished
 
-    def go_on(self) -> None:
-        """The time that was spent on what was read is no silence of the broker."""
+    def reset_timeout(self) -> None:
+        """Restarts the timeout: the time spent on the records is not silence of the broker."""
         self._moved_at = time.monotonic()
 
 
@@ -320,13 +320,13 @@ def digest(key: bytes | None, value: bytes | None) -> str:
     return found.hexdigest()[:32]
 
 
-def first_two(batches: Iterable[pa.RecordBatch], ranges: Ranges) -> dict[int, list[RecordMark]]:
+def first_two_marks(batches: Iterable[pa.RecordBatch], ranges: Ranges) -> dict[int, list[RecordMark]]:
     """The first two records of each range, from a read of them that ends as soon as they are known."""
     found: dict[int, list[RecordMark]] = {partition: [] for partition in ranges}
     for batch in batches:
-        for place, partition in enumerate(batch["kafka_partition"].to_pylist()):
+        for index, partition in enumerate(batch["kafka_partition"].to_pylist()):
             if len(found[partition]) < 2:
-                row = batch.slice(place, 1).to_pylist()[0]
+                row = batch.slice(index, 1).to_pylist()[0]
                 mark = RecordMark(row["kafka_offset"], row["kafka_timestamp"], digest(row["key"], row["value"]))
                 found[partition].append(mark)
         if all(len(marks) == 2 or (marks and marks[0].offset == ranges[p][1] - 1) for p, marks in found.items()):

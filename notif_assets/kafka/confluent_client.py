@@ -34,7 +34,7 @@ from notif_assets.kafka.client import (
     TopicOffsets,
     check_properties,
     check_ranges,
-    first_two,
+    first_two_marks,
     no_connection,
     record_batch,
     slices,
@@ -42,7 +42,9 @@ from notif_assets.kafka.client import (
 from notif_assets.kafka.offsets import Log
 from notif_assets.settings import Settings
 
-_SILENT = logging.Logger("librdkafka", logging.CRITICAL)  # outside the logging tree: nobody else can turn it up
+_SILENT = logging.Logger(
+    "librdkafka", logging.CRITICAL
+)  # outside the logging tree, so that no configuration enables it
 _SILENT.addHandler(logging.NullHandler())
 
 OffsetSpec: Any = _OffsetSpec
@@ -57,8 +59,8 @@ _UNREACHABLE = {
     Code.NETWORK_EXCEPTION,
     Code.BROKER_NOT_AVAILABLE,
 }
-# A restarted broker is there again soon; one that has just started, or a new topic, has its leaders in a moment, and
-# another epoch of them than the library may know.
+# A restarted broker soon answers again. A new broker or topic has its leaders in a moment, perhaps with an epoch that
+# the library does not know yet.
 _WORTH_WAITING = _UNREACHABLE | {
     Code.NOT_LEADER_FOR_PARTITION,
     Code.LEADER_NOT_AVAILABLE,
@@ -72,13 +74,13 @@ _MISSING = {Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC}
 
 # A short wait, since consume() returns early only when it has all it was asked for.
 _CONSUME_SECONDS = 0.05
-_LOOK_SECONDS = 5.0
+_LOOKUP_SECONDS = 5.0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # from a broker without ids
-# So few at a time: while they are taken from its queue the library fills it again, whatever their size.
+# Few at a time: while they leave its queue the library refills it, and they may be of any size.
 _CONSUME_ROWS = 1_000
 
 _EXACT: dict[str, Any] = {
-    "group.id": "notif-assets",  # the library wants one; it is never joined
+    "group.id": "notif-assets",  # the library requires one; the client never joins it
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "isolation.level": "read_committed",
@@ -87,17 +89,17 @@ _EXACT: dict[str, Any] = {
     "enable.partition.eof": True,
     "check.crcs": True,
     "fetch.queue.backoff.ms": 5,
-    "fetch.wait.max.ms": 100,  # how long the news takes that a partition has no more
+    "fetch.wait.max.ms": 100,  # how long the end of a partition takes to arrive
 }
-# Kept of what comes beyond the ranges: while the last partitions are read, the others go on.
+# Messages kept from beyond the ranges: finished partitions are read ahead while the last ones are read.
 _AHEAD_BYTES = MAX_BYTES // 2
 # Bytes on the wire, which compression may make a thousand times more in memory: an answer is decompressed whole.
-_MUCH = {
+_LARGE_FETCHES = {
     "fetch.max.bytes": 2**20,
-    "max.partition.fetch.bytes": 2**16,  # an answer has something of many partitions, so that none is far behind
+    "max.partition.fetch.bytes": 2**16,  # a response covers many partitions, so that none is far behind
     "queued.max.messages.kbytes": (MAX_BYTES - _AHEAD_BYTES) // 2**10,
 }
-_LITTLE = {
+_SMALL_FETCHES = {
     "fetch.max.bytes": 2**20,
     "max.partition.fetch.bytes": 2**16,
     "queued.min.messages": 1,
@@ -113,27 +115,27 @@ class ConfluentClient:
         self._topic = settings.topic
         self._bootstrap = settings.kafka_bootstrap
         self._timeout = settings.kafka_timeout
-        self._said: dict[int, str] = {}  # what librdkafka said of its connections since the call began
+        self._connection_errors: dict[int, str] = {}  # what librdkafka said of its connections since the call began
         self._connection: dict[str, Any] = connection_config(settings) | {"error_cb": self._on_error}
         self._consumer: Any = None
-        self._looker: Any = None  # a consumer that fetches little
+        self._lookup_consumer: Any = None  # a consumer that fetches little
         self._admin: Any = None
 
     def __enter__(self) -> Self:
-        self._consumer = new_handle(Consumer, self._connection | _EXACT | _MUCH)
+        self._consumer = new_handle(Consumer, self._connection | _EXACT | _LARGE_FETCHES)
         self._stream = _Stream(self._consumer, self._topic)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for consumer in (self._consumer, self._looker):
+        for consumer in (self._consumer, self._lookup_consumer):
             if consumer is not None:
                 consumer.close()
-        self._consumer = self._looker = self._admin = None
+        self._consumer = self._lookup_consumer = self._admin = None
 
     def offsets(self) -> TopicOffsets:
-        self._said.clear()
+        self._connection_errors.clear()
         deadline = time.monotonic() + self._timeout
         without: NoLeader | None = None
         while True:
@@ -145,12 +147,12 @@ class ConfluentClient:
                     raise
             except KafkaException as error:
                 if error.args[0].code() not in _WORTH_WAITING or time.monotonic() > deadline:
-                    # The last question may have had no time for its answer: the one before it was told more.
+                    # The last request may have had no time for its answer: the error before it says more.
                     raise without or self._translated(error) from None
             time.sleep(0.1)
 
     def _offsets(self, deadline: float) -> TopicOffsets:
-        """One question to each broker for the beginnings and one for the ends, all at once."""
+        """One request to each broker for the beginnings and one for the ends, all at once."""
         cluster = self._metadata(deadline)
         if self._admin is None:
             self._admin = new_handle(AdminClient, self._connection)
@@ -166,8 +168,8 @@ class ConfluentClient:
         )
         topic_id = self._topic_id(cluster, left)
         first, last = (
-            {where.partition: _answer(offset, left).offset for where, offset in asked.items()}
-            for asked in (starts, ends)
+            {where.partition: _result_of(offset, left).offset for where, offset in queries.items()}
+            for queries in (starts, ends)
         )
         return TopicOffsets(self._topic, topic_id, {p: Log(first[p], last[p]) for p in partitions})
 
@@ -186,10 +188,13 @@ class ConfluentClient:
         wanted = {partition: (start, end) for partition, (start, end) in ranges.items() if start < end}
         if not wanted:
             return {}
-        if self._looker is None:
-            self._looker = new_handle(Consumer, self._connection | _EXACT | _LITTLE)
-        with closing(_Stream(self._looker, self._topic)) as stream, closing(self._read(stream, wanted)) as batches:
-            return first_two(batches, wanted)
+        if self._lookup_consumer is None:
+            self._lookup_consumer = new_handle(Consumer, self._connection | _EXACT | _SMALL_FETCHES)
+        with (
+            closing(_Stream(self._lookup_consumer, self._topic)) as stream,
+            closing(self._read(stream, wanted)) as batches,
+        ):
+            return first_two_marks(batches, wanted)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         wanted = check_ranges(ranges, self.offsets())
@@ -200,7 +205,7 @@ class ConfluentClient:
         progress = Progress(wanted, self._timeout)
         whole = False
         try:
-            waiting = stream.go_on_with(wanted)
+            waiting = stream.switch_to(wanted)
             held = sum(map(len, waiting))
             progress.reach(stream.positions)
             idle = False
@@ -208,21 +213,21 @@ class ConfluentClient:
                 if waiting and (idle or held >= MAX_BYTES or len(waiting) >= MAX_ROWS or not progress.left):
                     yield from _batches(waiting)
                     waiting, held = [], 0
-                    progress.go_on()
+                    progress.reset_timeout()
                     continue
                 messages = stream.consume()
                 progress.reach(stream.positions)
-                stream.bound_ahead(progress.left)
+                stream.pause_if_far_ahead(progress.left)
                 idle = not messages
                 held += sum(map(len, messages))
                 waiting += messages
                 del messages
             whole = True
         except ReadStalled:
-            if self._said:
+            if self._connection_errors:
                 raise self._no_connection() from None
             with suppress(KafkaException):
-                self._metadata(time.monotonic() + min(self._timeout, _LOOK_SECONDS))  # a leader is gone?
+                self._metadata(time.monotonic() + min(self._timeout, _LOOKUP_SECONDS))  # a leader is gone?
             raise
         except KafkaException as error:
             check_ranges(progress.left, self.offsets())  # deleted meanwhile?
@@ -237,7 +242,7 @@ class ConfluentClient:
         described = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=seconds)
         try:
             # As Kafka's own tools print it, so that both clients agree.
-            topic_id = str(_answer(described[self._topic], seconds).topic_id).replace("+", "-").replace("/", "_")
+            topic_id = str(_result_of(described[self._topic], seconds).topic_id).replace("+", "-").replace("/", "_")
         except KafkaException as error:
             if error.args[0].code() == Code._UNSUPPORTED_FEATURE:  # a broker older than 2.8
                 return None
@@ -245,11 +250,13 @@ class ConfluentClient:
         return None if topic_id == _NO_ID else topic_id
 
     def _on_error(self, error: Any) -> None:
-        self._said[error.code()] = error.str()
+        self._connection_errors[error.code()] = error.str()
 
     def _no_connection(self) -> KafkaError:
         self._consumer.poll(0)  # this calls _on_error
-        return no_connection(self._bootstrap, Code._AUTHENTICATION in self._said, self._said.values())
+        return no_connection(
+            self._bootstrap, Code._AUTHENTICATION in self._connection_errors, self._connection_errors.values()
+        )
 
     def _translated(self, error: KafkaException) -> KafkaError:
         code = error.args[0].code()
@@ -261,7 +268,7 @@ class ConfluentClient:
 
 
 class _Stream:
-    """What a consumer reads of the topic, from one read to the next.
+    """The consumer's stream of the topic, kept between reads.
 
     The library reads ahead. A range that begins where the one before it ended goes on with what was read ahead: to
     assign anew for each range costs twice as much as to read. Every other range is assigned anew.
@@ -276,8 +283,8 @@ class _Stream:
         self._held = 0  # their bytes
         self._paused: set[int] = set()
 
-    def go_on_with(self, ranges: Ranges) -> list[Any]:
-        """Turns to these ranges; gives what was read of them already. Raises KafkaException."""
+    def switch_to(self, ranges: Ranges) -> list[Any]:
+        """Switches to these ranges and returns what was read of them already. Raises KafkaException."""
         if any(self._ends.get(partition) != start for partition, (start, _) in ranges.items()):
             self._assign(self._ends | {partition: start for partition, (start, _) in ranges.items()})
         self._resume(self._paused & ranges.keys())
@@ -317,7 +324,7 @@ class _Stream:
                 self._held += len(message)
         return within
 
-    def bound_ahead(self, unfinished: Container[int]) -> None:
+    def pause_if_far_ahead(self, unfinished: Container[int]) -> None:
         """Reads no further ahead of partitions that are finished if much is held of them."""
         if self._held > _AHEAD_BYTES:
             more = [p for p in self.positions if p not in unfinished and p not in self._paused]
@@ -336,7 +343,7 @@ class _Stream:
         self._paused.difference_update(partitions)
 
     def forget(self) -> None:
-        """Gives everything up that was read ahead; the next range is assigned anew."""
+        """Drops everything that was read ahead; the next range is assigned again."""
         self._consumer.unassign()
         self.positions, self._ends, self._ahead, self._held = {}, {}, {}, 0
         self._paused.clear()
@@ -366,11 +373,11 @@ def _batches(messages: list[Any]) -> Iterator[pa.RecordBatch]:
         del batch
 
 
-def _answer(future: Any, seconds: float) -> Any:
+def _result_of(future: Any, seconds: float) -> Any:
     """What an administrator's question brought. Raises KafkaException."""
     try:
         return future.result(seconds)
-    except TimeoutError:  # a moment before the library itself says so
+    except TimeoutError:  # a moment before the library's own timeout
         raise KafkaException(Code(Code._TIMED_OUT)) from None
 
 

@@ -25,7 +25,7 @@ class Log:
     end: int
 
 
-def next_offsets(taken: Mapping[int, int], logs: Mapping[int, Log]) -> dict[int, int]:
+def next_offsets(ledger_ends: Mapping[int, int], logs: Mapping[int, Log]) -> dict[int, int]:
     """The first offset of each partition that no batch has taken yet.
 
     `taken` is the ledger's end of each partition, empty before the first batch: that one begins where Kafka does.
@@ -38,7 +38,7 @@ def next_offsets(taken: Mapping[int, int], logs: Mapping[int, Log]) -> dict[int,
 
     Raises PlanRefused if a partition is gone or ends before what was taken: then it is another topic.
     """
-    for partition, end in sorted(taken.items()):
+    for partition, end in sorted(ledger_ends.items()):
         log = logs.get(partition)
         if log is None:
             raise PlanRefused(f"partition {partition} is gone from the topic, though offsets up to {end} were taken")
@@ -47,15 +47,15 @@ def next_offsets(taken: Mapping[int, int], logs: Mapping[int, Log]) -> dict[int,
                 f"partition {partition} ends at offset {log.end}, though offsets up to {end} were taken: "
                 "the topic was deleted and made anew, or truncated; ingest the new one into a lake of its own"
             )
-    if not taken:
+    if not ledger_ends:
         return {partition: log.start for partition, log in sorted(logs.items())}
-    return {partition: taken.get(partition, 0) for partition in sorted(logs)}
+    return {partition: ledger_ends.get(partition, 0) for partition in sorted(logs)}
 
 
-def ranges(first: Mapping[int, int], logs: Mapping[int, Log], limit: int) -> dict[int, tuple[int, int]]:
-    """[start, end) for every partition, at most `limit` offsets in all, shared evenly: who has less, leaves more.
+def plan_ranges(first: Mapping[int, int], logs: Mapping[int, Log], limit: int) -> dict[int, tuple[int, int]]:
+    """[start, end) for every partition, at most `limit` offsets in all, shared evenly; short ones leave more.
 
-    >>> ranges({0: 0, 1: 5}, {0: Log(0, 100), 1: Log(0, 8)}, limit=50)
+    >>> plan_ranges({0: 0, 1: 5}, {0: Log(0, 100), 1: Log(0, 8)}, limit=50)
     {0: (0, 47), 1: (5, 8)}
 
     Offsets that Kafka no longer holds cost nothing: a range begins at the first offset not taken, lost or not.
@@ -69,10 +69,10 @@ def ranges(first: Mapping[int, int], logs: Mapping[int, Log], limit: int) -> dic
     return {p: (start, max(start, logs[p].start) + shares[p]) for p, start in sorted(first.items())}
 
 
-def lost(start: int, end: int, log_start: int) -> tuple[int, int] | None:
+def deleted_part(start: int, end: int, log_start: int) -> tuple[int, int] | None:
     """The part of [start, end) that Kafka deleted before it was read, or None.
 
-    >>> lost(3, 10, log_start=5), lost(3, 10, log_start=3), lost(3, 10, log_start=50)
+    >>> deleted_part(3, 10, log_start=5), deleted_part(3, 10, log_start=3), deleted_part(3, 10, log_start=50)
     ((3, 5), None, (3, 10))
     """
     return (start, min(end, log_start)) if start < min(end, log_start) else None

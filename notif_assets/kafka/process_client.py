@@ -46,7 +46,7 @@ class ProcessClient:
         self._line: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        self._opened()
+        self._connection()
         return self
 
     def __exit__(
@@ -55,55 +55,55 @@ class ProcessClient:
         self._end()
 
     def offsets(self) -> TopicOffsets:
-        offsets: TopicOffsets = self._told("offsets")
+        offsets: TopicOffsets = self._call("offsets")
         return offsets
 
     def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
-        records: dict[int, list[RecordMark]] = self._told("first_records", dict(ranges))
+        records: dict[int, list[RecordMark]] = self._call("first_records", dict(ranges))
         return records
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
         whole = False
         try:
-            line = self._asked("read", dict(ranges))
+            line = self._request("read", dict(ranges))
             while batch := self._of_process(lambda: _received(line)):
                 yield pa.ipc.read_record_batch(batch, SCHEMA)
                 del batch
             whole = True
-            self._answer(line)
+            self._reply(line)
         finally:
             if not whole:  # what it still says belongs to this question
                 self._end()
 
-    def _told(self, method: str, *arguments: Any) -> Any:
-        return self._answer(self._asked(method, *arguments))
+    def _call(self, method: str, *arguments: Any) -> Any:
+        return self._reply(self._request(method, *arguments))
 
-    def _asked(self, method: str, *arguments: Any) -> socket.socket:
-        line = self._opened()
-        self._of_process(lambda: _say(line, (method, arguments)))
+    def _request(self, method: str, *arguments: Any) -> socket.socket:
+        line = self._connection()
+        self._of_process(lambda: _write_message(line, (method, arguments)))
         return line
 
-    def _answer(self, line: socket.socket) -> Any:
+    def _reply(self, line: socket.socket) -> Any:
         """What a question brought. Raises what it raised there."""
-        answer = self._of_process(lambda: _heard(line))
+        answer = self._of_process(lambda: _read_message(line))
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _opened(self) -> socket.socket:
+    def _connection(self) -> socket.socket:
         """The connection to the process, which is started if there is none. Raises what opening the client raises."""
         if self._line is None:
-            self._line, theirs = socket.socketpair()
-            with theirs:
+            self._line, child_end = socket.socketpair()
+            with child_end:
                 self._process = subprocess.Popen(  # noqa: S603 - this very program
-                    [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", __name__, str(child_end.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[child_end.fileno()],
                 )
             try:
-                _say(self._line, self._settings)
-                self._answer(self._line)
+                _write_message(self._line, self._settings)
+                self._reply(self._line)
             except BaseException:
                 self._end()
                 raise
@@ -130,11 +130,11 @@ class ProcessClient:
         return process.wait()
 
 
-def _say(line: socket.socket, value: Any) -> None:
+def _write_message(line: socket.socket, value: Any) -> None:
     _send(line, pickle.dumps(value))
 
 
-def _heard(line: socket.socket) -> Any:
+def _read_message(line: socket.socket) -> Any:
     return pickle.loads(_received(line))  # noqa: S301 - from a process of ours, through a socket that has no name
 
 
@@ -165,14 +165,14 @@ def _serve(line: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
     with suppress(EOFError, OSError), ExitStack() as opened:
         try:
-            client: KafkaClient = opened.enter_context(open_client(_heard(line)))
+            client: KafkaClient = opened.enter_context(open_client(_read_message(line)))
         except Exception as error:
-            _say(line, error)
+            _write_message(line, error)
             return
-        _say(line, None)
+        _write_message(line, None)
         while True:
-            method, arguments = _heard(line)
-            _say(line, _outcome(line, client, method, arguments))
+            method, arguments = _read_message(line)
+            _write_message(line, _outcome(line, client, method, arguments))
 
 
 def _outcome(line: socket.socket, client: KafkaClient, method: str, arguments: tuple[Any, ...]) -> Any:

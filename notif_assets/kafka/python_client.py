@@ -37,7 +37,7 @@ from notif_assets.kafka.client import (
     TopicOffsets,
     check_properties,
     check_ranges,
-    first_two,
+    first_two_marks,
     no_connection,
     record_batch,
     slices,
@@ -46,7 +46,7 @@ from notif_assets.kafka.offsets import Log
 from notif_assets.settings import Settings
 
 _POLL_MILLISECONDS = 100
-# Records are made of what was fetched as they are polled: so few of them at a time, and fewer of large ones.
+# Polling turns fetched bytes into records: few at a time, and fewer if they are large.
 _POLL_ROWS = 500
 _POLL_BYTES = MAX_BYTES // 8
 
@@ -61,8 +61,8 @@ _EXACT: dict[str, Any] = {
     "metrics_enabled": False,
 }
 # Bytes on the wire, which compression may make a thousand times more in memory.
-_MUCH = {"fetch_max_bytes": 2 * 2**20, "max_partition_fetch_bytes": 2**18, "receive_buffer_bytes": 4 * 2**20}
-_LITTLE = {"fetch_max_bytes": 2**20, "max_partition_fetch_bytes": 2**16}
+_LARGE_FETCHES = {"fetch_max_bytes": 2 * 2**20, "max_partition_fetch_bytes": 2**18, "receive_buffer_bytes": 4 * 2**20}
+_SMALL_FETCHES = {"fetch_max_bytes": 2**20, "max_partition_fetch_bytes": 2**16}
 _PROTOCOLS = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}  # another would be found out by never connecting
 _NO_ID = uuid.UUID(int=0)  # from a broker older than 2.8
 _LOGIN_REFUSED = (
@@ -126,7 +126,7 @@ class PythonClient:
             time.sleep(0.1)
 
     def _offsets(self) -> TopicOffsets:
-        topic = self._described()
+        topic = self._describe_topic()
         partitions = sorted(each["partition_index"] for each in topic["partitions"])
         starts, ends = (
             self._admin.list_partition_offsets(
@@ -139,7 +139,7 @@ class PythonClient:
         bounds = {at.partition: Log(starts[at].offset, ends[at].offset) for at in sorted(starts)}
         return TopicOffsets(self._topic, self._topic_id(topic.get("topic_id")), bounds)
 
-    def _described(self) -> Any:
+    def _describe_topic(self) -> Any:
         """The topic, with a leader of each of its partitions. Raises NoLeader."""
         if self._admin is None:  # connects, hence not before it is needed
             self._admin = self._open.enter_context(self._connected(KafkaAdminClient))
@@ -162,11 +162,11 @@ class PythonClient:
 
     def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
         wanted = {partition: (start, end) for partition, (start, end) in ranges.items() if start < end}
-        with closing(self._read(wanted, _LITTLE)) as batches:
-            return first_two(batches, wanted)
+        with closing(self._read(wanted, _SMALL_FETCHES)) as batches:
+            return first_two_marks(batches, wanted)
 
     def read(self, ranges: Ranges) -> Iterator[pa.RecordBatch]:
-        yield from self._read(check_ranges(ranges, self.offsets()), _MUCH)
+        yield from self._read(check_ranges(ranges, self.offsets()), _LARGE_FETCHES)
 
     def _read(
         self, wanted: dict[int, tuple[int, int]], bounds: dict[str, int]
@@ -174,17 +174,17 @@ class PythonClient:
         if not wanted:
             return
         try:
-            # A consumer of its own: one that was assigned before keeps fetches for earlier positions, and may wait for
-            # ever for a partition that it takes for fetched.
+            # A new consumer: a used one keeps fetches for earlier positions, and may wait for ever for a partition that
+            # it believes it has fetched.
             consumer = self._connected(KafkaConsumer, **_EXACT, **bounds)
         except kafka_errors.KafkaError as error:
             raise self._translated(error) from None
         try:
-            yield from self._polled(consumer, wanted)
+            yield from self._poll(consumer, wanted)
         finally:
             _close(consumer)
 
-    def _polled(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
+    def _poll(self, consumer: Any, wanted: dict[int, tuple[int, int]]) -> Generator[pa.RecordBatch, None, None]:
         progress = Progress(wanted, self._timeout)
         at = {partition: TopicPartition(self._topic, partition) for partition in wanted}
         waiting: list[Any] = []
@@ -214,10 +214,10 @@ class PythonClient:
                     del polled, came
                     yield from _batches(waiting)
                     waiting, held = [], 0
-                    progress.go_on()
+                    progress.reset_timeout()
         except ReadStalled:
             with suppress(kafka_errors.KafkaError):
-                self._described()  # a leader is gone?
+                self._describe_topic()  # a leader is gone?
             raise
         except kafka_errors.KafkaError as error:
             check_ranges(progress.left, self.offsets())  # deleted meanwhile?
@@ -296,7 +296,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
         connection = super().get_connection(*args, **options)
 
         def failed(error: BaseException) -> None:
-            # Kafka answers a wrong password and hangs up, of which the library sees but the latter.
+            # Kafka answers a wrong password and closes the connection. The library sees only the latter.
             greeted = first and connection.broker_version_data is not None
             if greeted and connection.sasl_enabled and isinstance(error, kafka_errors.KafkaConnectionError):
                 error = kafka_errors.SaslAuthenticationFailedError()

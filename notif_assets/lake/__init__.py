@@ -2,7 +2,7 @@
 
 from notif_assets.lake.catalogue import SCHEMAS, Schema
 from notif_assets.lake.engine import Lake, duckdb_config, until_committed, write_once
-from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Table, literal, only
+from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Table, bounds_of_value, sql_literal
 
 __all__ = [
     "SCHEMAS",
@@ -13,9 +13,9 @@ __all__ = [
     "Scan",
     "Schema",
     "Table",
+    "bounds_of_value",
     "duckdb_config",
-    "literal",
-    "only",
+    "sql_literal",
     "until_committed",
     "write_once",
 ]

@@ -20,8 +20,8 @@ import duckdb
 import pyarrow as pa
 
 from notif_assets.lake.catalogue import SCHEMAS, VERSION
-from notif_assets.lake.migrations import bring_forward
-from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Snapshot, Table, literal
+from notif_assets.lake.migrations import migrate
+from notif_assets.lake.tables import LakeError, LostRace, OutOfMemory, Scan, Snapshot, Table, sql_literal
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
@@ -30,7 +30,7 @@ Connect: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnecti
 
 _IDENTITY = "lake.json"
 _VERSION = "version"  # in it, of the catalogue; a lake without is of version 1
-# For so many rows the engine makes room at a time. For its own million that takes as long as a small answer does.
+# Rows for which the engine allocates at a time: allocating its default million takes as long as a small query.
 _CHUNK_ROWS = 20_000
 _SQL_TYPES = {pa.int32(): "integer", pa.date32(): "date"}
 
@@ -87,25 +87,25 @@ class Lake:
             return Table(self.root, SCHEMAS[name], self._newest)
 
     def exists(self) -> bool:
-        """Whether anything was ever written here."""
+        """Whether the lake exists."""
         return (self.root / _IDENTITY).exists()
 
     def claim(self, **identity: str) -> None:
-        """Writes down what must never change while the lake lives (topic, time zone), or compares it.
+        """Stores what must never change in a lake (topic, time zone), or compares it with what is stored.
 
-        Who writes it down makes all tables, empty, for other engines to find. Raises LakeError if the lake was made
+        The process that stores it creates all tables, empty, for other engines. Raises LakeError if the lake was made
         with another value: its rows and bills would mean something else.
 
         A lake that an older version of this project wrote is brought forward (migrations.py). Raises LakeError if it
         can't be, or if a newer version wrote it.
         """
         path = self.root / _IDENTITY
-        if not path.exists():  # who only reads must need no right to write
+        if not path.exists():  # a reader must not need the right to write
             write_once(path, identity)
             for name in SCHEMAS:
                 with suppress(LostRace):
                     self.table(name).create()
-        known = self._known()
+        known = self._read_identity()
         for name, value in identity.items():
             if known.get(name, value) != value:
                 raise LakeError(
@@ -113,11 +113,11 @@ class Lake:
                     "set it back, or use another NOTIF_LAKE"
                 )
         if known[_VERSION] < VERSION:
-            self._bring_forward(known)
+            self._migrate(known)
 
-    def _bring_forward(self, known: Mapping[str, Any]) -> None:
+    def _migrate(self, known: Mapping[str, Any]) -> None:
         try:
-            bring_forward(self.table, known[_VERSION])
+            migrate(self.table, known[_VERSION])
             draft = _draft(self.root, {**known, _VERSION: VERSION})
             try:
                 draft.replace(self.root / _IDENTITY)
@@ -130,7 +130,7 @@ class Lake:
                 f"({why}): run `notif-assets maintain` once as a user who may write it"
             ) from error
 
-    def _known(self) -> dict[str, Any]:
+    def _read_identity(self) -> dict[str, Any]:
         """What lake.json says. Raises LakeError if it can't be read, or if a newer version of this project wrote it."""
         path = self.root / _IDENTITY
         try:
@@ -147,12 +147,12 @@ class Lake:
 
     def _refuse_newer(self) -> None:
         """Raises LakeError if lake.json is of a newer version; costs microseconds while it is the file it was."""
-        with suppress(FileNotFoundError, NotADirectoryError):  # nobody claimed it yet
+        with suppress(FileNotFoundError, NotADirectoryError):  # not claimed yet
             found = (self.root / _IDENTITY).stat()
-            seen = found.st_ino, found.st_size, found.st_mtime_ns
-            if seen != self._looked_at:
-                self._known()
-                self._looked_at = seen
+            identity_of_file = found.st_ino, found.st_size, found.st_mtime_ns
+            if identity_of_file != self._looked_at:
+                self._read_identity()
+                self._looked_at = identity_of_file
 
     def select(self, name: str, inputs: Mapping[str, Input], **parameters: object) -> pa.Table:
         """Runs sql/<name>.sql with `inputs` as its tables and `parameters` as its $names; gives all rows."""
@@ -193,7 +193,7 @@ class Lake:
             if self._database is None:
                 self._database = self._opened.enter_context(self._connect())
                 self._database.execute("set global timezone = 'UTC'")
-                self._database.execute(f"set global temp_directory = {literal(_spill_folder())}")
+                self._database.execute(f"set global temp_directory = {sql_literal(_spill_folder())}")
             cursor = self._database.cursor()
         with cursor as connection:
             try:
@@ -214,19 +214,19 @@ class Lake:
                     raise
                 raise error.__cause__ from None
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                what = str(error).splitlines()[0]
+                cause = str(error).splitlines()[0]
                 raise LakeError(
-                    f"a data file can't be read: {what}; `notif-assets check` says what repairs it"
+                    f"a data file can't be read: {cause}; `notif-assets check` says what repairs it"
                 ) from error
 
 
 def write_once(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes what must never change into a file of a lake, as JSON; nothing if somebody was first. Raises LakeError."""
+    """Writes an immutable file of a lake, as JSON; does nothing if it exists already. Raises LakeError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = _draft(path.parent, content)
         try:
-            os.link(draft, path)  # atomic, and fails if somebody was first
+            os.link(draft, path)  # atomic, and fails if the file exists
         except FileExistsError:
             pass
         finally:
@@ -236,7 +236,7 @@ def write_once(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _draft(folder: Path, content: Mapping[str, Any]) -> Path:
-    path = folder / f"tmp{uuid4().hex}.tmp"  # by this name maintain knows what a killed process left
+    path = folder / f"tmp{uuid4().hex}.tmp"  # maintain deletes files of this name that a killed process left
     try:
         with path.open("x") as draft:
             json.dump(content, draft)
@@ -251,7 +251,7 @@ def _draft(folder: Path, content: Mapping[str, Any]) -> Path:
 def until_committed(attempt: Callable[[], T]) -> T:
     """Calls `attempt`, which opens its handles anew and looks, until it loses no race.
 
-    A lost race means that somebody else went on, so this ends; the bound is against a mistake of ours.
+    A lost race means that another process advanced, so this ends. The limit guards against a bug.
     """
     for _ in range(1_000):
         try:
@@ -276,18 +276,18 @@ def _scan_sql(scan: Scan) -> str:
         if not scan.files:
             columns.append(f'cast(null as {_duckdb_type(field.type)}) as "{field.name}"')
         elif field.name in by:
-            values = ", ".join(literal(value) for value in scan.partition_values[field.name])
+            values = ", ".join(sql_literal(value) for value in scan.partition_values[field.name])
             columns.append(
                 f'cast(([{values}])[cast(file_index as bigint) + 1] as {_SQL_TYPES[field.type]}) as "{field.name}"'
             )
         else:
             columns.append(f'"{field.name}"')
-    if scan.with_places:
+    if scan.with_positions:
         number = "cast({} as bigint) as {}" if scan.files else "cast(null as bigint) as {1}"
         columns += [number.format("file_index", "file"), number.format("file_row_number", "row")]
     if not scan.files:
         return f"select {', '.join(columns)} where false"
-    paths = ", ".join(literal(path) for path in scan.files)
+    paths = ", ".join(sql_literal(path) for path in scan.files)
     bounds = [
         f'"{column}" {sign} {_typed(value)}'
         for column, (low, high) in scan.bounds.items()
@@ -296,7 +296,7 @@ def _scan_sql(scan: Scan) -> str:
     ]
     where = f" where {' and '.join(bounds)}" if bounds else ""
     options = ["hive_partitioning = false"]
-    options += ["file_row_number = true"] if scan.with_places else []
+    options += ["file_row_number = true"] if scan.with_positions else []
     options += ["union_by_name = true"] if scan.schema.since(2) else []
     source = f"read_parquet([{paths}], {', '.join(options)})"
     if later := scan.schema.since(2):  # files of before lack them
@@ -307,7 +307,7 @@ def _scan_sql(scan: Scan) -> str:
 
 def _typed(value: int | str | date | datetime) -> str:
     kind = "timestamptz " if isinstance(value, datetime) else "date " if isinstance(value, date) else ""
-    return kind + literal(value)
+    return kind + sql_literal(value)
 
 
 def _duckdb_type(kind: pa.DataType) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from notif_assets.lake.pieces import errors_of, opened
+from notif_assets.lake.pieces import as_lake_errors, open_data_file
 from notif_assets.lake.tables import Scan
 
 COLUMN = f"_key_hash_{duckdb.__version__}"
@@ -31,7 +31,7 @@ COLUMN = f"_key_hash_{duckdb.__version__}"
 
 _BITS_PER_KEY = 64
 _MOST_BITS = 2**23
-_KEPT_BYTES = 32 * 2**20  # of an hour in which 100 million messages a day come
+_CACHE_BYTES = 32 * 2**20  # of an hour in which 100 million messages a day come
 
 
 def files_without(scan: Scan, hashes: npt.NDArray[np.int64]) -> set[str]:
@@ -44,19 +44,19 @@ def files_without(scan: Scan, hashes: npt.NDArray[np.int64]) -> set[str]:
 
 
 def _may_hold(scan: Scan, path: str, wanted: npt.NDArray[np.int64], marks: npt.NDArray[np.bool_]) -> bool:
-    held = _kept.get(path)
+    held = _cache.get(path)
     if held is None:
-        held = _kept.put(path, _read(scan, path))
+        held = _cache.put(path, _read(scan, path))
     if held is _UNKNOWN:
         return True
-    near = held[marks[held & (len(marks) - 1)]]  # of millions a few thousand, which are worth a search
-    places = np.searchsorted(wanted, near)
-    return bool(np.any(wanted[np.minimum(places, len(wanted) - 1)] == near))
+    near = held[marks[held & (len(marks) - 1)]]  # a few thousand of millions, few enough for a search
+    positions = np.searchsorted(wanted, near)
+    return bool(np.any(wanted[np.minimum(positions, len(wanted) - 1)] == near))
 
 
 def _read(scan: Scan, path: str) -> npt.NDArray[np.int64]:
     """The hashes of a file's keys; _UNKNOWN if it does not have them."""
-    with errors_of(scan, path), opened(path) as file:
+    with as_lake_errors(scan, path), open_data_file(path) as file:
         if COLUMN not in file.schema.names:
             return _UNKNOWN
         hashes: npt.NDArray[np.int64] = file.read([COLUMN], use_threads=False)[COLUMN].to_numpy()
@@ -66,8 +66,8 @@ def _read(scan: Scan, path: str) -> npt.NDArray[np.int64]:
 _UNKNOWN = np.empty(0, np.int64)
 
 
-class _Kept:
-    """Hashes of files by path, those that were asked for last."""
+class _HashCache:
+    """Hashes of files by path; the least recently used are dropped."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[str, npt.NDArray[np.int64]] = OrderedDict()
@@ -87,7 +87,7 @@ class _Kept:
             if path not in self._files:
                 self._files[path] = hashes
                 self._bytes += _size(hashes)
-            while self._bytes > _KEPT_BYTES:
+            while self._bytes > _CACHE_BYTES:
                 self._bytes -= _size(self._files.popitem(last=False)[1])
         return hashes
 
@@ -96,7 +96,7 @@ def _size(hashes: npt.NDArray[np.int64]) -> int:
     return hashes.nbytes + 1_000  # with its path, and what else a small one takes
 
 
-_kept = _Kept()
+_cache = _HashCache()
 
 
 def with_hashes(rows: pa.Table, hashes: npt.NDArray[np.int64]) -> pa.Table:

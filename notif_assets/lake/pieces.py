@@ -61,15 +61,15 @@ def _pieces_of_file(
     bounds = {column: edges for column, edges in scan.bounds.items() if edges != (None, None)}
     needed = [*wanted.names, *(column for column in bounds if column not in wanted.names)]
     stored = [name for name in needed if name not in partition]
-    with errors_of(scan, path):
+    with as_lake_errors(scan, path):
         for batch in batches_of_file(path, stored, bounds, most, keys=keys):
             read = _with_partition(scan, batch, needed, partition)
-            yield from cut(_within(read, bounds).select(wanted.names), most)
+            yield from cut_rows(_within(read, bounds).select(wanted.names), most)
 
 
 @contextmanager
-def errors_of(scan: Scan, path: str) -> Iterator[None]:
-    """Tells that a data file of the scan can't be read as the lake's error."""
+def as_lake_errors(scan: Scan, path: str) -> Iterator[None]:
+    """Raises the errors of reading a data file of the scan as LakeError."""
     try:
         yield
     except (pa.ArrowMemoryError, MemoryError) as error:
@@ -94,7 +94,7 @@ def batches_of_file(
 
     `verify` holds each page against its checksum. Raises pa.ArrowException, OSError, MemoryError.
     """
-    with opened(path, verify=verify) as file:
+    with open_data_file(path, verify=verify) as file:
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
             if _may_hold(about, bounds) and (not keys or _may_hold_one(about, keys)):
@@ -107,22 +107,22 @@ def whole_batches(scan: Scan, most: int = PIECE_BYTES) -> Iterator[pa.RecordBatc
     the files has: hidden ones too, and no partition columns. Raises LakeError."""
     names = []
     for path in scan.files:
-        with errors_of(scan, path), opened(path) as file:
+        with as_lake_errors(scan, path), open_data_file(path) as file:
             names.append(file.schema_arrow.names)
     columns = [name for name in names[0] if all(name in others for others in names)] if names else []
     for path in scan.files:
-        with errors_of(scan, path):
+        with as_lake_errors(scan, path):
             yield from batches_of_file(path, columns, {}, most)
 
 
-def opened(path: str, *, verify: bool = False) -> pq.ParquetFile:
+def open_data_file(path: str, *, verify: bool = False) -> pq.ParquetFile:
     """A data file of any version of this project. Raises as batches_of_file."""
     # A buffer, or a column of a whole row group would be read at once. Older files have whole values for statistics.
     options = {"buffer_size": _READ_AHEAD, "thrift_string_size_limit": 2**31 - 1}
     return pq.ParquetFile(path, page_checksum_verification=verify, **options)
 
 
-def longest_mean(path: str) -> int:
+def largest_mean_row(path: str) -> int:
     """The mean bytes of a row in that row group of a data file where it is greatest. Raises LakeError."""
     try:
         about = pq.read_metadata(path)
@@ -165,8 +165,8 @@ def _may_hold_one(group: pq.RowGroupMetaData, keys: Mapping[str, npt.NDArray[np.
     for number in range(group.num_columns):
         column = group.column(number)
         if column.path_in_schema in keys and column.is_stats_set and column.statistics.has_min_max:
-            values, told = keys[column.path_in_schema], column.statistics
-            possible &= (values >= told.min) & (values <= told.max)
+            values, statistics = keys[column.path_in_schema], column.statistics
+            possible &= (values >= statistics.min) & (values <= statistics.max)
     return bool(np.any(possible))
 
 
@@ -194,7 +194,7 @@ def _within(rows: pa.Table, bounds: Mapping[str, Bounds]) -> pa.Table:
     return rows if keep is None else rows.filter(keep)
 
 
-def cut(rows: pa.Table, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
+def cut_rows(rows: pa.Table, most: int = PIECE_BYTES) -> Iterator[pa.Table]:
     """The rows in slices of at most `most` bytes, or of one row that has more; none for no rows."""
     if rows.num_rows and rows.nbytes <= most:
         yield rows
@@ -227,12 +227,12 @@ def bytes_of_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
     return sizes
 
 
-def gather(some: Iterable[pa.Table], most: int = PIECE_BYTES) -> Iterator[pa.Table]:
-    """Small pieces put together, as long as they have no more than `most` bytes in all; a larger one stays alone, and
-    so does one of few large rows, which nobody reads sooner for having others beside it."""
+def coalesce(tables: Iterable[pa.Table], most: int = PIECE_BYTES) -> Iterator[pa.Table]:
+    """Concatenates small pieces up to `most` bytes. A larger piece stays alone, and so does a piece of few large rows:
+    a larger read does not make these faster."""
     held: list[pa.Table] = []
     size, alone = 0, False
-    for piece in some:
+    for piece in tables:
         large = piece.nbytes > _LARGE_ROW * piece.num_rows
         if held and (size + piece.nbytes > most or large or alone):
             yield pa.concat_tables(held)
@@ -288,7 +288,7 @@ def values_at(scan: Scan, column: str, files: pa.Array, rows: pa.Array) -> pa.Ar
 
 
 def _values_of_file(scan: Scan, path: str, column: str, wanted: npt.NDArray[np.int64]) -> Iterator[pa.Array]:
-    with errors_of(scan, path), opened(path) as file:
+    with as_lake_errors(scan, path), open_data_file(path) as file:
         first = 0
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)

@@ -26,13 +26,13 @@ import pyarrow.parquet as pq
 
 from notif_assets.lake.catalogue import Schema
 from notif_assets.lake.keys import hidden_fields
-from notif_assets.lake.pieces import PIECE_BYTES, cut, gather, pieces, pieces_having, rows_having
-from notif_assets.lake.tables import DataFile, Table, Value, in_statistics
+from notif_assets.lake.pieces import PIECE_BYTES, coalesce, cut_rows, pieces, pieces_having, rows_having
+from notif_assets.lake.tables import DataFile, Table, Value, as_statistics
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-# Who asks for one customer reads the row groups that hold it: in a sorted file of an hour, one or two of these.
+# A query for one customer reads the row groups that hold it: one or two in a sorted file of an hour.
 _GROUP_ROWS = 32_768
 # By so many of its first rows a column is judged.
 _SAMPLE_ROWS = 1_024
@@ -56,13 +56,13 @@ def stage(
     rows_per_file: int,
     prefix: str = "part",
 ) -> tuple[DataFile, ...]:
-    """Writes the rows of one partition, in the order given, as files of about `rows_per_file` that nobody sees yet."""
+    """Writes the rows of one partition, in the order given, as uncommitted files of about `rows_per_file`."""
     staging = _Staging(table, partition, rows_per_file, prefix)
     step = min(_GROUP_ROWS, staging.rows_per_file)
     try:
         for batch in batches:
             for start in range(0, batch.num_rows, step):
-                for piece in cut(pa.Table.from_batches([batch.slice(start, step)]), _GROUP_BYTES):
+                for piece in cut_rows(pa.Table.from_batches([batch.slice(start, step)]), _GROUP_BYTES):
                     staging.add(piece)
         return staging.finish()
     except BaseException:
@@ -77,7 +77,7 @@ def discard(table: Table, files: Iterable[DataFile]) -> None:
 
 
 def append(
-    table: Table, some: Iterable[pa.Table], batch: int | None = None, note: Mapping[str, Any] | None = None
+    table: Table, tables: Iterable[pa.Table], batch: int | None = None, note: Mapping[str, Any] | None = None
 ) -> int:
     """Appends rows that come in pieces, in one commit that moves the watermark to `batch` (default: one more); gives
     how many there were. No rows commit too.
@@ -86,11 +86,11 @@ def append(
     LostRace and LakeError, and what `some` raises.
     """
     schema = table.schema.arrow
-    typed = (_typed(schema, rows) for rows in some)
+    typed = (_typed(schema, rows) for rows in tables)
     staged: list[DataFile] = []
     try:
         with table.writing():
-            for rows in gather(typed, _APPENDED_AT_ONCE):
+            for rows in coalesce(typed, _APPENDED_AT_ONCE):
                 staged += _staged_by_partition(table, rows)
     except BaseException:
         discard(table, staged)
@@ -128,16 +128,16 @@ def merge(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Table], 
 
 def _exchange(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Table], batch: int) -> int:
     columns = [name for name in keys.column_names if name not in table.schema.partition_by]
-    sought = rows_by_partition(table.schema, keys)
-    numbers = {place: _numbers(of_place, columns) for place, of_place in sought.items()}
-    there = table.data_files(sought.keys())
-    files = [file for file in there if _is_tiny(table, file) or _may_hold(file, numbers[file.partition])]
+    wanted_keys = rows_by_partition(table.schema, keys)
+    numbers = {partition: _numbers(of_partition, columns) for partition, of_partition in wanted_keys.items()}
+    candidates = table.data_files(wanted_keys.keys())
+    files = [file for file in candidates if _is_tiny(table, file) or _may_hold(file, numbers[file.partition])]
     with table.writing():
-        parted = _each(lambda file: _parted(table, file, sought[file.partition], columns), files)
+        parted = _map_parallel(lambda file: _split_file(table, file, wanted_keys[file.partition], columns), files)
         changed = [(file, parts) for file, parts in zip(files, parted, strict=True) if parts is not None]
         none = table.schema.arrow.empty_table()
-        rows = _typed(none.schema, merged(pa.concat_tables([none, *(parts.taken for _, parts in changed)])))
-        added = _staged_by_partition(table, pa.concat_tables([rows, *(parts.kept for _, parts in changed)]))
+        rows = _typed(none.schema, merged(pa.concat_tables([none, *(parts.matching for _, parts in changed)])))
+        added = _staged_by_partition(table, pa.concat_tables([rows, *(parts.others for _, parts in changed)]))
     table.swap([file for file, _ in changed], [*(new for _, parts in changed for new in parts.staged), *added], batch)
     return len(rows)
 
@@ -145,8 +145,8 @@ def _exchange(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Tabl
 def _staged_by_partition(table: Table, rows: pa.Table) -> list[DataFile]:
     """The rows as a file for each of their partitions, or several where they are many or lie in clusters."""
     of = rows_by_partition(table.schema, rows)
-    files = [(partition, some) for partition, of_one in of.items() for some in _clusters(table.schema, of_one)]
-    staged = _each(lambda file: stage(table, file[0], file[1].to_batches(), len(rows)), files)
+    files = [(partition, tables) for partition, of_one in of.items() for tables in _clusters(table.schema, of_one)]
+    staged = _map_parallel(lambda file: stage(table, file[0], file[1].to_batches(), len(rows)), files)
     return [file for files in staged for file in files]
 
 
@@ -166,7 +166,7 @@ def _clusters(schema: Schema, rows: pa.Table) -> Iterator[pa.Table]:
     yield rows.slice(start)
 
 
-def _each(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
+def _map_parallel(step: Callable[[T], U], items: Sequence[T]) -> list[U]:
     """`step` of each item, on all cores if they are many; each holds the rows of one file and leaves files behind."""
     if len(items) < _WORTH_THREADS:
         return [step(item) for item in items]
@@ -212,41 +212,41 @@ def _microseconds(text: str) -> int:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """A file's rows that have one of some keys, `taken`, and the others: staged anew, or `kept` to be laid down beside
-    new ones."""
+class _Split:
+    """A file's rows split by some keys: those that have one, and the others, either staged again or to be written with
+    new rows."""
 
-    taken: pa.Table
-    kept: pa.Table
+    matching: pa.Table
+    others: pa.Table
     staged: tuple[DataFile, ...] = ()
 
 
-def _parted(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> _Parts | None:
+def _split_file(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> _Split | None:
     """The rows of a file by whether they have one of the keys; None if the file may stay as it is.
 
     Of a table with values of any length rows stay on disk: none are given.
     """
-    scan, sought = table.scan_files([file]), keys.select(columns)
+    scan, wanted_keys = table.scan_files([file]), keys.select(columns)
     none = table.schema.arrow.empty_table()
     if table.schema.large:
-        if next(pieces_having(scan, sought, columns), None) is None:
+        if next(pieces_having(scan, wanted_keys, columns), None) is None:
             return None
-        kept = (piece.filter(pa.array(~rows_having(piece, sought))) for piece in pieces(scan))
-        return _Parts(none, none, _staged_anew(table, file, kept))
+        kept = (piece.filter(pa.array(~rows_having(piece, wanted_keys))) for piece in pieces(scan))
+        return _Split(none, none, _restage(table, file, kept))
     rows = pa.concat_tables([none, *pieces(scan)])
-    having = rows_having(rows, sought)
+    having = rows_having(rows, wanted_keys)
     taken, left = rows.filter(pa.array(having)), rows.filter(pa.array(~having))
     if table.schema.cluster and file.rows <= _CLUSTERED_ROWS:
-        return _Parts(taken, left)
-    return _Parts(taken, none, _staged_anew(table, file, [left])) if having.any() else None
+        return _Split(taken, left)
+    return _Split(taken, none, _restage(table, file, [left])) if having.any() else None
 
 
 def _is_tiny(table: Table, file: DataFile) -> bool:
-    """Whether the file is to be laid together with the next rows of its partition, whatever they are."""
+    """Whether the file is rewritten together with any new rows of its partition."""
     return bool(table.schema.cluster) and file.rows < _CLUSTER_ROWS
 
 
-def _staged_anew(table: Table, file: DataFile, kept: Iterable[pa.Table]) -> tuple[DataFile, ...]:
+def _restage(table: Table, file: DataFile, kept: Iterable[pa.Table]) -> tuple[DataFile, ...]:
     """These rows of a file as another one. What the file's name says of its rows holds of those that stay."""
     prefix = file.path.rpartition("/")[2].partition("-")[0]
     batches = (batch for piece in kept for batch in piece.to_batches())
@@ -310,7 +310,7 @@ class _Staging:
                 compression_level=1,
                 use_dictionary=_repeating(group.select(self._small)),
                 write_statistics=self._small,
-                write_page_checksum=True,  # by which `check` finds a page that is no longer what was written
+                write_page_checksum=True,  # with it `check` finds a damaged page
             )
             self._open, self._rows, self._bytes, self._bounds = (path, writer), 0, 0, {}
         self._open[1].write_table(group, row_group_size=len(group))
@@ -336,8 +336,8 @@ class _Staging:
         return json.dumps(
             {
                 "numRecords": self._rows,
-                "minValues": {n: in_statistics(b["min"]) for n, b in self._bounds.items() if "min" in b},
-                "maxValues": {n: in_statistics(_up(b["max"])) for n, b in self._bounds.items() if "max" in b},
+                "minValues": {n: as_statistics(b["min"]) for n, b in self._bounds.items() if "min" in b},
+                "maxValues": {n: as_statistics(_round_up(b["max"])) for n, b in self._bounds.items() if "max" in b},
                 "nullCount": {n: b["nulls"] for n, b in self._bounds.items()},
             },
             ensure_ascii=False,
@@ -347,9 +347,9 @@ class _Staging:
 def _repeating(rows: pa.Table) -> list[str]:
     """The columns of which values come again, by the first rows. A dictionary of others, as of offsets and ids, takes
     longer to write than they do, and more room."""
-    some = rows.slice(0, _SAMPLE_ROWS)
-    flat = [name for name in some.column_names if not pa.types.is_nested(some[name].type)]
-    return [name for name in flat if 2 * pc.count_distinct(some[name]).as_py() <= len(some)]
+    tables = rows.slice(0, _SAMPLE_ROWS)
+    flat = [name for name in tables.column_names if not pa.types.is_nested(tables[name].type)]
+    return [name for name in flat if 2 * pc.count_distinct(tables[name]).as_py() <= len(tables)]
 
 
 def _columns_with_bounds(schema: Schema) -> list[str]:
@@ -370,7 +370,7 @@ def _widen(bounds: dict[str, Any], column: pa.ChunkedArray) -> None:
         bounds["max"] = max(bounds.get("max", found["max"]), found["max"])
 
 
-def _up(value: Any) -> Any:
+def _round_up(value: Any) -> Any:
     """The log keeps milliseconds: a maximum is rounded up, so that it stays one."""
     if isinstance(value, datetime) and value.microsecond % 1000:
         return value + timedelta(microseconds=1000 - value.microsecond % 1000)

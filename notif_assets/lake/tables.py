@@ -1,8 +1,8 @@
 """One table: a handle on one snapshot, and commits against exactly that snapshot.
 
 Belongs here: the commit protocol's last step. A commit is rows plus the table's watermark (a Delta application
-transaction) in one Delta version, as a compare-and-swap: it succeeds only if nobody committed since the handle was
-opened. Doesn't: what to do after a lost race (whoever opened the handle looks again), how rows are computed (engines).
+transaction) in one Delta version, as a compare-and-swap: it succeeds only if no commit came since the handle was
+opened. Doesn't: what to do after a lost race (the caller opens a new handle), how rows are computed (engines).
 """
 
 import json
@@ -74,7 +74,7 @@ class OutOfMemory(LakeError):
 
 
 class LostRace(Exception):
-    """Somebody committed to the table since its handle was opened; open it again and look."""
+    """Another process committed to the table since its handle was opened; open it again and look."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Scan:
     partition_values: Mapping[str, tuple[Value, ...]]
     bounds: Mapping[str, Bounds]
     rows_at_most: int
-    with_places: bool = False
+    with_positions: bool = False
 
     @property
     def partitions(self) -> set[tuple[Any, ...]]:
@@ -102,18 +102,18 @@ class Scan:
     def within(self, partitions: Collection[tuple[Value, ...]]) -> "Scan":
         """The part of it in these partitions, which costs less than another scan of the table."""
         in_order = enumerate(zip(*self.partition_values.values(), strict=True))
-        return self._part([place for place, partition in in_order if partition in partitions])
+        return self._part([index for index, partition in in_order if partition in partitions])
 
     def without(self, files: Collection[str]) -> "Scan":
         """The part of it in other files than these."""
-        return self._part([place for place, file in enumerate(self.files) if file not in files])
+        return self._part([index for index, file in enumerate(self.files) if file not in files])
 
-    def _part(self, places: Sequence[int]) -> "Scan":
+    def _part(self, indices: Sequence[int]) -> "Scan":
         return replace(
             self,
-            files=tuple(self.files[place] for place in places),
+            files=tuple(self.files[index] for index in indices),
             partition_values={
-                column: tuple(values[place] for place in places) for column, values in self.partition_values.items()
+                column: tuple(values[index] for index in indices) for column, values in self.partition_values.items()
             },
         )
 
@@ -137,7 +137,7 @@ class DataFile:
 class Snapshot:
     """One version of a table, read from its log. Nothing changes what it tells, so handles and threads may share it."""
 
-    def __init__(self, delta: DeltaTable, entry: Path, table: str, **told: Any) -> None:
+    def __init__(self, delta: DeltaTable, entry: Path, table: str, **facts: Any) -> None:
         """The version that the log entry `entry` made. `delta` stands there or, after a commit, one version before.
 
         `told` is what is known of it already: after a commit mostly nothing else is asked.
@@ -146,7 +146,7 @@ class Snapshot:
         self._delta: DeltaTable | None = delta
         self._entry, self._table = entry, table
         self._file = _identity(entry)
-        self._told = told
+        self._facts = facts
         self._lock = Lock()
 
     @property
@@ -161,42 +161,44 @@ class Snapshot:
     @property
     def watermark(self) -> int | None:
         """The table's watermark; None where the log has none."""
-        watermark: int | None = self._tell("watermark", lambda delta: delta.transaction_version(self._table))
+        watermark: int | None = self._read_once("watermark", lambda delta: delta.transaction_version(self._table))
         return watermark
 
     @property
     def properties(self) -> Mapping[str, str | None]:
         """Its Delta properties."""
-        properties: Mapping[str, str | None] = self._tell("properties", lambda delta: delta.metadata().configuration)
+        properties: Mapping[str, str | None] = self._read_once(
+            "properties", lambda delta: delta.metadata().configuration
+        )
         return properties
 
     @property
     def columns(self) -> set[str]:
         """The names of its columns, as the log has them."""
-        columns: set[str] = self._tell("columns", lambda delta: {field.name for field in delta.schema().fields})
+        columns: set[str] = self._read_once("columns", lambda delta: {field.name for field in delta.schema().fields})
         return columns
 
     @property
     def files(self) -> pa.Table:
         """See Table.files."""
-        return self._tell("files", lambda delta: pa.table(delta.get_add_actions(flatten=True)))
+        return self._read_once("files", lambda delta: pa.table(delta.get_add_actions(flatten=True)))
 
-    def _tell(self, what: str, read: Callable[[DeltaTable], Any]) -> Any:
+    def _read_once(self, fact: str, read: Callable[[DeltaTable], Any]) -> Any:
         with self._lock:
-            if what not in self._told:
+            if fact not in self._facts:
                 if self._delta is None:  # it went on to another version
                     self._delta = DeltaTable(str(self._entry.parent.parent), version=self.version)
-                self._told[what] = read(self._at_its_version(self._delta))
-            return self._told[what]
+                self._facts[fact] = read(self._load_version(self._delta))
+            return self._facts[fact]
 
-    def _at_its_version(self, delta: DeltaTable) -> DeltaTable:
+    def _load_version(self, delta: DeltaTable) -> DeltaTable:
         if delta.version() < self.version:
             delta.update_incremental()
-        if delta.version() != self.version:  # somebody has gone on since
+        if delta.version() != self.version:  # a later commit moved it
             delta.load_as_version(self.version)
         return delta
 
-    def hand_over(self) -> DeltaTable | None:
+    def release_delta(self) -> DeltaTable | None:
         """The table as it was read, for one commit, which takes it to the next version; None the second time.
 
         Reading it again costs as much as the table has files. What the snapshot may be asked for still is told from
@@ -204,14 +206,14 @@ class Snapshot:
         """
         with self._lock:
             delta, self._delta = self._delta, None
-            return None if delta is None else self._at_its_version(delta)
+            return None if delta is None else self._load_version(delta)
 
 
 class Table:
     """A handle on one snapshot of one table. After a commit it stands on the version it wrote.
 
-    A table that nobody has written yet reads as an empty one, and is created by the first commit: who only reads needs
-    no right to write, and leaves nothing behind.
+    A table that nobody has written yet reads as an empty one, and is created by the first commit: a reader needs
+    no right to write, and creates nothing.
     """
 
     def __init__(self, root: Path, schema: Schema, newest: dict[str, Snapshot] | None = None) -> None:
@@ -227,10 +229,10 @@ class Table:
         self.snapshot = self._newest.get(schema.name)
         if self.snapshot is None or not self.snapshot.is_newest:
             delta = self._opened()
-            self.snapshot = None if delta is None else self._left_to_the_next(delta)
+            self.snapshot = None if delta is None else self._share_snapshot(delta)
 
     def _opened(self) -> DeltaTable | None:
-        """The table at its newest version; None if nobody has written it yet."""
+        """The table at its newest version; None if it was never written."""
         name, root = self.schema.name, self.path.parent
         try:
             delta = DeltaTable(str(self.path))
@@ -246,7 +248,7 @@ class Table:
         except (DeltaError, OSError) as error:
             for entry in sorted((self.path / "_delta_log").glob("[0-9]*.json"), reverse=True):
                 self._require_whole(entry)  # which says more
-            raise LakeError(f"table {name} in {root} can't be opened: {_line(error)}") from error
+            raise LakeError(f"table {name} in {root} can't be opened: {_one_line(error)}") from error
         self._require_whole(self._log_entry(delta.version()))
         protocol = delta.protocol()
         if (protocol.min_reader_version, protocol.min_writer_version) != (1, 2):
@@ -256,14 +258,14 @@ class Table:
             )
         return delta
 
-    def _left_to_the_next(self, delta: DeltaTable, version: int | None = None, **told: Any) -> Snapshot:
+    def _share_snapshot(self, delta: DeltaTable, version: int | None = None, **facts: Any) -> Snapshot:
         """The snapshot at which `delta` stands, or which it just committed as `version`: handles share it."""
         name, version = self.schema.name, delta.version() if version is None else version
-        self._newest[name] = snapshot = Snapshot(delta, self._log_entry(version), name, **told)
+        self._newest[name] = snapshot = Snapshot(delta, self._log_entry(version), name, **facts)
         return snapshot
 
     def create(self) -> None:
-        """Creates the table, empty, if nobody has done so yet.
+        """Creates the table, empty, unless it exists.
 
         Raises LostRace if somebody committed to it since: this handle saw it without rows. Raises LakeError.
         """
@@ -271,7 +273,7 @@ class Table:
             created = self._created()
             if created.version():
                 raise LostRace(self.schema.name)
-            self.snapshot = self._left_to_the_next(created)
+            self.snapshot = self._share_snapshot(created)
 
     @property
     def _properties(self) -> dict[str, str]:
@@ -289,8 +291,8 @@ class Table:
                 f"the lake {self.path.parent} can't be written: {error.strerror}; see NOTIF_LAKE"
             ) from error
         try:
-            # Two processes may create it at once: `ignore` is for who looks later, the failed commit for who loses.
-            # Retried, it would be a second version, and a history without a watermark.
+            # Two processes may create it at once. A process that finds the table returns; one that loses the race gets
+            # CommitFailedError. A retry would write a second version without a watermark.
             with suppress(CommitFailedError):
                 DeltaTable.create(
                     str(self.path),
@@ -304,7 +306,7 @@ class Table:
                 )
             return DeltaTable(str(self.path))
         except (DeltaError, OSError) as error:
-            raise LakeError(f"table {self.schema.name} could not be created: {_line(error)}") from error
+            raise LakeError(f"table {self.schema.name} could not be created: {_one_line(error)}") from error
 
     def _require_whole(self, entry: Path) -> None:
         """Raises LakeError if a log entry is not as it was committed: an empty one would pass for a commit of nothing,
@@ -350,7 +352,7 @@ class Table:
 
     @property
     def version(self) -> int:
-        """The Delta version of the snapshot; -1 for a table that nobody has written yet."""
+        """The Delta version of the snapshot; -1 for a table that was never written."""
         return -1 if self.snapshot is None else self.snapshot.version
 
     def at(self, version: int) -> "Table":
@@ -361,7 +363,7 @@ class Table:
             delta = None if version < 0 else DeltaTable(str(self.path), version=version)
         except (DeltaError, OSError) as error:
             raise LakeError(f"table {self.schema.name}: its version {version} can't be read any more") from error
-        older.snapshot = None if delta is None else older._left_to_the_next(delta)
+        older.snapshot = None if delta is None else older._share_snapshot(delta)
         return older
 
     @property
@@ -450,10 +452,10 @@ class Table:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
+            raise LakeError(f"table {self.schema.name} could not be written: {_one_line(error)}") from error
 
     @contextmanager
-    def _committing(self, told: Mapping[str, Any] | None = None) -> Iterator[DeltaTable]:
+    def _committing(self, facts: Mapping[str, Any] | None = None) -> Iterator[DeltaTable]:
         """The table itself to commit through, at the version of the snapshot; then goes on to the one that was written.
 
         With `told`, what is known of it, that is one version further, which the table itself does not notice. Tells a
@@ -464,20 +466,20 @@ class Table:
             raise LostRace(self.schema.name)
         try:
             # For this commit alone: it moves, and a snapshot must not.
-            delta = (self.snapshot.hand_over() if self.snapshot else None) or self._opened()
+            delta = (self.snapshot.release_delta() if self.snapshot else None) or self._opened()
             if delta is None or delta.version() != self.version:
                 raise LostRace(self.schema.name)
             yield delta
-            if told is None:
-                self.snapshot = self._left_to_the_next(delta)
+            if facts is None:
+                self.snapshot = self._share_snapshot(delta)
             else:
-                self.snapshot = self._left_to_the_next(delta, self.version + 1, **told)
+                self.snapshot = self._share_snapshot(delta, self.version + 1, **facts)
         except CommitFailedError as error:
             if DeltaTable(str(self.path)).version() > self.version:
                 raise LostRace(self.schema.name) from error
-            raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
+            raise LakeError(f"table {self.schema.name} could not be written: {_one_line(error)}") from error
         except (DeltaError, OSError) as error:
-            raise LakeError(f"table {self.schema.name} could not be written: {_line(error)}") from error
+            raise LakeError(f"table {self.schema.name} could not be written: {_one_line(error)}") from error
 
     def _commit_properties(self, batch: int | None, note: Mapping[str, Any] | None) -> CommitProperties:
         watermark = self.watermark
@@ -506,8 +508,8 @@ class Table:
     ) -> None:
         """Takes the files `old` out and the files `new`, which lie in the table's folder already, in: one commit.
 
-        The watermark stays where it is unless `batch` moves it. `same_rows` tells who follows the table's changes that
-        there is none. Raises LostRace, also if one of `old` is no longer in the snapshot.
+        The watermark stays where it is unless `batch` moves it. `same_rows` tells consumers of the change feed that
+        no row changed. Raises LostRace, also if one of `old` is no longer in the snapshot.
         """
         if old and not self._has([file.path for file in old]):
             raise LostRace(self.schema.name)
@@ -516,10 +518,10 @@ class Table:
         added = [AddAction(f.path, f.size, self._partition_values(f), now, not same_rows, f.statistics) for f in new]
         lines = str(1 + len(removed) + len(added))
         properties = self._compare_and_swap([], note, lines) if batch is None else self._commit_properties(batch, note)
-        told: dict[str, Any] = {"watermark": self.watermark if batch is None else batch}
-        if (files := _exchanged(self.files(), old, new, self.schema.partition_by, now)) is not None:
-            told["files"] = files
-        with self._committing(told) as delta:
+        facts: dict[str, Any] = {"watermark": self.watermark if batch is None else batch}
+        if (files := _files_after_swap(self.files(), old, new, self.schema.partition_by, now)) is not None:
+            facts["files"] = files
+        with self._committing(facts) as delta:
             delta.create_write_transaction(
                 [*removed, *added],
                 mode="append",
@@ -606,9 +608,9 @@ class Table:
 
     def scan_beside(self, other: "Table") -> Scan:
         """The rows of the data files that another version of the table does not have."""
-        files, theirs = self.files(), other.files()
-        if files.num_rows and theirs.num_rows:
-            known = pc.is_in(files["path"], value_set=theirs["path"])
+        files, other_files = self.files(), other.files()
+        if files.num_rows and other_files.num_rows:
+            known = pc.is_in(files["path"], value_set=other_files["path"])
             files = files.filter(pc.invert(known))
         return self._scan_of(files, {})
 
@@ -623,11 +625,11 @@ class Table:
         files = self._of_partitions(self._possible(self.files(), bounds), wanted)
         if not files.num_rows:
             return self.scan_files([], **bounds)
-        sought = {partition: np.unique(values) for partition, values in wanted.items()}
+        sorted_values = {partition: np.unique(values) for partition, values in wanted.items()}
         lows, highs = (files[f"{bound}.{column}"].to_pylist() for bound in ("min", "max"))
         keep = pa.array(
             [
-                low is None or _any_between(sought[partition], low, high)
+                low is None or _any_between(sorted_values[partition], low, high)
                 for partition, low, high in zip(self._partitions(files), lows, highs, strict=True)
             ]
         )
@@ -639,9 +641,9 @@ class Table:
         by = self.schema.partition_by
         if not files.num_rows or not by:
             return files
-        for place, column in enumerate(by):
+        for index, column in enumerate(by):
             of_files = files[f"partition.{column}"]
-            values = pa.array({partition[place] for partition in partitions}, of_files.type)
+            values = pa.array({partition[index] for partition in partitions}, of_files.type)
             files = files.filter(pc.is_in(of_files, value_set=values))
         return files.filter(pa.array([partition in partitions for partition in self._partitions(files)], pa.bool_()))
 
@@ -710,7 +712,7 @@ class Table:
         return pa.table({}) if self.snapshot is None else self.snapshot.files
 
 
-def _exchanged(
+def _files_after_swap(
     files: pa.Table, old: Collection[DataFile], new: Collection[DataFile], partition_by: Sequence[str], now: int
 ) -> pa.Table | None:
     """`files` of the next version, as the log will tell them; None where that must be read.
@@ -719,10 +721,10 @@ def _exchanged(
     """
     rows = []
     for file in new:
-        told = json.loads(file.statistics)
-        row = {"path": file.path, "size_bytes": file.size, "modification_time": now, "num_records": told["numRecords"]}
+        facts = json.loads(file.statistics)
+        row = {"path": file.path, "size_bytes": file.size, "modification_time": now, "num_records": facts["numRecords"]}
         for prefix, kind in _STATISTICS.items():
-            row |= {f"{prefix}.{column}": value for column, value in told[kind].items()}
+            row |= {f"{prefix}.{column}": value for column, value in facts[kind].items()}
         row |= {f"partition.{column}": value for column, value in zip(partition_by, file.partition, strict=True)}
         rows.append(row)
     if not files.num_rows or any(row.keys() - set(files.column_names) for row in rows):
@@ -735,16 +737,18 @@ def _exchanged(
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Values as the statistics of the log write them, see in_statistics, or as they are."""
+    """Values as the statistics of the log write them, see as_statistics, or as they are."""
     texts = any(isinstance(value, str) for value in values)
     return pa.array(values, pa.string()).cast(kind) if texts else pa.array(values, kind)
 
 
-def only(value: int | None) -> Bounds:
+def bounds_of_value(value: int | None) -> Bounds:
     """The bounds of a scan that hold one value of a bigint; None: every value. A value that no bigint has is in no row.
 
-    >>> only(7), only(None), only(2**70), only(2**63 - 1) == (2**63 - 1, None)
-    ((7, 8), (None, None), (0, 0), True)
+    >>> bounds_of_value(7), bounds_of_value(None), bounds_of_value(2**70)
+    ((7, 8), (None, None), (0, 0))
+    >>> bounds_of_value(2**63 - 1) == (2**63 - 1, None)
+    True
     """
     if value is None:
         return None, None
@@ -753,7 +757,7 @@ def only(value: int | None) -> Bounds:
     return value, value + 1 if value + 1 in _BIGINT else None
 
 
-def literal(value: Value) -> str:
+def sql_literal(value: Value) -> str:
     """`value` as SQL that DuckDB, Spark and delta-rs read alike (timestamps as ISO strings)."""
     if isinstance(value, datetime):
         return f"'{value.isoformat(timespec='microseconds')}'"
@@ -773,11 +777,11 @@ def _statistics(row: Mapping[str, Any]) -> str:
     for name, value in row.items():
         prefix, _, column = name.partition(".")
         if prefix in _STATISTICS and isinstance(value, int | str | date):
-            statistics[_STATISTICS[prefix]][column] = in_statistics(value)
+            statistics[_STATISTICS[prefix]][column] = as_statistics(value)
     return json.dumps(statistics, ensure_ascii=False)
 
 
-def in_statistics(value: Any) -> Any:
+def as_statistics(value: Any) -> Any:
     """`value` as the statistics of the Delta log write it: dates and, to the millisecond, timestamps as ISO 8601."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -816,8 +820,8 @@ def _is_restore(entry: bytes) -> bool:
     return False
 
 
-def _line(error: Exception) -> str:
-    told, _, _ = str(error).partition("Preview of invalid data")  # delta-rs would show rows
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", told)  # and it paints its errors
+def _one_line(error: Exception) -> str:
+    facts, _, _ = str(error).partition("Preview of invalid data")  # without the rows that delta-rs shows
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", facts)  # and it paints its errors
     plain, _, _ = plain.partition(" 0: <unknown>")  # and adds where in its code it was
     return " ".join(plain.split())[:300]

@@ -12,17 +12,17 @@ from notif_assets.billing.closed_days import closed_days
 from notif_assets.core.days import days_of_hours
 from notif_assets.lake import Lake, LakeError, LostRace, Scan, Table, until_committed
 from notif_assets.lake.staging import stage
-from notif_assets.maintenance.compaction import by_partition, files_needed, in_order, sorted_together
-from notif_assets.maintenance.fingerprint import content
-from notif_assets.maintenance.lock import Progress, silent
+from notif_assets.maintenance.compaction import by_partition, files_needed, group_by_order, in_order
+from notif_assets.maintenance.fingerprint import fingerprint_of
+from notif_assets.maintenance.lock import Progress, ignore_progress
 from notif_assets.maintenance.swaps import Swap, commit, rewrite_whole
 from notif_assets.settings import Settings
 
 _NAME = "raw_notifications"
-_PLACE = ("batch", "topic", "kafka_partition", "kafka_offset", "ingested_at")
+_POSITION = ("batch", "topic", "kafka_partition", "kafka_offset", "ingested_at")
 
 
-def archive_bronze(lake: Lake, settings: Settings, now: datetime, progress: Progress = silent) -> list[str]:
+def archive_bronze(lake: Lake, settings: Settings, now: datetime, progress: Progress = ignore_progress) -> list[str]:
     """Moves the due days of bronze to the archive. Returns a line for each, and one for the first that must wait.
 
     Raises LakeError without NOTIF_ARCHIVE, and if the archive holds other rows of a day or its copy reads differently.
@@ -42,7 +42,7 @@ def archive_bronze(lake: Lake, settings: Settings, now: datetime, progress: Prog
     for day in days:
         if day >= first_kept:
             break
-        needed = why_not(lake, settings, day)
+        needed = keep_reason(lake, settings, day)
         if needed:
             done.append(f"{_NAME}: {day} stays: {needed}")
             break
@@ -53,7 +53,7 @@ def archive_bronze(lake: Lake, settings: Settings, now: datetime, progress: Prog
     return done
 
 
-def why_not(lake: Lake, settings: Settings, day: date) -> str | None:
+def keep_reason(lake: Lake, settings: Settings, day: date) -> str | None:
     """Why bronze still needs the records ingested on `day`; None if it doesn't."""
     bronze = lake.table(_NAME)
     numbers = lake.select("batch_span", {"notifications": bronze.scan(partitions={(day,)})}).to_pylist()[0]
@@ -76,12 +76,15 @@ def why_not(lake: Lake, settings: Settings, day: date) -> str | None:
 def _copy(lake: Lake, archive: Lake, day: date) -> int:
     """Makes the archive's day equal to bronze's, in one commit, unless it is equal already. Returns the row count."""
     bronze, copies = lake.table(_NAME), archive.table(_NAME)
-    files, there = ([f for f in table.data_files() if f.partition == (day,)] for table in (bronze, copies))
-    original, copied = content(lake, bronze.scan_files(files)), content(archive, copies.scan_files(there))
+    files, archived_files = ([f for f in table.data_files() if f.partition == (day,)] for table in (bronze, copies))
+    original, copied = (
+        fingerprint_of(lake, bronze.scan_files(files)),
+        fingerprint_of(archive, copies.scan_files(archived_files)),
+    )
     if original == copied:
         return original.rows
-    if there and content(lake, bronze.scan_files(files), only=_PLACE) != content(
-        archive, copies.scan_files(there), only=_PLACE
+    if archived_files and fingerprint_of(lake, bronze.scan_files(files), only=_POSITION) != fingerprint_of(
+        archive, copies.scan_files(archived_files), only=_POSITION
     ):
         raise LakeError(
             f"the archive {archive.root} holds other records of {day} already: it belongs to another lake; "
@@ -89,7 +92,7 @@ def _copy(lake: Lake, archive: Lake, day: date) -> int:
         )
     staged = tuple(
         file
-        for group in sorted_together(bronze.schema, files)
+        for group in group_by_order(bronze.schema, files)
         for file in stage(
             copies,
             (day,),
@@ -97,14 +100,14 @@ def _copy(lake: Lake, archive: Lake, day: date) -> int:
             -(-sum(f.rows for f in group) // files_needed(bronze.schema, group)),
         )
     )
-    rewrite_whole(archive, copies, [Swap((day,), tuple(there), staged, whole=True)], f"archived {day}")
+    rewrite_whole(archive, copies, [Swap((day,), tuple(archived_files), staged, whole=True)], f"archived {day}")
     return original.rows
 
 
 def _drop(lake: Lake, archive: Lake, day: date) -> None:
     """Drops the day from bronze after verifying that the archive holds the same rows."""
     bronze, copies = lake.table(_NAME), archive.table(_NAME)
-    original, copied = (content(at, _day(table, day)) for at, table in ((lake, bronze), (archive, copies)))
+    original, copied = (fingerprint_of(at, _day(table, day)) for at, table in ((lake, bronze), (archive, copies)))
     if original != copied:
         raise LakeError(
             f"the archive {archive.root} gives back {copied.rows} rows of {day} that differ from the {original.rows} "

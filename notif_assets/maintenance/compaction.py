@@ -17,7 +17,7 @@ from sys import maxsize
 import pyarrow as pa
 
 from notif_assets.lake import Lake, Schema, Table
-from notif_assets.lake.pieces import longest_mean, pieces, whole_batches
+from notif_assets.lake.pieces import largest_mean_row, pieces, whole_batches
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
 from notif_assets.maintenance.swaps import Swap, commit
@@ -35,7 +35,7 @@ OPEN_FILES = 16
 FILE_BYTES = 256 * 2**20
 _OPEN_ROWS = 50_000
 _SMALL_PARTITION_ROWS = 200_000
-_WORTH_IT = 8  # a file is rewritten once the smaller ones weigh an eighth of it
+_REWRITE_RATIO = 8  # a file is rewritten once the smaller ones weigh an eighth of it
 _SORTABLE_ROW_BYTES = 4_096
 _COMMIT_ROWS = 5_000_000
 _COMMIT_PARTITIONS = 500
@@ -72,7 +72,7 @@ def compact(lake: Lake, name: str, now: datetime, fewest: int = 2) -> tuple[int,
     )
 
 
-def gather_open(lake: Lake, name: str, now: datetime) -> int:
+def merge_open_files(lake: Lake, name: str, now: datetime) -> int:
     """Merges the small files of open partitions, many at a time. Returns how many it merged.
 
     Their rows keep their order and their hidden columns (lake/keys.py). An open hour gets a file every few seconds, and
@@ -147,7 +147,7 @@ def groups(schema: Schema, files: Sequence[DataFile]) -> Iterator[list[DataFile]
     """The sets of files of one partition that are worth merging, each into fewer files."""
     yield from (
         group
-        for group in sorted_together(schema, _worth_merging(schema, files))
+        for group in group_by_order(schema, _worth_merging(schema, files))
         if len(group) > files_needed(schema, group)
     )
 
@@ -159,10 +159,10 @@ def _sortable(table: Table, files: Sequence[DataFile]) -> list[DataFile]:
     """
     if not (table.schema.sort and table.schema.large):
         return list(files)
-    return [file for file in files if longest_mean(str(table.path / file.path)) <= _SORTABLE_ROW_BYTES]
+    return [file for file in files if largest_mean_row(str(table.path / file.path)) <= _SORTABLE_ROW_BYTES]
 
 
-def sorted_together(schema: Schema, files: Sequence[DataFile]) -> list[list[DataFile]]:
+def group_by_order(schema: Schema, files: Sequence[DataFile]) -> list[list[DataFile]]:
     """Files of one partition in sets that are sorted together.
 
     A table that is read by batch is written in that order: neighbours form a set, up to the size of a file. In a table
@@ -186,7 +186,7 @@ def _worth_merging(schema: Schema, files: Sequence[DataFile]) -> list[DataFile]:
     by_size = sorted(files, key=lambda file: (file.rows, file.path))
     worth = weight = 0
     for number, file in enumerate(by_size, start=1):
-        if file.rows <= _WORTH_IT * weight:
+        if file.rows <= _REWRITE_RATIO * weight:
             worth = number
         if max(file.rows / schema.file_rows, file.size / FILE_BYTES) <= 1 / 2:
             weight += file.rows

@@ -12,7 +12,7 @@ import pyarrow as pa
 from notif_assets.lake import SCHEMAS, Lake, LakeError, OutOfMemory, Table
 from notif_assets.lake.pieces import NO_MEMORY, batches_of_file
 from notif_assets.lake.tables import DataFile
-from notif_assets.maintenance.lock import Progress, silent
+from notif_assets.maintenance.lock import Progress, ignore_progress
 
 _BACKUP = "restore the file from a backup"
 _BY_ORIGIN = {
@@ -21,7 +21,7 @@ _BY_ORIGIN = {
 }
 
 
-def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]:
+def find_broken_files(lake: Lake, progress: Progress = ignore_progress) -> Iterator[tuple[str, str]]:
     """Each log entry and data file that is missing or changed: the table, and a sentence with the fault and the remedy.
 
     Reads every data file of the newest snapshots to its end. Opens no table that does not exist.
@@ -35,17 +35,17 @@ def damage(lake: Lake, progress: Progress = silent) -> Iterator[tuple[str, str]]
             table = lake.table(name)
             table.require_whole_log()
             for file in table.data_files():
-                what = _what_is_wrong(table, file)
+                fault = _fault_of(table, file)
                 # Another commit may have removed the file meanwhile, and a vacuum may have deleted it.
-                if what and file.path in lake.table(name).files()["path"].to_pylist():
-                    yield name, f"{table.path / file.path} {what}; {_repair(name, file)}"
+                if fault and file.path in lake.table(name).files()["path"].to_pylist():
+                    yield name, f"{table.path / file.path} {fault}; {_file_repair_hint(name, file)}"
         except OutOfMemory:
             raise
         except LakeError as error:
             yield name, str(error)
 
 
-def _what_is_wrong(table: Table, file: DataFile) -> str | None:
+def _fault_of(table: Table, file: DataFile) -> str | None:
     path: Path = table.path / file.path
     try:
         size = path.stat().st_size
@@ -62,12 +62,12 @@ def _what_is_wrong(table: Table, file: DataFile) -> str | None:
     return None if rows == file.rows else f"has {rows} rows, and {file.rows} were written"
 
 
-def _repair(name: str, file: DataFile) -> str:
+def _file_repair_hint(name: str, file: DataFile) -> str:
     by_day = SCHEMAS[name].rebuilt_by_day
-    return repair(name, f" --from {file.partition[0]} --to {file.partition[0]}" if by_day else "")
+    return repair_hint(name, f" --from {file.partition[0]} --to {file.partition[0]}" if by_day else "")
 
 
-def repair(table: str, days: str = "") -> str:
+def repair_hint(table: str, days: str = "") -> str:
     """How to repair a table that lost a file; `days` are the options of rebuild that limit it, if any."""
     schema = SCHEMAS[table]
     if table == "raw_notifications":

@@ -13,12 +13,12 @@ from notif_assets.lake import Lake, LakeError
 Progress = Callable[[str], None]
 
 
-def silent(_: str) -> None:
+def ignore_progress(_: str) -> None:
     """A progress callback that does nothing."""
 
 
 @contextmanager
-def turn(lake: Lake, progress: Progress) -> Iterator[None]:
+def maintenance_lock(lake: Lake, progress: Progress) -> Iterator[None]:
     """Waits until no other maintenance job runs on this lake. The lock of a killed job ends with its process.
 
     Without a lake there is nothing to rewrite, and none is created.

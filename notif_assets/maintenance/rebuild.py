@@ -17,7 +17,7 @@ from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Table, until_c
 from notif_assets.lake.staging import stage
 from notif_assets.lake.tables import DataFile, Value
 from notif_assets.maintenance.compaction import by_partition, compact
-from notif_assets.maintenance.lock import Progress, silent, turn
+from notif_assets.maintenance.lock import Progress, ignore_progress, maintenance_lock
 from notif_assets.maintenance.swaps import Swap, commit, rewrite_whole
 from notif_assets.notifications import gold, silver
 from notif_assets.notifications.rules import last_wide_batch
@@ -28,7 +28,7 @@ _COMPACT_EVERY = 200
 _HOURS_PER_COMMIT = 24
 _ROUNDS = 100
 
-_WHY_NOT = {
+_REFUSALS = {
     "book": "it is a book: what was planned, priced or billed is written down once and never computed again",
     "received": "it holds what came from outside, and there is no table before it to compute it from",
 }
@@ -40,7 +40,7 @@ def rebuild(
     table: str,
     first: date | None = None,
     last: date | None = None,
-    progress: Progress = silent,
+    progress: Progress = ignore_progress,
 ) -> None:
     """Computes a derived table again from its source, while ingestion runs; its folder may have been deleted.
 
@@ -52,13 +52,13 @@ def rebuild(
     if table not in SCHEMAS:
         raise ValueError(f"no such table: {table}; rebuild takes one of {', '.join(_REBUILDS)}")
     if table not in _REBUILDS:
-        raise ValueError(f"{table} can't be rebuilt: {_WHY_NOT[SCHEMAS[table].origin]}")
+        raise ValueError(f"{table} can't be rebuilt: {_REFUSALS[SCHEMAS[table].origin]}")
     bounded = first is not None or last is not None
     if bounded and not SCHEMAS[table].rebuilt_by_day:
         raise ValueError(f"{table} is rebuilt whole: leave out --from and --to")
     if first is not None and last is not None and first > last:
         raise ValueError(f"--from {first} lies after --to {last}")
-    with turn(lake, progress):
+    with maintenance_lock(lake, progress):
         _REBUILDS[table](lake, settings, first or date.min, last or date.max, progress)
 
 
@@ -73,32 +73,32 @@ def _minutes(lake: Lake, _settings: Settings, first: date, last: date, progress:
     if not lake.table("minute_aggregates").watermark:
         if (first, last) != (date.min, date.max):
             raise ValueError("minute_aggregates is empty: rebuild it whole, without --from and --to")
-        if _minutes_from_nothing(lake, progress):
+        if _minutes_from_scratch(lake, progress):
             return
     todo: set[tuple[Value, ...]] | None = None
     for _ in range(_ROUNDS):
         aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
-        there = by_partition(aggregates.data_files())
-        hours = there.keys() | by_partition(notifications.data_files()).keys()
-        again: set[tuple[Value, ...]] = set()
+        old_files = by_partition(aggregates.data_files())
+        hours = old_files.keys() | by_partition(notifications.data_files()).keys()
+        changed_hours: set[tuple[Value, ...]] = set()
         waiting: list[Swap] = []
         for hour in sorted(hour for hour in hours if _within(hour[0], first, last) and (todo is None or hour in todo)):
             progress(f"minute_aggregates {hour[0]} {hour[1]}h")
             counted = _count_hour(lake, aggregates, notifications, hour, aggregates.watermark)
-            waiting.append(Swap(hour, tuple(there.get(hour, ())), counted, whole=True))
+            waiting.append(Swap(hour, tuple(old_files.get(hour, ())), counted, whole=True))
             if len(waiting) >= _HOURS_PER_COMMIT:
-                again |= _commit_hours(lake, waiting)
+                changed_hours |= _commit_hours(lake, waiting)
                 # Ingestion continued meanwhile: count the next hours up to its new watermark.
                 aggregates, notifications, waiting = lake.table("minute_aggregates"), lake.table("notifications"), []
-                there = by_partition(aggregates.data_files())
-        again |= _commit_hours(lake, waiting)
-        if not again:
+                old_files = by_partition(aggregates.data_files())
+        changed_hours |= _commit_hours(lake, waiting)
+        if not changed_hours:
             return
-        todo = again
+        todo = changed_hours
     raise LakeError("minute_aggregates was never quiet enough to be rebuilt; run it again")
 
 
-def _minutes_from_nothing(lake: Lake, progress: Progress) -> bool:
+def _minutes_from_scratch(lake: Lake, progress: Progress) -> bool:
     """Counts all hours into an empty table, in one commit that carries the watermark. False if it filled meanwhile."""
     aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
     through = min(notifications.watermark, lake.table("rejected_notifications").watermark)
@@ -166,7 +166,7 @@ def _panel(lake: Lake, settings: Settings, _first: date, _last: date, progress: 
 # --- silver, replayed from bronze -----------------------------------------------------------------------------------
 
 
-def replay_of(lake: Lake) -> Path:
+def replay_path(lake: Lake) -> Path:
     """Where silver is replayed, beside the tables."""
     return lake.root / ".replay"
 
@@ -175,7 +175,7 @@ class _Replay(Lake):
     """A lake whose silver tables are its own, in a folder of its own, and whose other tables are those of `lake`."""
 
     def __init__(self, lake: Lake, memory: str) -> None:
-        super().__init__(replay_of(lake), memory=memory)
+        super().__init__(replay_path(lake), memory=memory)
         self._of = lake
 
     def table(self, name: str) -> Table:
@@ -184,7 +184,7 @@ class _Replay(Lake):
 
 def forget_replay(lake: Lake) -> None:
     """Deletes an unfinished replay: its rows come from an older state of bronze."""
-    shutil.rmtree(replay_of(lake), ignore_errors=True)
+    shutil.rmtree(replay_path(lake), ignore_errors=True)
 
 
 def _replay(lake: Lake, settings: Settings, _first: date, _last: date, progress: Progress) -> None:
@@ -194,8 +194,8 @@ def _replay(lake: Lake, settings: Settings, _first: date, _last: date, progress:
     """
     _require_all_of_bronze(lake)
     last_wide_batch(lake)  # recorded before the replay needs it: the separate tables are still empty
-    with _Replay(lake, settings.engine_memory) as beside:
-        until_committed(lambda: _catch_up_and_take_place(lake, beside, settings, progress))
+    with _Replay(lake, settings.engine_memory) as replay:
+        until_committed(lambda: _catch_up_and_swap_in(lake, replay, settings, progress))
     forget_replay(lake)
 
 
@@ -212,16 +212,16 @@ def _require_all_of_bronze(lake: Lake) -> None:
         )
 
 
-def _catch_up_and_take_place(lake: Lake, beside: Lake, settings: Settings, progress: Progress) -> None:
-    through = _level(lake, settings)
-    while (reached := min(beside.table(name).watermark for name in _SILVER)) < through:
+def _catch_up_and_swap_in(lake: Lake, replay: Lake, settings: Settings, progress: Progress) -> None:
+    through = _common_watermark(lake, settings)
+    while (reached := min(replay.table(name).watermark for name in _SILVER)) < through:
         progress(f"batch {reached + 1} of {through}")
-        silver.take_next_batch(beside, settings)
+        silver.advance_silver_by_one(replay, settings)
         if reached % _COMPACT_EVERY == _COMPACT_EVERY - 1:
             for name in _SILVER:
-                compact(beside, name, datetime.max.replace(tzinfo=UTC))
+                compact(replay, name, datetime.max.replace(tzinfo=UTC))
     for name in _SILVER:
-        table, replayed = lake.table(name), beside.table(name)
+        table, replayed = lake.table(name), replay.table(name)
         if table.watermark not in (0, through) or replayed.watermark != through:
             raise LostRace(name)  # ingestion continued, so the replay must too
         old = {file.path: file for file in table.data_files()}
@@ -233,14 +233,14 @@ def _catch_up_and_take_place(lake: Lake, beside: Lake, settings: Settings, progr
             table.swap(removed, added, None if table.watermark else through, note={"upkeep": "rebuilt"})
 
 
-def _level(lake: Lake, settings: Settings) -> int:
+def _common_watermark(lake: Lake, settings: Settings) -> int:
     """The watermark of both tables, after the one that lags has caught up.
 
     A deleted table gets the other's watermark, or that of minute_aggregates if both are deleted.
     """
     ends = [lake.table(name).watermark for name in _SILVER]
     if all(ends) and ends[0] != ends[1]:
-        silver.take_next_batch(lake, settings)
+        silver.advance_silver_by_one(lake, settings)
         raise LostRace(_SILVER[0])
     return max(*ends, 0 if any(ends) else lake.table("raw_notifications").watermark)
 
@@ -249,10 +249,10 @@ def _link(source: Table, target: Table, files: Collection[DataFile]) -> None:
     """Hard-links the files into the target's folder, without copying."""
     target.create()
     for file in files:
-        there = target.path / file.path
-        there.parent.mkdir(parents=True, exist_ok=True)
-        if not there.exists():
-            os.link(source.path / file.path, there)
+        link = target.path / file.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            os.link(source.path / file.path, link)
 
 
 # --- tables from files ----------------------------------------------------------------------------------------------

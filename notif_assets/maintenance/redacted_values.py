@@ -14,15 +14,15 @@ import msgspec
 import pyarrow as pa
 
 from notif_assets.core.texts import CONTROL_CHARACTER
-from notif_assets.maintenance.whose import says_something
+from notif_assets.maintenance.attribution import has_text
 from notif_assets.notifications.validity import (
     MAX_DEPTH,
     MAX_NAME_BYTES,
     OVERSIZED_KEPT,
     Limits,
     Message,
-    judge,
     oversized,
+    validate,
 )
 
 NAME: Final = "apagado"
@@ -34,7 +34,7 @@ CONFLICTING_NAME: Final = "apagado (conflito)"
 ANSWER: Final = "apagado"
 """Replaces a chatbot answer: a blank answer would remove its session from the reports."""
 
-_STAND_INS: Final[dict[str, bytes | None]] = {
+_REPLACEMENTS: Final[dict[str, bytes | None]] = {
     "schema_registry_prefix": bytes(6),
     "not_utf8": b"\xff",
     "too_deep": b"[" * (MAX_DEPTH + 1),
@@ -46,7 +46,7 @@ _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 def is_blank(value: bytes | None) -> bool:
     """Whether a record holds no personal data: it is empty, or already blanked."""
-    if value in _STAND_INS.values() or not says_something(value):
+    if value in _REPLACEMENTS.values() or not has_text(value):
         return True
     return value is not None and value == _blanked(value, len(value), conflicting=False)
 
@@ -63,10 +63,10 @@ def blank_records(records: pa.Table, conflicting: pa.ChunkedArray, limits: Limit
         for value, conflict in zip(records["value"].to_pylist(), conflicting.to_pylist(), strict=True)
     ]
     after = _verdicts(_with_values(records, values), limits)
-    for stand_ins in (_STAND_INS, {}):
-        off = [place for place, verdict in enumerate(after) if verdict[:3] != before[place][:3]]
-        for place in off:
-            values[place] = stand_ins.get(before[place][0] or "")
+    for replacements in (_REPLACEMENTS, {}):
+        off = [index for index, verdict in enumerate(after) if verdict[:3] != before[index][:3]]
+        for index in off:
+            values[index] = replacements.get(before[index][0] or "")
         if off:
             after = _verdicts(_with_values(records, values), limits)
     return pa.array(values, pa.binary()), pa.array([verdict[3] for verdict in after], pa.string())
@@ -95,9 +95,9 @@ def blank_oversized(details: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """
     values, blanked = [], []
     for detail in details.to_pylist():
-        told = re.match(r"(\d+) bytes", detail)
-        values.append(b" " * min(int(told[1]), OVERSIZED_KEPT) if told else None)
-        blanked.append(oversized(b" " * int(told[1])).detail if told else detail)
+        length = re.match(r"(\d+) bytes", detail)
+        values.append(b" " * min(int(length[1]), OVERSIZED_KEPT) if length else None)
+        blanked.append(oversized(b" " * int(length[1])).detail if length else detail)
     return pa.array(values, pa.binary()), pa.array(blanked, pa.string())
 
 
@@ -111,11 +111,11 @@ def _field(name: str, value: Any, conflicting: bool) -> Any:
     if name == "customer_name" and value:
         if not isinstance(value, str):
             return type(value)()
-        return _stand_in(value, CONFLICTING_NAME if conflicting or value.strip() == CONFLICTING_NAME else NAME)
+        return _replacement(value, CONFLICTING_NAME if conflicting or value.strip() == CONFLICTING_NAME else NAME)
     return value
 
 
-def _stand_in(name: str, word: str) -> str:
+def _replacement(name: str, word: str) -> str:
     """The word, with the same fault as the name (a control character, too long), so that the verdict stays the same."""
     if CONTROL_CHARACTER.search(name):
         word += "\n"
@@ -130,7 +130,9 @@ def _verdicts(records: pa.Table, limits: Limits) -> list[Verdict]:
     wanted = records.select(["value", "kafka_timestamp", "ingested_at"])
     wanted = wanted.append_column("place", pa.array(range(records.num_rows), pa.int64()))
     found: list[Verdict] = [(None, None, None, None)] * records.num_rows
-    for row in judge(wanted, limits)[1].select(["place", "reason", "customer_id", "message_id", "detail"]).to_pylist():
+    for row in (
+        validate(wanted, limits)[1].select(["place", "reason", "customer_id", "message_id", "detail"]).to_pylist()
+    ):
         found[row["place"]] = (row["reason"], row["customer_id"], row["message_id"], row["detail"])
     return found
 

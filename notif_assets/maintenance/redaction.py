@@ -42,31 +42,31 @@ def blank_old(lake: Lake, settings: Settings, now: datetime) -> dict[str, int]:
         return {}
     first_kept = now.date() - timedelta(days=settings.payload_days)
     return {
-        place: _blank_partitions(lake, there, name, first_kept, limits(settings))
+        label: _blank_partitions(lake, target, name, first_kept, limits(settings))
         if name != "customer_panel"
-        else blank_rows(lake, there, name, _unseen_since(now - timedelta(days=settings.payload_days)), settings)
-        for place, there, name in places(lake, settings)
+        else blank_rows(lake, target, name, _inactive_since(now - timedelta(days=settings.payload_days)), settings)
+        for label, target, name in personal_tables(lake, settings)
     }
 
 
-def places(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:
+def personal_tables(lake: Lake, settings: Settings) -> list[tuple[str, Lake, str]]:
     """Label, lake and name of every existing table with personal data, the archive included."""
     found = [(name, lake, name) for name in PERSONAL]
     if settings.archive is not None:
         found.insert(1, ("archive", Lake(settings.archive.absolute(), memory=settings.engine_memory), PERSONAL[0]))
-    return [(place, there, name) for place, there, name in found if (there.root / name / "_delta_log").exists()]
+    return [(label, target, name) for label, target, name in found if (target.root / name / "_delta_log").exists()]
 
 
-def _unseen_since(cutoff: datetime) -> Mask:
+def _inactive_since(cutoff: datetime) -> Mask:
     def mask(panel: pa.Table) -> pa.ChunkedArray:
         newest = panel.group_by("customer_id").aggregate([("last_event", "max")])
-        gone = newest.filter(pc.less(newest["last_event_max"], pa.scalar(cutoff, pa.timestamp("us", "UTC"))))
-        return pc.is_in(panel["customer_id"], gone["customer_id"].combine_chunks())
+        inactive = newest.filter(pc.less(newest["last_event_max"], pa.scalar(cutoff, pa.timestamp("us", "UTC"))))
+        return pc.is_in(panel["customer_id"], inactive["customer_id"].combine_chunks())
 
     return mask
 
 
-def _blank_partitions(lake: Lake, there: Lake, name: str, first_kept: date, bounds: Limits) -> int:
+def _blank_partitions(lake: Lake, target: Lake, name: str, first_kept: date, bounds: Limits) -> int:
     """Blanks all rows of the partitions before `first_kept`, and marks their files by a prefix."""
 
     def rewritten(table: Table) -> Iterator[tuple[Swap, int]]:
@@ -75,17 +75,17 @@ def _blank_partitions(lake: Lake, there: Lake, name: str, first_kept: date, boun
             if not isinstance(day, date) or day >= first_kept:
                 continue
             for file in files:
-                blanking = _Blanking(name, _everything, bounds)
+                blanking = _Blanking(name, _all_rows, bounds)
                 batches = blanking.blanked(_rows(lake, name, table.scan_files([file])))
                 staged = stage(table, partition, batches, file.rows, BLANKED)
                 yield Swap(partition, (file,), staged), blanking.changed
 
-    return _commit_all(there, name, rewritten)
+    return _commit_all(target, name, rewritten)
 
 
 def blank_rows(
     lake: Lake,
-    there: Lake,
+    target: Lake,
     name: str,
     mask: Mask,
     settings: Settings,
@@ -101,46 +101,46 @@ def blank_rows(
         for file in files_of(table):
             scan = table.scan_files([file])
             # A table without partitions is small, and its mask may need all of its rows.
-            together = not table.schema.partition_by
+            at_once = not table.schema.partition_by
             probe = _Blanking(name, mask, bounds)
-            probe.count(_whole(_rows(lake, name, scan), together))
+            probe.count(_as_one(_rows(lake, name, scan), at_once))
             if probe.changed:
-                batches = _Blanking(name, mask, bounds).blanked(_whole(_rows(lake, name, scan), together))
+                batches = _Blanking(name, mask, bounds).blanked(_as_one(_rows(lake, name, scan), at_once))
                 yield Swap(file.partition, (file,), stage(table, file.partition, batches, file.rows)), probe.changed
 
-    return _commit_all(there, name, rewritten)
+    return _commit_all(target, name, rewritten)
 
 
-def _commit_all(there: Lake, name: str, rewritten: Callable[[Table], Iterator[tuple[Swap, int]]]) -> int:
+def _commit_all(target: Lake, name: str, rewritten: Callable[[Table], Iterator[tuple[Swap, int]]]) -> int:
     """Commits the rewritten files, and repeats those that changed meanwhile. Returns the number of changed rows."""
     total = 0
     for _ in range(_ROUNDS):
         waiting: list[tuple[Swap, int]] = []
-        settled = True
-        for done in rewritten(there.table(name)):
+        clean = True
+        for done in rewritten(target.table(name)):
             waiting.append(done)
             if sum(file.rows for swap, _ in waiting for file in swap.old) >= _COMMIT_ROWS:
-                changed, all_made = _commit(there, name, waiting)
-                total, settled, waiting = total + changed, settled and all_made, []
-        changed, all_made = _commit(there, name, waiting)
+                changed, all_made = _commit(target, name, waiting)
+                total, clean, waiting = total + changed, clean and all_made, []
+        changed, all_made = _commit(target, name, waiting)
         total += changed
-        if settled and all_made:
+        if clean and all_made:
             return total
     raise LakeError(f"table {name} was never quiet enough to blank rows in it; run it again")
 
 
-def _commit(there: Lake, name: str, waiting: Sequence[tuple[Swap, int]]) -> tuple[int, bool]:
+def _commit(target: Lake, name: str, waiting: Sequence[tuple[Swap, int]]) -> tuple[int, bool]:
     """Gives the rows changed, and whether all swaps could be made."""
-    refused = commit(there, name, [swap for swap, _ in waiting], same_rows=False, note="blanked")
+    refused = commit(target, name, [swap for swap, _ in waiting], same_rows=False, note="blanked")
     return sum(changed for swap, changed in waiting if swap not in refused), not refused
 
 
-def _whole(some: Iterator[pa.Table], together: bool) -> Iterator[pa.Table]:
+def _as_one(tables: Iterator[pa.Table], at_once: bool) -> Iterator[pa.Table]:
     """The pieces as they are, or as one."""
-    if not together:
-        yield from some
+    if not at_once:
+        yield from tables
         return
-    all_of_them = list(some)
+    all_of_them = list(tables)
     if all_of_them:
         yield pa.concat_tables(all_of_them)
 
@@ -151,12 +151,12 @@ def _rows(lake: Lake, name: str, scan: Scan) -> Iterator[pa.Table]:
         yield from pieces(scan)
         return
     rejected = lake.table("rejected_notifications").scan(reason=("duplicate_conflict", "duplicate_conflict "))
-    conflicts = lake.select("rejected_places", {"rejected": rejected}, reason="duplicate_conflict")
+    conflicts = lake.select("rejected_positions", {"rejected": rejected}, reason="duplicate_conflict")
     for piece in pieces(scan):
         yield piece.append_column("conflicts", pa.array(rows_having(piece, conflicts)))
 
 
-def _everything(rows: pa.Table) -> pa.ChunkedArray:
+def _all_rows(rows: pa.Table) -> pa.ChunkedArray:
     return pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
 
 
@@ -172,20 +172,20 @@ class _Blanking:
         for kind in self._kinds:
             yield from _BLANKED[kind](rows, self._limits).items()
 
-    def count(self, some: Iterator[pa.Table]) -> None:
-        for _ in self.blanked(some):
+    def count(self, tables: Iterator[pa.Table]) -> None:
+        for _ in self.blanked(tables):
             pass
 
-    def blanked(self, some: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-        for rows in some:
-            places = pc.indices_nonzero(self._mask(rows))
-            if len(places):
-                chosen = rows.take(places)
-                differs = pa.chunked_array([pa.repeat(pa.scalar(False), len(places))])
+    def blanked(self, tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+        for rows in tables:
+            indices = pc.indices_nonzero(self._mask(rows))
+            if len(indices):
+                chosen = rows.take(indices)
+                differs = pa.chunked_array([pa.repeat(pa.scalar(False), len(indices))])
                 for column, values in self._blank(chosen):
                     differs = pc.or_(differs, _differs(chosen[column], values))
                     at = rows.schema.get_field_index(column)
-                    rows = rows.set_column(at, column, _put(rows[column], places, values))
+                    rows = rows.set_column(at, column, _replace_at(rows[column], indices, values))
                 self.changed += pc.sum(differs).as_py() or 0
             yield from rows.to_batches()
 
@@ -198,12 +198,12 @@ def _differs(before: pa.ChunkedArray, after: pa.Array) -> pa.ChunkedArray:
     return pc.or_(nulls, pc.fill_null(pc.not_equal(before, after), False))
 
 
-def _put(column: pa.ChunkedArray, places: pa.Array, values: pa.Array) -> pa.ChunkedArray:
+def _replace_at(column: pa.ChunkedArray, indices: pa.Array, values: pa.Array) -> pa.ChunkedArray:
     """`column` with `values` at `places`."""
-    if len(places) == len(column):
+    if len(indices) == len(column):
         return values
     order = np.arange(len(column))
-    order[places.to_numpy()] = len(column) + np.arange(len(places))
+    order[indices.to_numpy()] = len(column) + np.arange(len(indices))
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     return pa.chunked_array([*column.chunks, values.cast(column.type)]).take(pa.array(order))
 
@@ -234,8 +234,8 @@ def _rejected(rows: pa.Table, bounds: Limits) -> _Columns:
     conflicts = pc.equal(rows["reason"], "duplicate_conflict")
     oversized = pc.equal(rows["reason"], "oversized")
     at = rows.schema.get_field_index("value")
-    judged = rows.set_column(at, "value", pc.if_else(oversized, pa.scalar(None, pa.binary()), rows["value"]))
-    values, details = blank_records(judged, conflicts, bounds)
+    validated = rows.set_column(at, "value", pc.if_else(oversized, pa.scalar(None, pa.binary()), rows["value"]))
+    values, details = blank_records(validated, conflicts, bounds)
     duplicate = pc.starts_with(rows["reason"], "duplicate")  # its detail says which one was first
     details = pc.if_else(duplicate, rows["detail"], pc.coalesce(details, rows["detail"]))
     beginnings, hashes = blank_oversized(rows["detail"])

@@ -52,9 +52,9 @@ def commit(lake: Lake, name: str, swaps: Sequence[Swap], *, same_rows: bool, not
 
 
 def _possible(swap: Swap, present: Sequence[DataFile]) -> bool:
-    there = {file.path for file in present if file.partition == swap.partition}
+    present_paths = {file.path for file in present if file.partition == swap.partition}
     old = {file.path for file in swap.old}
-    return there == old if swap.whole else old <= there
+    return present_paths == old if swap.whole else old <= present_paths
 
 
 def rewrite_whole(lake: Lake, table: Table, swaps: Sequence[Swap], note: str) -> None:

@@ -1,7 +1,7 @@
-"""What must hold of the tables between Kafka and the panel, each recomputed another way than it was made.
+"""Invariants of the tables between Kafka and the panel. Each is recomputed in another way than the tables were.
 
 Belongs here: findings, as plain sentences that say where to look; an empty list is a pass. Doesn't: when they are
-looked for (asset checks, closing a day).
+checked (asset checks, closing a day).
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.core.days import day_bounds
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import quote_odd
 from notif_assets.lake import Lake, Scan
 from notif_assets.lake.keys import files_without
 from notif_assets.lake.staging import rows_by_partition
@@ -84,7 +84,7 @@ def every_offset_once(lake: Lake, at_most: int = _SLICE_RECORDS) -> list[str]:
 
 
 def repeated_messages(lake: Lake, notifications: Scan) -> list[str]:
-    """Messages (customer_id, message_id) that are more than once in the given rows."""
+    """Messages (customer_id, message_id) that occur more than once in the given rows."""
     return _sentences(
         lake.select("repeated_messages", {"notifications": part, "repeated_hashes": hashes})
         for part, hashes in repeated_keys(lake, notifications)
@@ -109,7 +109,7 @@ def repeated_in_hours(lake: Lake, after: int) -> list[str]:
     customers = rows_by_partition(notifications.schema, lake.select("customers_of_hours", {"messages": new}))
     wanted = {hour: rows["customer_id"].to_numpy() for hour, rows in customers.items()}
     before = notifications.scan_holding("customer_id", wanted, batch=(None, after + 1))
-    hashes = lake.select("key_hashes", {"keys": replace(new, with_places=True)})["key_hash"].to_numpy()
+    hashes = lake.select("key_hashes", {"keys": replace(new, with_positions=True)})["key_hash"].to_numpy()
     before = before.without(files_without(before, hashes))
     buckets = 1 + new.rows_at_most // _BUCKET_ROWS
     return _sentences(
@@ -121,8 +121,8 @@ def repeated_in_hours(lake: Lake, after: int) -> list[str]:
 def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     """Hours whose minutes do not add up to their messages, among those touched after batch `after` (None: all).
 
-    Messages are counted as of the batch that minute_aggregates stands at, for somebody else may have brought silver
-    further meanwhile. Hours out of which a later batch took duplicates are left to the check after that batch.
+    Messages are counted up to the watermark of minute_aggregates, because another run may have advanced silver
+    meanwhile. Hours from which a later batch removed duplicates are left to the check after that batch.
     """
     aggregates, notifications = lake.table("minute_aggregates"), lake.table("notifications")
     through = aggregates.watermark
@@ -151,7 +151,7 @@ def minutes_that_differ(lake: Lake, after: int | None = None) -> list[str]:
     ]
 
 
-def panel_differs(lake: Lake, settings: Settings) -> list[str]:
+def panel_differences(lake: Lake, settings: Settings) -> list[str]:
     """Customers whose panel is not what notifications hold for the panel's day."""
     panel = lake.table("customer_panel")
     rows = lake.rows(panel.scan()).to_pylist()
@@ -163,17 +163,17 @@ def panel_differs(lake: Lake, settings: Settings) -> list[str]:
         (row["customer_id"], row["channel"]): row["notifications"]
         for row in lake.select("message_counts", {"notifications": messages}).to_pylist()
     }
-    told = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
+    shown_counts = {(row["customer_id"], row["channel"]): row["notifications"] for row in rows if row["notifications"]}
     return [
-        f"customer {customer}, {shown(channel)}: the panel shows {told.get((customer, channel), 0)}, "
+        f"customer {customer}, {quote_odd(channel)}: the panel shows {shown_counts.get((customer, channel), 0)}, "
         f"notifications hold {counted.get((customer, channel), 0)}; `notif-assets rebuild customer_panel`"
-        for customer, channel in sorted(told.keys() | counted.keys())
-        if told.get((customer, channel), 0) != counted.get((customer, channel), 0)
+        for customer, channel in sorted(shown_counts.keys() | counted.keys())
+        if shown_counts.get((customer, channel), 0) != counted.get((customer, channel), 0)
     ]
 
 
 def unaccepted_losses(lake: Lake) -> list[str]:
-    """Offsets that Kafka deleted before they were read, as far as nobody accepted the loss."""
+    """Offsets that Kafka deleted before they were read, without those whose loss was accepted."""
     rows = lake.select(
         "unaccepted_losses",
         {"batches": lake.table("ingest_batches").scan(), "losses": lake.table("ingest_losses").scan()},
@@ -187,7 +187,7 @@ def unaccepted_losses(lake: Lake) -> list[str]:
 
 
 def accepted_losses(lake: Lake, start: datetime, end: datetime) -> list[str]:
-    """Offsets lost with somebody's consent, of records that may have reached Kafka between `start` and `end`."""
+    """Accepted losses of records that may have reached Kafka between `start` and `end`."""
     inputs = {"batches": lake.table("ingest_batches").scan(), "losses": lake.table("ingest_losses").scan()}
     return [
         f"batch {row['batch']}, partition {row['kafka_partition']}: offsets {row['start_offset']} to "
@@ -210,8 +210,8 @@ def much_rejected(lake: Lake, settings: Settings, start: datetime, end: datetime
     reasons = lake.select("rejected_counts", {"rejected": rejected.scan(batch=span)}).to_pylist()
     records = _records(lake, span)
     if not records:
-        return []  # they left bronze for the archive long ago
-    return rejections_told({row["reason"]: row["messages"] for row in reasons}, records, settings.max_rejected, when)
+        return []  # the archive has these records
+    return rejection_findings({row["reason"]: row["messages"] for row in reasons}, records, settings.max_rejected, when)
 
 
 def _records(lake: Lake, span: tuple[int, int]) -> int:
@@ -227,10 +227,10 @@ def _records(lake: Lake, span: tuple[int, int]) -> int:
     return int(parts + (pc.sum(whole["num_records"]).as_py() or 0))
 
 
-def rejections_told(reasons: Mapping[str, int], records: int, bound: float, when: str) -> list[str]:
+def rejection_findings(reasons: Mapping[str, int], records: int, bound: float, when: str) -> list[str]:
     """A sentence if more than the share `bound` of the records was rejected, other than as a duplicate; else none.
 
-    >>> rejections_told({"not_json": 30, "duplicate": 500}, 600, 0.05, "of the last hour")
+    >>> rejection_findings({"not_json": 30, "duplicate": 500}, 600, 0.05, "of the last hour")
     []
     """
     missing = {reason: number for reason, number in reasons.items() if reason not in REPEATED}

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from notif_assets.errors import Refusal
 from notif_assets.kafka.client import KafkaClient, OffsetsDeleted, OpenClient, TopicOffsets
-from notif_assets.kafka.offsets import lost
+from notif_assets.kafka.offsets import deleted_part
 from notif_assets.lake import SCHEMAS, Lake, LakeError, until_committed
 from notif_assets.lake.staging import append
 from notif_assets.notifications.ledger import Batch, plan_from_kafka, read_batch, refuse_another_topic
@@ -22,11 +22,11 @@ from notif_assets.settings import Settings
 
 
 class OffsetsLost(Refusal):
-    """Kafka deleted offsets before they were read. Nothing goes on until somebody accepts it."""
+    """Kafka deleted offsets before they were read. Ingestion stops until a person accepts the loss."""
 
 
 @dataclass(frozen=True)
-class Taken:
+class BronzeAdvance:
     """What one batch brought into bronze."""
 
     batch: Batch
@@ -35,40 +35,40 @@ class Taken:
     seconds: float
 
 
-TakeBatches: TypeAlias = Callable[[Lake, OpenClient, Settings, str], Iterator[Taken]]
+AdvanceBronze: TypeAlias = Callable[[Lake, OpenClient, Settings, str], Iterator[BronzeAdvance]]
 """Takes the batches of the run with that id, and gives each when it is done."""
 
 
-def take_batches(lake: Lake, kafka: OpenClient, settings: Settings, run_id: str) -> Iterator[Taken]:
-    """Batches until all is read, or as many as NOTIF_RUN_MESSAGES or NOTIF_RUN_SECONDS let one run take. Raises as
-    take_next_batch."""
+def advance_bronze(lake: Lake, kafka: OpenClient, settings: Settings, run_id: str) -> Iterator[BronzeAdvance]:
+    """Executes batches until everything is read, at most NOTIF_RUN_MESSAGES or NOTIF_RUN_SECONDS. Raises as
+    advance_bronze_by_one."""
     started, records = time.monotonic(), 0
     with kafka() as client:
-        while taken := take_next_batch(lake, client, settings, run_id):
-            records += taken.records
-            yield taken
+        while advance := advance_bronze_by_one(lake, client, settings, run_id):
+            records += advance.records
+            yield advance
             late = time.monotonic() - started > settings.run_seconds
-            if not taken.batch.lag or records >= settings.run_messages or late:
+            if not advance.batch.lag or records >= settings.run_messages or late:
                 break
 
 
-def take_next_batch(
+def advance_bronze_by_one(
     lake: Lake, client: KafkaClient, settings: Settings, run_id: str, *, even_if_quiet: bool = False
-) -> Taken | None:
+) -> BronzeAdvance | None:
     """Executes the batch that was planned and not executed, or else plans one and executes it; None if all is read.
 
     Raises OffsetsLost, PlanRefused, KafkaError, LakeError; whatever was committed by then stays good.
     """
-    taken = execute_next_batch(lake, client)
-    if taken is None and plan_from_kafka(lake, client, settings, run_id, even_if_quiet=even_if_quiet):
-        taken = execute_next_batch(lake, client)
-    return taken
+    advance = execute_next_batch(lake, client)
+    if advance is None and plan_from_kafka(lake, client, settings, run_id, even_if_quiet=even_if_quiet):
+        advance = execute_next_batch(lake, client)
+    return advance
 
 
-def execute_next_batch(lake: Lake, client: KafkaClient) -> Taken | None:
-    """Executes the batch that was planned and not executed; None if there is none. Raises as take_next_batch."""
+def execute_next_batch(lake: Lake, client: KafkaClient) -> BronzeAdvance | None:
+    """Executes the batch that was planned and not executed; None if there is none. Raises as advance_bronze_by_one."""
 
-    def attempt() -> Taken | None:
+    def attempt() -> BronzeAdvance | None:
         started = time.monotonic()
         bronze, ledger = lake.table("raw_notifications"), lake.table("ingest_batches")
         if ledger.watermark < bronze.watermark:  # another plan of that number would span other offsets
@@ -89,7 +89,7 @@ def execute_next_batch(lake: Lake, client: KafkaClient) -> Taken | None:
 
         note = {"ranges": {str(p): r for p, r in batch.ranges.items()}}
         records = append(bronze, weighed(), batch.number, note)
-        return Taken(batch, records, value_bytes, time.monotonic() - started)
+        return BronzeAdvance(batch, records, value_bytes, time.monotonic() - started)
 
     return until_committed(attempt)
 
@@ -100,12 +100,12 @@ def _read(lake: Lake, client: KafkaClient, batch: Batch) -> Iterator[pa.Table]:
     if not wanted:
         return
     offsets = client.offsets()
-    _recognize(lake, client, batch, offsets)  # or its offsets would name other messages
+    _recognize(lake, client, batch, offsets)  # another topic has other messages at these offsets
     wanted = _without_losses(lake, offsets, batch, wanted)
     try:
         for piece in client.read(wanted):
             yield _as_bronze(batch, piece)
-    except OffsetsDeleted as error:  # between our question and the read
+    except OffsetsDeleted as error:  # between the check above and the read
         raise OffsetsLost(_loss_message(batch.number, {error.partition: (error.start, error.log_start)})) from error
 
 
@@ -124,16 +124,16 @@ def _as_bronze(batch: Batch, piece: pa.RecordBatch) -> pa.Table:
 
 
 def _recognize(lake: Lake, client: KafkaClient, batch: Batch, offsets: TopicOffsets) -> None:
-    taken = {partition: start for partition, (start, _) in batch.ranges.items()}
-    # Who planned it may not have known all marks: the batch before was not read yet.
+    ledger_ends = {partition: start for partition, (start, _) in batch.ranges.items()}
+    # The plan may lack marks: the batch before was not read yet when it was made.
     marks = found_in_bronze(lake, batch.marks, batch.number - 1)
-    refuse_another_topic(batch.number, batch.topic_id, client, marks, taken, offsets)
+    refuse_another_topic(batch.number, batch.topic_id, client, marks, ledger_ends, offsets)
 
 
 def _without_losses(
     lake: Lake, offsets: TopicOffsets, batch: Batch, wanted: Mapping[int, tuple[int, int]]
 ) -> dict[int, tuple[int, int]]:
-    """The ranges less what somebody accepted as lost. Raises OffsetsLost for what nobody did."""
+    """The ranges without accepted losses. Raises OffsetsLost for other losses."""
     accepted = _accepted(lake, batch.number)
     remaining = {p: (max(start, min(accepted.get(p, start), end)), end) for p, (start, end) in wanted.items()}
     missing = _losses(offsets, remaining)
@@ -144,7 +144,7 @@ def _without_losses(
 
 def _losses(offsets: TopicOffsets, wanted: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
     partitions = offsets.partitions
-    found = {p: lost(start, end, partitions[p].start) for p, (start, end) in wanted.items() if p in partitions}
+    found = {p: deleted_part(start, end, partitions[p].start) for p, (start, end) in wanted.items() if p in partitions}
     return {p: loss for p, loss in found.items() if loss}
 
 
@@ -157,9 +157,9 @@ def _accepted(lake: Lake, batch: int) -> dict[int, int]:
 
 
 def _loss_message(batch: int, missing: Mapping[int, tuple[int, int]]) -> str:
-    places = "; ".join(f"partition {p}: offsets {start} to {end - 1}" for p, (start, end) in sorted(missing.items()))
+    ranges = "; ".join(f"partition {p}: offsets {start} to {end - 1}" for p, (start, end) in sorted(missing.items()))
     return (
-        f"Kafka deleted offsets of batch {batch} before they were read ({places}). They can't be had back from Kafka; "
+        f"Kafka deleted offsets of batch {batch} before they were read ({ranges}). They can't be had back from Kafka; "
         f"`notif-assets accept-loss --batch {batch}` records the loss and lets ingestion go on"
     )
 

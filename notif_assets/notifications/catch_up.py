@@ -14,15 +14,15 @@ def execute_planned(lake: Lake, client: KafkaClient, settings: Settings) -> None
     """Executes every batch that is planned, through to customer_panel; plans none."""
     while bronze.execute_next_batch(lake, client) is not None:
         pass
-    settle(lake, settings)
+    advance_tables(lake, settings)
 
 
-def settle(lake: Lake, settings: Settings) -> None:
-    """Brings every table after raw_notifications up to it."""
-    for _ in silver.take_batches(lake, settings):
+def advance_tables(lake: Lake, settings: Settings) -> None:
+    """Advances every table after raw_notifications to its watermark."""
+    for _ in silver.advance_silver(lake, settings):
         pass
-    gold.take_minutes(lake)
-    gold.take_panel(lake, settings)
+    gold.advance_minutes(lake)
+    gold.advance_panel(lake, settings)
 
 
 def committed_ends(lake: Lake) -> dict[int, int]:

@@ -1,6 +1,6 @@
-"""Days freed of duplicates before they close.
+"""Removes duplicates from days before they close.
 
-Belongs here: asking for it and carrying it through, and whether a day is free of them. Doesn't: which of several
+Belongs here: planning and executing it, and whether a day is deduplicated. Doesn't: which of several
 messages counts (duplicates.py), how rows move (silver.py).
 """
 
@@ -14,7 +14,7 @@ from notif_assets.settings import Settings
 
 
 def deduplicate(lake: Lake, client: KafkaClient, settings: Settings, through: date, run_id: str) -> None:
-    """Frees every day up to `through` of duplicates, in every table up to the panel; nothing if they are free of them.
+    """Deduplicates every day up to `through`, in every table up to the panel; does nothing if that is done already.
 
     Kafka is only asked if a batch was planned that no run has executed yet. Raises KafkaError, PlanRefused,
     OffsetsLost.

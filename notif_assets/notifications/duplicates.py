@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def blocked(rows: Iterable[Mapping[str, Any]]) -> list[int]:
+def duplicate_rows(rows: Iterable[Mapping[str, Any]]) -> list[int]:
     """The `row` numbers of the rows that are duplicates of another of `rows`.
 
     A row is a duplicate if an earlier row with its key that is none itself lies in the row's own window:
     window_from <= event_datetime < window_to. Rows need these, the key and a number, and come in arrival
-    order. A rejected row blocks nobody, which is why this is a walk and not a join.
+    order. A duplicate makes no other row a duplicate, so this is a loop and not a join.
     """
     kept: dict[tuple[int, str], list[Any]] = defaultdict(list)
     found = []

@@ -1,5 +1,5 @@
-"""minute_aggregates and customer_panel: functions of silver. What a batch brought is added, under the watermark that
-makes it count once; where messages were moved out, it is all counted anew.
+"""minute_aggregates and customer_panel: functions of silver. A batch adds its messages, and the watermark makes them
+count once. Minutes that lost messages are counted again.
 
 Belongs here: which minutes to recompute, and what the panel is made of. Doesn't: counting (sql/).
 """
@@ -27,15 +27,15 @@ _EMPTY_PANEL = SCHEMAS["customer_panel"].arrow.empty_table().select(_KNOWN)
 
 @dataclass(frozen=True)
 class Advance:
-    """How far a table came: the batches after `after` up to `through`, and the rows written for them."""
+    """One advance of a table: the batches after `after` up to `through`, and the rows written for them."""
 
     after: int
     through: int
     rows: int
 
 
-def take_minutes(lake: Lake) -> Advance | None:
-    """Brings minute_aggregates up to what both silver tables hold; None if it is there already."""
+def advance_minutes(lake: Lake) -> Advance | None:
+    """Advances minute_aggregates to the watermark of both silver tables; None if it is there already."""
 
     def attempt() -> Advance | None:
         aggregates, ledger = lake.table("minute_aggregates"), lake.table("ingest_batches")
@@ -70,7 +70,7 @@ def count_minutes(lake: Lake, notifications: Table, touched: pa.Table, through: 
 
 
 def _minutes(lake: Lake, messages: Scan, touched: pa.Table, before: pa.Table) -> pa.Table:
-    """The rows that `touched` names: what `before` counts of them already, and the messages."""
+    """The rows that `touched` names: the counts in `before` plus the messages."""
     return lake.select("minute_aggregates", {"notifications": messages, "touched": touched, "before": before})
 
 
@@ -89,8 +89,8 @@ def moves_between(lake: Lake, ledger: Table, after: int, through: int) -> list[i
     return numbers
 
 
-def take_panel(lake: Lake, settings: Settings) -> Advance | None:
-    """Brings customer_panel up to minute_aggregates; None if it is there already."""
+def advance_panel(lake: Lake, settings: Settings) -> Advance | None:
+    """Advances customer_panel to the watermark of minute_aggregates; None if it is there already."""
 
     def attempt() -> Advance | None:
         panel, aggregates = lake.table("customer_panel"), lake.table("minute_aggregates")
@@ -98,10 +98,10 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
         if through <= after:
             return None
         removed = _removed(lake, lake.table("ingest_batches"), after, through)
-        shown = lake.rows(panel.scan())
-        known = shown.select(_KNOWN)
+        panel_rows = lake.rows(panel.scan())
+        known = panel_rows.select(_KNOWN)
         if removed.num_rows:
-            known = _less_doubtful(lake, known, aggregates, removed)
+            known = _recheck_doubtful(lake, known, aggregates, removed)
         changed = aggregates.scan(batch=(after + 1, None))
         updated_at, day = panel_day(lake, settings, through)
         rows = lake.select(
@@ -109,8 +109,8 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
             {
                 "known": lake.select("known_customers", {"panel": known, "minutes": changed}),
                 "today": aggregates.scan(minute=day_bounds(day, settings.zone))
-                if removed.num_rows or pc.unique(shown["billing_date"]).to_pylist() != [day]
-                else _counted_and_brought(lake, settings, shown, day, after, through),
+                if removed.num_rows or pc.unique(panel_rows["billing_date"]).to_pylist() != [day]
+                else _day_counts(lake, settings, panel_rows, day, after, through),
             },
             billing_date=day,
             updated_at=updated_at,
@@ -121,51 +121,48 @@ def take_panel(lake: Lake, settings: Settings) -> Advance | None:
     return until_committed(attempt)
 
 
-def _counted_and_brought(
-    lake: Lake, settings: Settings, shown: pa.Table, day: date, after: int, through: int
-) -> pa.Table:
+def _day_counts(lake: Lake, settings: Settings, panel_rows: pa.Table, day: date, after: int, through: int) -> pa.Table:
     """What the panel counts of the day, and what the batches after `after` up to `through` brought of it."""
     batches = (after + 1, through + 1)
-    brought = lake.table("notifications").scan(event_datetime=day_bounds(day, settings.zone), batch=batches)
-    counts = shown.select([*_PAIR, "notifications"])
-    more = lake.select("message_counts", {"notifications": brought}).select(counts.column_names)
+    new_messages = lake.table("notifications").scan(event_datetime=day_bounds(day, settings.zone), batch=batches)
+    counts = panel_rows.select([*_PAIR, "notifications"])
+    more = lake.select("message_counts", {"notifications": new_messages}).select(counts.column_names)
     return pa.concat_tables([counts, more.cast(counts.schema)])
 
 
-def _less_doubtful(lake: Lake, rows: pa.Table, aggregates: Table, removed: pa.Table) -> pa.Table:
-    """What the panel knows, with the customers looked up again of whom a removed message may have told it.
+def _recheck_doubtful(lake: Lake, rows: pa.Table, aggregates: Table, removed: pa.Table) -> pa.Table:
+    """The panel's rows, with customers read again whose newest event or name may come from a removed message.
 
     They are few: a duplicate is hardly ever the newest message of its customer and channel.
     """
-    asked = lake.select("doubtful_pairs", {"panel": rows, "removed": removed})
-    doubtful = pc.is_in(rows["customer_id"], value_set=asked["customer_id"])
-    return pa.concat_tables([rows.filter(pc.invert(doubtful)), *_newest_minutes(lake, aggregates, asked)])
+    pairs = lake.select("doubtful_pairs", {"panel": rows, "removed": removed})
+    doubtful = pc.is_in(rows["customer_id"], value_set=pairs["customer_id"])
+    return pa.concat_tables([rows.filter(pc.invert(doubtful)), *_newest_minutes(lake, aggregates, pairs)])
 
 
-def _newest_minutes(lake: Lake, aggregates: Table, asked: pa.Table) -> Iterator[pa.Table]:
+def _newest_minutes(lake: Lake, aggregates: Table, pairs: pa.Table) -> Iterator[pa.Table]:
     """Newest event and name of each customer and channel asked for, none of which has an event after its `last_event`.
 
-    Most are found in the hour of their `last_event`. The others are sought in all hours, newest first, until each is
-    found or is nowhere.
+    Most are in the hour of their `last_event`. The search for the others goes through all hours, newest first.
     """
-    hours = {(moment.date(), moment.hour) for moment in asked["last_event"].to_pylist() if moment}
-    found = _newest_in(lake, aggregates, hours, asked)
+    hours = {(moment.date(), moment.hour) for moment in pairs["last_event"].to_pylist() if moment}
+    found = _newest_in(lake, aggregates, hours, pairs)
     # These hours are no unbroken row: a pair found only in another pair's hour may have a newer minute in between.
-    found = found.filter(pa.array(rows_having(_with_hour(found), _with_hour(asked).select([*_PAIR, "hour"]))))
+    found = found.filter(pa.array(rows_having(_with_hour(found), _with_hour(pairs).select([*_PAIR, "hour"]))))
     yield found
     for group in _backwards(aggregates):
-        asked = asked.filter(pa.array(~rows_having(asked, found.select(_PAIR))))
-        if not asked.num_rows:
+        pairs = pairs.filter(pa.array(~rows_having(pairs, found.select(_PAIR))))
+        if not pairs.num_rows:
             return
-        found = _newest_in(lake, aggregates, group, asked)
+        found = _newest_in(lake, aggregates, group, pairs)
         yield found
 
 
-def _newest_in(lake: Lake, aggregates: Table, hours: Iterable[tuple[date, int]], asked: pa.Table) -> pa.Table:
+def _newest_in(lake: Lake, aggregates: Table, hours: Iterable[tuple[date, int]], pairs: pa.Table) -> pa.Table:
     """Newest event and name that each of the customers and channels asked for has in these hours."""
-    held = aggregates.scan_holding("customer_id", dict.fromkeys(hours, asked["customer_id"].to_numpy()))
+    held = aggregates.scan_holding("customer_id", dict.fromkeys(hours, pairs["customer_id"].to_numpy()))
     found = lake.select("known_customers", {"panel": _EMPTY_PANEL, "minutes": held}).select(_KNOWN)
-    return found.filter(pa.array(rows_having(found, asked.select(_PAIR))))
+    return found.filter(pa.array(rows_having(found, pairs.select(_PAIR))))
 
 
 def _with_hour(rows: pa.Table) -> pa.Table:

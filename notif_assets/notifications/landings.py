@@ -26,20 +26,20 @@ def all_land_once(lake: Lake, batches: Input, records: Input, accepted: Input, r
     reach = lake.select("partition_reach", {"batches": batches})
     if not reach.num_rows:
         return False
-    places = _Places(reach)
-    if places.size > _MOST_OFFSETS:
+    offset_numbers = _OffsetNumbers(reach)
+    if offset_numbers.size > _MOST_OFFSETS:
         return False
-    taken = np.zeros(places.size, bool)
-    if _mark(lake, places, [records], taken, None) != np.count_nonzero(taken):
+    taken = np.zeros(offset_numbers.size, bool)
+    if _mark(lake, offset_numbers, [records], taken, None) != np.count_nonzero(taken):
         return False
-    landed = np.zeros(places.size, bool)
-    number = _mark(lake, places, [accepted, rejected], landed, taken)
+    landed = np.zeros(offset_numbers.size, bool)
+    number = _mark(lake, offset_numbers, [accepted, rejected], landed, taken)
     return bool(number == np.count_nonzero(landed) == np.count_nonzero(taken))
 
 
 def _mark(
     lake: Lake,
-    places: "_Places",
+    offset_numbers: "_OffsetNumbers",
     scans: list[Input],
     marks: npt.NDArray[np.bool_],
     among: npt.NDArray[np.bool_] | None,
@@ -48,14 +48,14 @@ def _mark(
     rows = 0
     for scan in scans:
         for batch in lake.stream("places", {"placed": scan}, _STREAMED_ROWS):
-            at = places.numbers(batch)
+            at = offset_numbers.numbers(batch)
             at = at if among is None else at[among[at]]
             marks[at] = True
             rows += len(at)
     return rows
 
 
-class _Places:
+class _OffsetNumbers:
     """The offsets of all partitions, numbered in a row from 0."""
 
     def __init__(self, reach: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""The ledger of batches: what each takes is written here before anything is read.
+"""The ledger of batches: the ranges of each are written here before anything is read.
 
 Belongs here: planning, what the ledger says of a batch, and up to when a table is complete. Doesn't: executing a
 batch (bronze.py, silver.py, gold.py), which offsets a range gets (kafka/offsets.py).
@@ -12,10 +12,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from notif_assets.kafka.client import KafkaClient, TopicOffsets
-from notif_assets.kafka.offsets import PlanRefused, next_offsets, ranges
+from notif_assets.kafka.offsets import PlanRefused, next_offsets, plan_ranges
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
 from notif_assets.notifications.marks import (
-    NOTHING,
+    NO_RECORD,
     Marks,
     columns_of,
     found_in_bronze,
@@ -28,11 +28,11 @@ from notif_assets.settings import Settings
 Kind = Literal["kafka", "readmit", "dedup"]
 
 QUIET = timedelta(minutes=1)
-"""With nothing new for this long an all-empty batch is planned, so that quiet hours become complete too."""
+"""After this long without new messages an empty batch is planned, so that quiet hours become complete too."""
 
 _BATCHES_BACK = 64  # looked at first; three runs are about as many
 
-# Of messages never seen: a first batch must fit in memory whatever they are.
+# Assumed size of a message before any is known: the first batch must fit in memory.
 _UNKNOWN_BYTES = 16 * 1024
 
 
@@ -89,17 +89,17 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
     def attempt() -> bool:
         ledger = lake.table("ingest_batches")
         last = _last_rows(lake, ledger)
-        # The time is taken before Kafka is asked: whatever was there by then is in the answer.
+        # The time is taken before the request to Kafka: everything that existed then is in the answer.
         now = max([datetime.now(UTC), *(row["planned_at"] for row in last)])
         offsets = client.offsets()
-        logs, taken = offsets.partitions, _taken(last)
-        first = next_offsets(taken, logs)
+        logs, ledger_ends = offsets.partitions, _ledger_ends(last)
+        first = next_offsets(ledger_ends, logs)
         marks: Marks = {}
         if last:
             number = last[0]["batch"]
             marks = found_in_bronze(lake, marks_after(lake, last), number)
-            refuse_another_topic(number, last[0]["topic_id"], client, marks, taken, offsets)
-        planned = ranges(first, logs, _limit(lake, settings))
+            refuse_another_topic(number, last[0]["topic_id"], client, marks, ledger_ends, offsets)
+        planned = plan_ranges(first, logs, _limit(lake, settings))
         nothing_new = all(start == end for start, end in planned.values())
         if nothing_new and not even_if_quiet and last and now - last[0]["planned_at"] < QUIET:
             return False
@@ -116,7 +116,7 @@ def plan_from_kafka(lake: Lake, client: KafkaClient, settings: Settings, run_id:
                 "log_end_offset": logs[partition].end,
                 "planned_at": now,
                 "run_id": run_id,
-                **columns_of(marks.get(partition, NOTHING)),
+                **columns_of(marks.get(partition, NO_RECORD)),
             }
             for partition, (start, end) in planned.items()
         ]
@@ -131,14 +131,14 @@ def refuse_another_topic(
     topic_id: str | None,
     client: KafkaClient,
     marks: Marks,
-    taken: Mapping[int, int],
+    ledger_ends: Mapping[int, int],
     offsets: TopicOffsets,
 ) -> None:
     """Raises PlanRefused if the topic is not the one that `batch` was planned on: by its id, where the broker tells
     ids, and by the records that were taken (`marks`, up to the offsets `taken`)."""
     refuse_another_id(batch, topic_id, offsets)
-    again = recognized(client, marks, taken, offsets)
-    if topic_id is None and offsets.topic_id and any(taken.values()) and not again:
+    matched = recognized(client, marks, ledger_ends, offsets)
+    if topic_id is None and offsets.topic_id and any(ledger_ends.values()) and not matched:
         # A broker that learns to tell ids has the records that were taken.
         raise PlanRefused(
             f"topic {offsets.topic} has an id now, and had none when batch {batch} was planned, and none of the "
@@ -160,19 +160,19 @@ def refuse_another_id(batch: int, topic_id: str | None, offsets: TopicOffsets) -
         )
 
 
-def dropped_before(lake: Lake) -> dict[int, int]:
+def deleted_before(lake: Lake) -> dict[int, int]:
     """How many offsets of each partition Kafka had dropped before the lake's first batch was planned, where any."""
     first = lake.table("ingest_batches").scan(batch=(1, 2))
     rows = lake.select("batch_ranges", {"batches": first}).to_pylist()
     return {row["kafka_partition"]: row["log_start_offset"] for row in rows if row["log_start_offset"]}
 
 
-def dropped_before_text(dropped: Mapping[int, int]) -> str:
+def deleted_before_text(deleted: Mapping[int, int]) -> str:
     """The sentence for people; of many partitions the first few."""
-    places = [f"partition {partition}: offsets 0 to {end - 1}" for partition, end in sorted(dropped.items())]
-    more = f"; and {len(places) - 5} more partitions" if len(places) > 5 else ""
+    sentences = [f"partition {partition}: offsets 0 to {end - 1}" for partition, end in sorted(deleted.items())]
+    more = f"; and {len(sentences) - 5} more partitions" if len(sentences) > 5 else ""
     return (
-        f"Kafka had dropped {sum(dropped.values())} offsets before this lake began ({'; '.join(places[:5])}{more}): "
+        f"Kafka had dropped {sum(deleted.values())} offsets before this lake began ({'; '.join(sentences[:5])}{more}): "
         "their messages are not in it"
     )
 
@@ -196,12 +196,12 @@ def backlog(lake: Lake, client: KafkaClient) -> Backlog:
     """Compares Kafka with the ledger, and the ledger with the panel; writes nothing. Raises KafkaError, LakeError."""
     ledger = lake.table("ingest_batches")
     last = _last_rows(lake, ledger)
-    offsets = client.offsets()  # after the ledger, or what another run takes meanwhile would seem lost
+    offsets = client.offsets()  # read after the ledger, or offsets that another run reads meanwhile would seem lost
     logs = offsets.partitions
     try:
         if last:
             refuse_another_id(last[0]["batch"], last[0]["topic_id"], offsets)
-        lag = sum(logs[partition].end - start for partition, start in next_offsets(_taken(last), logs).items())
+        lag = sum(logs[partition].end - start for partition, start in next_offsets(_ledger_ends(last), logs).items())
     except PlanRefused:
         lag = -1
     return Backlog(
@@ -222,7 +222,7 @@ def plan_move(
     """Plans a batch that moves rows between tables and reads nothing; gives its number, None if nothing ever came or
     the days are deduplicated already.
 
-    It keeps the time of the batch before it: Kafka was not asked, so nothing more is complete.
+    It keeps the time of the batch before it: Kafka was not asked, so the tables are not complete any further.
     """
 
     def attempt() -> int | None:
@@ -294,7 +294,7 @@ def _backwards(ledger: Table, before: int, end: int | None) -> Iterator[Scan]:
             return
 
 
-def _taken(last: list[dict[str, Any]]) -> dict[int, int]:
+def _ledger_ends(last: list[dict[str, Any]]) -> dict[int, int]:
     return {row["kafka_partition"]: row["end_offset"] for row in last}
 
 

@@ -1,7 +1,7 @@
-"""By what the ledger recognizes the topic it has taken: the newest record before each partition's next offset.
+"""Marks: the newest record read of each partition, by which the ledger recognizes its topic.
 
-Belongs here: finding these records in raw_notifications, and holding them against what Kafka has at their offsets.
-Doesn't: writing them down (ledger.py), reading records of Kafka (kafka/).
+Belongs here: finding these records in raw_notifications, and comparing them with the records at their offsets in Kafka.
+Doesn't: storing them (ledger.py), reading records of Kafka (kafka/).
 
 A topic's offsets say nothing of its content: a log that lost its end grows again over the same offsets, and so does a
 topic that was deleted and made anew. What was read there is then no longer what is there, and what came since would
@@ -21,13 +21,13 @@ from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.lake import Lake, Scan
 from notif_assets.lake.tables import DataFile
 
-NOTHING = RecordMark(-1, None, None)
-"""The mark of a partition that brought no record yet."""
+NO_RECORD = RecordMark(-1, None, None)
+"""The mark of a partition without a record so far."""
 
 Marks = Mapping[int, RecordMark | None]
 """By partition; None: not known, raw_notifications must be asked."""
 
-# A longer value is not brought here to be hashed: its offset and its timestamp must do.
+# A longer value is not hashed: its mark is its offset and its timestamp.
 _MOST_BYTES = 64 * 1024
 # What maintenance/redacted_values.py leaves of a name, and of values without fields.
 _BLANKED_NAME = "apagado"
@@ -81,13 +81,13 @@ def found_in_bronze(lake: Lake, marks: Marks, through: int) -> dict[int, RecordM
         return dict(marks)
     files = sorted(bronze.data_files() if unknown else [], key=_newest_batch)
     while files and unknown:
-        together = [files.pop()]
-        while files and _newest_batch(files[-1]) >= min(file.bounds("batch")[0] or 0 for file in together):
-            together.append(files.pop())  # batches that lie in several files are looked at together
-        marked = _newest(lake, bronze.scan_files(together, batch=(None, through + 1)))
+        group = [files.pop()]
+        while files and _newest_batch(files[-1]) >= min(file.bounds("batch")[0] or 0 for file in group):
+            group.append(files.pop())  # batches that lie in several files are looked at together
+        marked = _newest(lake, bronze.scan_files(group, batch=(None, through + 1)))
         found |= {partition: mark for partition, mark in marked.items() if partition in unknown}
         unknown -= found.keys()
-    return {partition: found.get(partition, NOTHING) if mark is None else mark for partition, mark in marks.items()}
+    return {partition: found.get(partition, NO_RECORD) if mark is None else mark for partition, mark in marks.items()}
 
 
 def _newest_batch(file: DataFile) -> int:
@@ -105,11 +105,11 @@ def _newest(lake: Lake, records: Scan) -> dict[int, RecordMark]:
 
 
 def _mark(row: Mapping[str, Any]) -> RecordMark:
-    known = _as_received(row["value"])
+    known = _is_unredacted(row["value"])
     return RecordMark(row["kafka_offset"], row["kafka_timestamp"], digest(row["key"], row["value"]) if known else None)
 
 
-def _as_received(value: bytes | None) -> bool:
+def _is_unredacted(value: bytes | None) -> bool:
     """Whether a value of bronze is certainly what Kafka gave: upkeep may have blanked it since."""
     if value is None:
         return False
@@ -124,23 +124,23 @@ def _as_received(value: bytes | None) -> bool:
     return named or (isinstance(payload, str) and payload != "")
 
 
-def recognized(client: KafkaClient, marks: Marks, taken: Mapping[int, int], offsets: TopicOffsets) -> int:
+def recognized(client: KafkaClient, marks: Marks, ledger_ends: Mapping[int, int], offsets: TopicOffsets) -> int:
     """Of how many partitions Kafka still has the marked record; `taken` is the end of what was taken of each.
 
     Raises PlanRefused if Kafka has another record at the offset of a mark, or one behind it that was not there when
     what lies before the end was taken.
     """
     ranges = {
-        partition: (mark.offset, taken[partition])
+        partition: (mark.offset, ledger_ends[partition])
         for partition, mark in marks.items()
-        if mark is not None and mark.offset >= 0 and _is_held(offsets, partition, mark.offset, taken[partition])
+        if mark is not None and mark.offset >= 0 and _is_held(offsets, partition, mark.offset, ledger_ends[partition])
     }
-    again = 0
+    matched = 0
     for partition, found in client.first_records(ranges).items() if ranges else ():
         mark = marks[partition]
         assert mark is not None
         if found and found[0].is_of(mark):
-            again += 1
+            matched += 1
             found = found[1:]
         if found:
             raise PlanRefused(
@@ -148,7 +148,7 @@ def recognized(client: KafkaClient, marks: Marks, taken: Mapping[int, int], offs
                 "the one that was taken there: its log lost what was taken and grew again, or the topic was deleted "
                 "and made anew; ingest what it holds now into a lake of its own (NOTIF_LAKE)"
             )
-    return again
+    return matched
 
 
 def _is_held(offsets: TopicOffsets, partition: int, offset: int, end: int) -> bool:

@@ -1,4 +1,4 @@
-"""What people ask of the lake: the rows of each report. Read only.
+"""The rows of each report, read from the lake. Read only.
 
 Belongs here: which rows a report holds for a customer, a channel, a period. Doesn't: layouts (reports/), options and
 files (cli/), pages (panel/).
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from notif_assets.core.days import day_of
 from notif_assets.errors import Refusal
-from notif_assets.lake import SCHEMAS, Lake, Scan, Table, only
+from notif_assets.lake import SCHEMAS, Lake, Scan, Table, bounds_of_value
 from notif_assets.lake.pieces import PIECE_BYTES, bytes_of_rows, spans, values_at
 from notif_assets.notifications.ledger import Batch, read_batch
 from notif_assets.settings import Settings
@@ -30,12 +30,12 @@ _DAY = timedelta(days=1)
 
 
 class Unknown(Refusal):
-    """Nobody by that id or name was ever seen."""
+    """No message, file or answer has that id or name."""
 
 
 def customer_names(lake: Lake, customer_id: int | None = None) -> dict[int, str]:
     """The newest name of each known customer, or of one. Raises Unknown for one that never had a message."""
-    return _names(lake.rows(lake.table("customer_panel").scan(customer_id=only(customer_id))), customer_id)
+    return _names(lake.rows(lake.table("customer_panel").scan(customer_id=bounds_of_value(customer_id))), customer_id)
 
 
 def _names(panel_rows: pa.Table, customer_id: int | None) -> dict[int, str]:
@@ -48,7 +48,7 @@ def _names(panel_rows: pa.Table, customer_id: int | None) -> dict[int, str]:
 
 
 def today(settings: Settings, now: datetime | None = None) -> date:
-    """The billing day it is."""
+    """The current billing day."""
     return day_of(now or datetime.now(UTC), settings.zone)
 
 
@@ -62,7 +62,7 @@ def panel(lake: Lake, day: date, customer_id: int | None = None, channel: str | 
     whole = lake.rows(lake.table("customer_panel").scan())
     known = _names(whole, customer_id)
     if whole.num_rows and whole["billing_date"][0].as_py() < day:
-        whole = with_values(whole, billing_date=day, notifications=0)
+        whole = set_columns(whole, billing_date=day, notifications=0)
     rows = rows_of(whole, customer_id, channel)
     if not rows.num_rows and customer_id is not None:
         empty = {
@@ -79,7 +79,7 @@ def panel(lake: Lake, day: date, customer_id: int | None = None, channel: str | 
 
 def minutes(lake: Lake, customer_id: int, start: datetime, end: datetime, channel: str | None = None) -> pa.Table:
     """The customer's notifications per minute (of its beginning, UTC) and channel, start <= minute < end, in order."""
-    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=(start, end))
+    aggregates = lake.table("minute_aggregates").scan(customer_id=bounds_of_value(customer_id), minute=(start, end))
     return lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
 
 
@@ -107,7 +107,7 @@ def detailed(
 
 def _in_order(lake: Lake, scan: Scan, channel: str | None) -> Iterator[pa.RecordBatch]:
     """All customers' messages, which the engine sorts, on disk if it must."""
-    scan = replace(scan, with_places=True)
+    scan = replace(scan, with_positions=True)
     longest = PIECE_BYTES // _BATCH
     for batch in lake.stream("detailed", {"notifications": scan}, _BATCH, channel=channel, longest=longest):
         yield from _with_payloads(scan, pa.Table.from_batches([batch]), PIECE_BYTES)
@@ -121,10 +121,10 @@ def _in_slices(
     bounds: tuple[datetime | None, datetime | None],
     at_once: Callable[[], int],
 ) -> Iterator[pa.RecordBatch]:
-    """One customer's messages, sorted a few thousand at a time: the first come at once, and memory stays flat. While
-    somebody takes their time to read a slice, the engine holds nothing of it.
+    """One customer's messages, sorted a few thousand at a time: the first come at once, and memory stays flat. The
+    engine holds nothing of a slice while a client reads it slowly.
 
-    The slices end where the minutes say; were they wrong, slices would be uneven, never incomplete.
+    The counts per minute decide where slices end. Wrong counts make slices uneven, never incomplete.
     """
     low, end = bounds
     moments, totals = _moments_and_totals(lake, customer_id, channel, bounds)
@@ -133,8 +133,8 @@ def _in_slices(
         most = min(at_once(), _SLICE)
         at = max(at + 1, int(np.searchsorted(totals, read + most, "right")))
         high = moments[at].as_py() if at < len(moments) else end
-        scan = messages.scan(customer_id=only(customer_id), event_datetime=(low, high))
-        scan = replace(scan, with_places=True)
+        scan = messages.scan(customer_id=bounds_of_value(customer_id), event_datetime=(low, high))
+        scan = replace(scan, with_positions=True)
         rows = lake.select("detailed", {"notifications": scan}, channel=channel, longest=_BYTES_A_MESSAGE)
         yield from _with_payloads(scan, rows, most * _BYTES_A_MESSAGE)
         if at >= len(moments):
@@ -152,8 +152,8 @@ def _with_payload(scan: Scan, rows: pa.Table) -> pa.Table:
     payload = rows["payload"]
     if payload.null_count:
         missing = pc.is_null(payload)
-        places = rows.filter(missing)
-        values = values_at(scan, "payload", places["file"], places["row"])
+        without_payload = rows.filter(missing)
+        values = values_at(scan, "payload", without_payload["file"], without_payload["row"])
         payload = pc.replace_with_mask(payload.combine_chunks(), missing.combine_chunks(), values)
     rows = rows.set_column(rows.schema.get_field_index("payload"), "payload", payload)
     return rows.drop_columns(["payload_bytes", "file", "row"])
@@ -173,7 +173,7 @@ def _moments_and_totals(
     They are the beginnings of the minutes that have messages; a minute of many is parted as if they came evenly.
     As arrays: as Python objects, or grouped by Arrow, they would take more memory than the messages of a slice.
     """
-    aggregates = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=bounds)
+    aggregates = lake.table("minute_aggregates").scan(customer_id=bounds_of_value(customer_id), minute=bounds)
     counts = lake.select("customer_minutes", {"minutes": aggregates}, channel=channel)
     of_channels = counts["minute"].cast(pa.int64()).to_numpy()
     firsts = np.flatnonzero(np.diff(of_channels, prepend=-1))
@@ -213,13 +213,15 @@ def page(
     read first and then twice as many each time, until there are enough.
     """
     moment, message_id = after or (None, None)
-    messages = lake.table("notifications").scan(customer_id=only(customer_id), event_datetime=(moment or start, end))
+    messages = lake.table("notifications").scan(
+        customer_id=bounds_of_value(customer_id), event_datetime=(moment or start, end)
+    )
     hours = sorted(messages.partitions)
     found: list[pa.Table] = []
     count = size = read = 0
     many, full = 1, False
     while not found or (not full and read < len(hours)):
-        scan = replace(messages.within({*hours[read : read + many]}), with_places=True)
+        scan = replace(messages.within({*hours[read : read + many]}), with_positions=True)
         rows = lake.select(
             "detailed_page",
             {"notifications": scan},
@@ -230,11 +232,11 @@ def page(
             longest=_PAGE_BYTES // most,
         )
         sizes = size + np.cumsum(_sizes(rows))
-        fit = rows.slice(0, max(int(np.searchsorted(sizes, _PAGE_BYTES, "right")), 0 if count else 1))
-        found.append(_with_payload(scan, fit))
-        count += fit.num_rows
-        size = int(sizes[fit.num_rows - 1]) if fit.num_rows else size
-        full = count == most or fit.num_rows < rows.num_rows
+        fitting = rows.slice(0, max(int(np.searchsorted(sizes, _PAGE_BYTES, "right")), 0 if count else 1))
+        found.append(_with_payload(scan, fitting))
+        count += fitting.num_rows
+        size = int(sizes[fitting.num_rows - 1]) if fitting.num_rows else size
+        full = count == most or fitting.num_rows < rows.num_rows
         read, many = read + many, 2 * many
     whole = pa.concat_tables(found)
     last = whole.slice(whole.num_rows - 1).to_pylist()[0] if full else None
@@ -247,7 +249,7 @@ def newest_batch(lake: Lake) -> Batch | None:
     return read_batch(lake, ledger, ledger.watermark) if ledger.watermark else None
 
 
-def with_values(rows: pa.Table, **values: object) -> pa.Table:
+def set_columns(rows: pa.Table, **values: object) -> pa.Table:
     for name, value in values.items():
         at = rows.schema.get_field_index(name)
         field = rows.schema.field(at)

@@ -1,9 +1,9 @@
-"""Reading Kafka while the batches before go through the other tables: two cores' work instead of one's.
+"""Reads Kafka in a thread while the previous batches pass through the other tables: two cores work instead of one.
 
 Belongs here: the thread that reads, how far it may be ahead, how it ends. Doesn't: what a batch is (bronze.py), runs.
 
-Nothing new is asked of the protocol: raw_notifications is ahead of the tables after it, as it is between any two steps,
-and whatever ends this leaves it so for the next run to go on from.
+The commit protocol stays the same: raw_notifications is ahead of the tables after it, as between any two steps. If this
+process dies, the next run continues from there.
 """
 
 from collections import deque
@@ -14,12 +14,12 @@ from typing import Self
 
 from notif_assets.kafka.client import OpenClient
 from notif_assets.lake import Lake
-from notif_assets.notifications.bronze import Taken, take_next_batch
+from notif_assets.notifications.bronze import BronzeAdvance, advance_bronze_by_one
 from notif_assets.settings import Settings
 
 
 class ReadAhead:
-    """Takes batches for the runs of one process, one after the other; a TakeBatches.
+    """Takes batches for the runs of one process, one after the other; an AdvanceBronze.
 
     A run gets what is read by then, at most its share of NOTIF_RUN_MESSAGES. It waits until that is a quarter of its
     share, or all there is. Meanwhile the share of the run after it is read. An error is raised in the run that would
@@ -29,12 +29,12 @@ class ReadAhead:
     def __init__(self) -> None:
         self._changed = Condition()
         self._thread: Thread | None = None
-        self._ready: deque[Taken] = deque()
+        self._ready: deque[BronzeAdvance] = deque()
         self._error: BaseException | None = None
         self._ended = self._stopped = False
         self._run_id = ""
 
-    def __call__(self, lake: Lake, kafka: OpenClient, settings: Settings, run_id: str) -> Iterator[Taken]:
+    def __call__(self, lake: Lake, kafka: OpenClient, settings: Settings, run_id: str) -> Iterator[BronzeAdvance]:
         """The batches of one run. Raises as take_next_batch."""
         share = max(1, settings.run_messages // 2)
         self._run_id = run_id
@@ -44,28 +44,28 @@ class ReadAhead:
             self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._held() >= share / 4 or self._ended, timeout=settings.run_seconds)
-            taken = list(self._ready)
+            ready = list(self._ready)
             self._ready.clear()
             error, self._error = self._error, None
             if self._ended:
                 self._thread = None  # the next run looks again
             self._changed.notify_all()
-        yield from taken
+        yield from ready
         if error is not None:
             raise error
 
     def _held(self) -> int:
-        return sum(taken.records for taken in self._ready)
+        return sum(advance.records for advance in self._ready)
 
     def _read(self, lake: Lake, kafka: OpenClient, settings: Settings, share: int) -> None:
         error: BaseException | None = None
         try:
             with kafka() as client:
-                while taken := take_next_batch(lake, client, settings, self._run_id):
+                while advance := advance_bronze_by_one(lake, client, settings, self._run_id):
                     with self._changed:
-                        self._ready.append(taken)
+                        self._ready.append(advance)
                         self._changed.notify_all()
-                        if not taken.batch.lag:
+                        if not advance.batch.lag:
                             break
                         self._changed.wait_for(lambda: self._held() < share or self._stopped)
                         if self._stopped:

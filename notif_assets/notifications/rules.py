@@ -1,4 +1,4 @@
-"""Which rules judge which batch: a record keeps the verdict that it got when its batch was taken.
+"""Which rules apply to which batch: a record keeps the verdict of the rules under which its batch was ingested.
 
 Belongs here: from which batch on a lake refuses what later steps can't carry. Doesn't: the rules (validity.py).
 
@@ -16,7 +16,7 @@ from notif_assets.settings import Settings
 
 _FILE = "rules.json"
 _KEY = "judged_before_the_narrow_rules"
-_JUDGED = ("notifications", "rejected_notifications", "minute_aggregates", "customer_panel")
+_VALIDATED_TABLES = ("notifications", "rejected_notifications", "minute_aggregates", "customer_panel")
 
 
 def limits(settings: Settings) -> Limits:
@@ -31,15 +31,15 @@ def limits_of(lake: Lake, settings: Settings, batch: int) -> Limits:
 
 
 def last_wide_batch(lake: Lake) -> int:
-    """The last batch that was judged by the earlier rules, 0 in a lake that never knew them.
+    """The last batch that the earlier rules validated; 0 in a lake without such batches.
 
-    The first call writes it down for ever, in rules.json beside the tables. It has to come before this version judges
-    a batch of the lake. Raises LakeError if the file can't be read or written.
+    The first call stores it for good, in rules.json beside the tables. Call it before this version validates a batch of
+    the lake. Raises LakeError if the file can't be read or written.
     """
     path = lake.table("ingest_batches").path.parent / _FILE  # a lake that replays silver has its ledger elsewhere
     try:
         if not path.exists():
-            write_once(path, {_KEY: max(lake.table(name).watermark for name in _JUDGED)})
+            write_once(path, {_KEY: max(lake.table(name).watermark for name in _VALIDATED_TABLES)})
         return int(json.loads(path.read_text())[_KEY])
     except OSError as error:
         raise LakeError(f"{path} can't be read: {error.strerror}; see NOTIF_LAKE") from error

@@ -44,14 +44,14 @@ REASONS: Final[dict[str, str]] = {
 }
 
 REPEATED: Final = frozenset({"duplicate", "duplicate_conflict"})
-"""The reasons of messages that are in the tables already: nothing is missing for them."""
+"""The reasons of messages that are accepted already: their rejection loses nothing."""
 
 _PREFIX: Final = b"\0"
 _PREFIX_BYTES: Final = 5  # with the id of the schema
 _PREFIXED: Final = "byte 0 and a schema id come before the message: the producer must send JSON in UTF-8, without them"
 
 MAX_DEPTH: Final = 100
-"""A fixed bound, because the decoder's own depends on how deep the calling code is."""
+"""A fixed limit: the decoder's own limit depends on the depth of the calling code."""
 
 Buffer: TypeAlias = bytes | pa.Buffer
 
@@ -118,10 +118,10 @@ _decode = msgspec.json.Decoder(Message).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _TIMESTAMP = pa.timestamp("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What the tables count hours and days in, whatever an absurd Kafka timestamp would allow: [1970, 9999).
+# The range in which the tables count hours and days, for any Kafka timestamp: [1970, 9999).
 _US = timedelta(microseconds=1)
 _END = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _US
-# The shapes on which Arrow and msgspec agree; every other one is left to msgspec.
+# The shapes that Arrow and msgspec parse alike. msgspec parses all others.
 _COMMON_SHAPE = (
     r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
     r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
@@ -131,7 +131,7 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _SLICE = 8_192
 
 
-def judge(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Table]:
+def validate(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Table]:
     """Splits records into valid messages and rejected ones; every record is in exactly one of the two.
 
     `records` needs the columns value (binary), kafka_timestamp and ingested_at (timestamp[us, UTC]); its other
@@ -140,16 +140,16 @@ def judge(records: pa.Table, limits: Limits = Limits()) -> tuple[pa.Table, pa.Ta
     order of `records`.
     """
     slices = [
-        _judge_slice(records.slice(start, _SLICE).combine_chunks(), limits)
+        _validate_slice(records.slice(start, _SLICE).combine_chunks(), limits)
         for start in range(0, max(records.num_rows, 1), _SLICE)
     ]
     return pa.concat_tables(valid for valid, _ in slices), pa.concat_tables(rejected for _, rejected in slices)
 
 
-def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]:
+def _validate_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]:
     records, rejections = _cut_oversized(records, limits)
     _reject_by_bytes(records["value"], rejections)
-    messages, places = _decoded(records["value"].to_pylist(), rejections)
+    messages, indices = _decoded(records["value"].to_pylist(), rejections)
     instants = _instants([m.event_datetime for m in messages])
     fields = {
         "customer_id": pa.array([m.customer_id for m in messages], pa.int64()),
@@ -159,10 +159,10 @@ def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]
         "payload": pa.array([m.payload for m in messages], pa.string()),
         "event_datetime": instants,
     }
-    asked = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(places, pa.int64()))
-    early, late = _too_early_or_late(instants, asked, limits)
+    times = records.select(["kafka_timestamp", "ingested_at"]).take(pa.array(indices, pa.int64()))
+    early, late = _too_early_or_late(instants, times, limits)
     wrong = pc.or_(pc.is_null(instants), pc.or_(early, late)).combine_chunks()
-    unfit = _unfit(fields) if limits.narrow else {}
+    unfit = _unfit_names(fields) if limits.narrow else {}
     if unfit or pc.any(wrong).as_py():
         off = sorted({*unfit, *pc.indices_nonzero(wrong).to_pylist()})
         for at in off:
@@ -174,30 +174,30 @@ def _judge_slice(records: pa.Table, limits: Limits) -> tuple[pa.Table, pa.Table]
             else:
                 reason = "event_too_early" if early[at].as_py() else "event_too_late"
                 rejection = Rejection(reason, REASONS[reason], *known)
-            rejections[places[at]] = rejection
+            rejections[indices[at]] = rejection
         good = pa.array(np.delete(np.arange(len(messages)), off))
-        places = np.delete(np.array(places), off).tolist()
+        indices = np.delete(np.array(indices), off).tolist()
         fields = {name: column.take(good) for name, column in fields.items()}
 
     valid = records.drop_columns(["value"])
-    if len(places) < records.num_rows:
-        valid = valid.take(pa.array(places, pa.int64()))
+    if len(indices) < records.num_rows:
+        valid = valid.take(pa.array(indices, pa.int64()))
     for name, column in fields.items():
         valid = valid.append_column(name, column)
     order = sorted(rejections)
     rejected = records.take(pa.array(order, pa.int64()))
     for field in REJECTION_COLUMNS:
         rejected = rejected.append_column(
-            field, pa.array([getattr(rejections[place], field.name) for place in order], field.type)
+            field, pa.array([getattr(rejections[index], field.name) for index in order], field.type)
         )
     return valid, rejected
 
 
-def _too_early_or_late(instants: pa.Array, asked: pa.Table, limits: Limits) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Which instants lie before, and which after what is allowed; neither where there is none."""
+def _too_early_or_late(instants: pa.Array, times: pa.Table, limits: Limits) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Which instants are too early, and which too late; a null is neither."""
     events = pc.cast(instants, pa.int64())
-    clock = pc.cast(asked["ingested_at"], pa.int64())
-    lead = pc.subtract(events, pc.coalesce(pc.cast(asked["kafka_timestamp"], pa.int64()), clock))
+    clock = pc.cast(times["ingested_at"], pa.int64())
+    lead = pc.subtract(events, pc.coalesce(pc.cast(times["kafka_timestamp"], pa.int64()), clock))
     max_lead = limits.max_lead // _US
     earliest = (limits.earliest - _EPOCH) // _US if limits.narrow else 0
     early = pc.or_(pc.less(lead, -(limits.max_age // _US)), pc.less(events, earliest))
@@ -207,7 +207,7 @@ def _too_early_or_late(instants: pa.Array, asked: pa.Table, limits: Limits) -> t
     return pc.fill_null(early, False), pc.fill_null(late, False)
 
 
-def _unfit(fields: dict[str, pa.Array]) -> dict[int, tuple[str, str]]:
+def _unfit_names(fields: dict[str, pa.Array]) -> dict[int, tuple[str, str]]:
     """The places of names that later steps can't carry, each with the reason and the first field that it holds of.
 
     Whole columns are looked at first: most have no such byte at all.
@@ -216,13 +216,13 @@ def _unfit(fields: dict[str, pa.Array]) -> dict[int, tuple[str, str]]:
     for name in NAMES:
         texts = fields[name]
         if _may_hold_control_characters(texts):
-            for place, text in enumerate(texts.to_pylist()):
+            for index, text in enumerate(texts.to_pylist()):
                 if CONTROL_CHARACTER.search(text):
-                    found.setdefault(place, ("control_character", name))
+                    found.setdefault(index, ("control_character", name))
         length = pc.binary_length(texts)
         if (pc.max(length).as_py() or 0) > MAX_NAME_BYTES:
-            for place in pc.indices_nonzero(pc.greater(length, MAX_NAME_BYTES)).to_pylist():
-                found.setdefault(place, ("too_long", name))
+            for index in pc.indices_nonzero(pc.greater(length, MAX_NAME_BYTES)).to_pylist():
+                found.setdefault(index, ("too_long", name))
     return found
 
 
@@ -246,22 +246,22 @@ def _decoded(values: list[bytes], rejections: dict[int, Rejection]) -> tuple[lis
     """
     messages: list[Message] = []
     skipped: list[int] = []
-    for place in rejections:
-        values[place] = b""
+    for index in rejections:
+        values[index] = b""
     coming = iter(values)
     while True:
         try:
             messages.extend(map(_decode, coming))
             break
         except _UNDECODABLE:
-            place = len(messages) + len(skipped)
-            if place not in rejections:
-                outcome = _second_look(values[place])
+            index = len(messages) + len(skipped)
+            if index not in rejections:
+                outcome = _decode_by_field(values[index])
                 if isinstance(outcome, Message):
                     messages.append(outcome)
                     continue
-                rejections[place] = outcome
-            skipped.append(place)
+                rejections[index] = outcome
+            skipped.append(index)
     if not skipped:
         return messages, list(range(len(values)))
     return messages, np.delete(np.arange(len(values)), skipped).tolist()
@@ -275,8 +275,8 @@ def _cut_oversized(records: pa.Table, limits: Limits) -> tuple[pa.Table, dict[in
     values = records["value"]
     too_long = pc.fill_null(pc.greater(pc.binary_length(values), limits.max_bytes), False)
     found = {}
-    for place in pc.indices_nonzero(too_long).to_pylist():
-        found[place] = oversized(values[place].as_buffer())
+    for index in pc.indices_nonzero(too_long).to_pylist():
+        found[index] = oversized(values[index].as_buffer())
     if found:
         cut = pc.if_else(too_long, pc.binary_slice(values, 0, OVERSIZED_KEPT), values)
         records = records.set_column(records.schema.get_field_index("value"), "value", cut)
@@ -290,21 +290,21 @@ def oversized(value: Buffer) -> Rejection:
 
 def _reject_by_bytes(values: pa.ChunkedArray, found: dict[int, Rejection]) -> None:
     """Adds what is wrong with a value before it is decoded, by place: none, prefixed, not UTF-8, too deep."""
-    for place in pc.indices_nonzero(pc.is_null(values)).to_pylist():
-        found[place] = Rejection("tombstone")
+    for index in pc.indices_nonzero(pc.is_null(values)).to_pylist():
+        found[index] = Rejection("tombstone")
     length = pc.fill_null(pc.binary_length(values), 0)
     prefixed = pc.and_(pc.greater(length, _PREFIX_BYTES), pc.fill_null(pc.starts_with(values, _PREFIX), False))
-    for place in pc.indices_nonzero(prefixed).to_pylist():
-        found.setdefault(place, Rejection("schema_registry_prefix", _PREFIXED))
-    for place in _not_utf8(values):
-        found.setdefault(place, Rejection("not_utf8"))
+    for index in pc.indices_nonzero(prefixed).to_pylist():
+        found.setdefault(index, Rejection("schema_registry_prefix", _PREFIXED))
+    for index in _not_utf8(values):
+        found.setdefault(index, Rejection("not_utf8"))
     # Brackets are counted first, in strings too, so that the exact depth is asked of few.
-    for place in np.flatnonzero(_brackets(_whole(values)) > MAX_DEPTH).tolist():
-        if place not in found and _depth(values[place].as_py()) > MAX_DEPTH:
-            found[place] = Rejection("too_deep", f"more than {MAX_DEPTH} levels")
+    for index in np.flatnonzero(_brackets(_one_chunk(values)) > MAX_DEPTH).tolist():
+        if index not in found and _depth(values[index].as_py()) > MAX_DEPTH:
+            found[index] = Rejection("too_deep", f"more than {MAX_DEPTH} levels")
 
 
-def _whole(values: pa.ChunkedArray) -> pa.BinaryArray:
+def _one_chunk(values: pa.ChunkedArray) -> pa.BinaryArray:
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()  # which copies even a single chunk
 
 
@@ -324,7 +324,7 @@ def _not_utf8(values: pa.ChunkedArray) -> list[int]:
     try:
         values.cast(pa.string())
     except pa.ArrowInvalid:
-        return [place for place, value in enumerate(values.to_pylist()) if value is not None and not _is_utf8(value)]
+        return [index for index, value in enumerate(values.to_pylist()) if value is not None and not _is_utf8(value)]
     return []
 
 
@@ -348,7 +348,7 @@ def _depth(value: bytes) -> int:
     return deepest
 
 
-def _second_look(value: bytes) -> Message | Rejection:
+def _decode_by_field(value: bytes) -> Message | Rejection:
     """A repeated key's last value holds, so a message whose *earlier* value was wrong is decoded again, by field."""
     try:
         msgspec.json.decode(value, type=msgspec.Raw)
@@ -358,14 +358,14 @@ def _second_look(value: bytes) -> Message | Rejection:
         fields = _decode_fields(value)
     except msgspec.ValidationError:
         return Rejection("not_an_object")
-    document = {name: _anything(fields[name]) for name in Message.__struct_fields__ if name in fields}
+    document = {name: _any_value(fields[name]) for name in Message.__struct_fields__ if name in fields}
     try:
         return msgspec.convert(document, Message)
     except msgspec.ValidationError as error:
         return _diagnosis(document, str(error))
 
 
-def _anything(value: msgspec.Raw) -> Any:
+def _any_value(value: msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(value)
     except msgspec.ValidationError:  # a number like 1e400: JSON, but of no type that a field has
@@ -402,8 +402,8 @@ def _instants(texts: list[str]) -> pa.Array:
     others = pc.indices_nonzero(pc.invert(common)).to_pylist()
     if not others:
         return instants
-    told = pa.array([_microseconds(texts[at]) for at in others], pa.int64()).cast(_TIMESTAMP)
-    return pc.replace_with_mask(instants, pc.invert(common), told)
+    parsed = pa.array([_microseconds(texts[at]) for at in others], pa.int64()).cast(_TIMESTAMP)
+    return pc.replace_with_mask(instants, pc.invert(common), parsed)
 
 
 def _microseconds(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Who may see what, and what every answer carries.
+"""Access to the panel: tokens of requests, limits, headers and the log of requests.
 
 Belongs here: where a request carries its token, whose rows it may ask for, limits, headers, the log of requests.
 Doesn't: what makes a token good (tokens.py), what is shown (api.py, pages.py).
@@ -72,8 +72,8 @@ def cookie_of(request: Request) -> str:
     return f"__Host-{COOKIE}" if request.scope["scheme"] == "https" else COOKIE
 
 
-def who(request: Request, token: str) -> Viewer:
-    """Whom a token is for. Raises Refused (401), and LakeError if it can't be said which tokens are revoked."""
+def viewer_of_token(request: Request, token: str) -> Viewer:
+    """The viewer of a token. Raises Refused (401), and LakeError if the revocations can't be read."""
     keys: Keys = request.app.state.keys
     revoked: Revoked = request.app.state.revoked
     try:
@@ -90,12 +90,12 @@ async def viewer_of(request: Request) -> Viewer:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":
         token = request.cookies.get(cookie_of(request), "")
-    viewer = request.state.viewer = who(request, token)
+    viewer = request.state.viewer = viewer_of_token(request, token)
     return viewer
 
 
-def is_from_elsewhere(request: Request) -> bool:
-    """Whether a page of another site made a browser send it. Browsers say so; programs are no browsers."""
+def is_cross_site(request: Request) -> bool:
+    """Whether a page of another site made a browser send the request. Browsers say so; other clients don't."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
@@ -103,9 +103,9 @@ def is_from_elsewhere(request: Request) -> bool:
     return origin is not None and origin != f"{request.scope['scheme']}://{request.headers.get('host')}"
 
 
-async def from_here(request: Request) -> None:
+async def require_same_site(request: Request) -> None:
     """Raises Refused (403) for what a page of another site sends."""
-    if is_from_elsewhere(request):
+    if is_cross_site(request):
         raise Refused(403, "this is not answered to other sites")
 
 
@@ -151,13 +151,13 @@ class ExportLimit:
         self._at_once, self._of_all = at_once, of_all
         self._going_on: Counter[str] = Counter()
 
-    def take(self, viewer: Viewer) -> None:
+    def count_start(self, viewer: Viewer) -> None:
         """Counts one. Raises Refused (429)."""
         if not self._limiter.hit(self._limit, viewer.person):
             raise Refused(429, "too many exports in a minute", **{"Retry-After": "60"})
 
     @contextmanager
-    def going_on(self, viewer: Viewer) -> Iterator[None]:
+    def hold_slot(self, viewer: Viewer) -> Iterator[None]:
         """While an export of the viewer goes on; on the event loop's thread only. Raises Refused: 429, 503."""
         person = viewer.person
         if self._going_on.total() >= self._of_all:
@@ -173,13 +173,13 @@ class ExportLimit:
                 del self._going_on[person]
 
 
-def take_export(request: Request) -> None:
+def count_export(request: Request) -> None:
     """Counts an export of the viewer of the request. Raises Refused (429)."""
     limit: ExportLimit = request.app.state.export_limit
-    limit.take(request.state.viewer)
+    limit.count_start(request.state.viewer)
 
 
-class Answers:
+class ResponseMiddleware:
     """Around the whole application: the headers of every answer, HEAD, a line in the log, and the metrics.
 
     The log has method, path without the query, status and time; a token is never in it.
@@ -196,22 +196,22 @@ class Answers:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", HEAD: True}
         began = time.perf_counter()
-        answer = _Answer(scope, send)
+        outgoing = _OutgoingResponse(scope, send)
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, outgoing.send)
         except Exception as error:
-            # Where it happened, but not what it says: that may be anybody's data.
+            # The place of the error, but not its text, which may hold personal data.
             where = "".join(traceback.format_tb(error.__traceback__))
             _log.error("%s\n%s", type(error).__name__, where)
-            if answer.started:  # the connection must break: a part must not look like the whole
+            if outgoing.started:  # the connection must break: a part must not look like the whole
                 raise ConnectionAbortedError(type(error).__name__) from None
-            await PlainTextResponse("Internal Server Error\n", 500)(scope, receive, answer.send)
+            await PlainTextResponse("Internal Server Error\n", 500)(scope, receive, outgoing.send)
         finally:
-            _note(scope, answer.status, time.perf_counter() - began)
+            _note(scope, outgoing.status, time.perf_counter() - began)
 
 
-class _Answer:
-    """An answer on its way: with the headers of all, and without its body if only its beginning is wanted."""
+class _OutgoingResponse:
+    """A response on its way out: with the common headers, and without its body for HEAD."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.status, self.started = 500, False

@@ -17,12 +17,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from notif_assets.billing import statements
-from notif_assets.core.amounts import by_currency
+from notif_assets.core.amounts import sum_by_currency
 from notif_assets.core.days import days_between
 from notif_assets.core.formats import Format, StatementFormat
 from notif_assets.lake import Lake
 from notif_assets.notifications import queries
-from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, take_export
+from notif_assets.panel.access import OfCustomer, OfPanel, Operator, Refused, count_export
 from notif_assets.panel.export import Download, name_of, rows_at_once
 from notif_assets.panel.snapshot import Customer, Overview, Panel, Sort
 from notif_assets.reports import write_billing, write_detailed, write_statement
@@ -167,7 +167,7 @@ def customers(
 def customer_panel(request: Request, panel: OfPanel, customer: OfCustomer) -> Response:
     """The day so far."""
     overview = panel.overview
-    return unless_known(
+    return conditional_response(
         request,
         etag(customer, overview.version, overview.day),
         lambda: answer_of(overview, customer).model_dump_json().encode(),
@@ -215,7 +215,7 @@ def statement(
     format: StatementFormat = "pdf",
 ) -> Response:
     """The statement of a month as a file: days, channels, adjustments, totals, and whether all of it is final."""
-    take_export(request)
+    count_export(request)
     return statement_of(panel, customer, month, format)
 
 
@@ -255,7 +255,7 @@ def export(
     format: Format = "csv",
 ) -> Response:
     """The whole detailed report of a period as a file, streamed."""
-    take_export(request)
+    count_export(request)
     return download(request, panel, customer, _within(start), _within(end), channel, format)
 
 
@@ -298,20 +298,20 @@ def bills_of(
     panel: Panel,
     customer: Customer,
     days: list[date],
-    at_hand: statements.AtHand | None = None,
+    prefetched: statements.Prefetched | None = None,
     lake: Lake | None = None,
 ) -> BillsAnswer:
     """The bills of these days, as statements.bills; `lake` is that of a view. Raises BillRefused for an open day that
     can't be priced."""
     lake = lake or panel.lake
     try:
-        lines, adjustments = statements.bills(lake, panel.settings, days, customer.customer_id, at_hand=at_hand)
+        lines, adjustments = statements.bills(lake, panel.settings, days, customer.customer_id, prefetched=prefetched)
     except queries.Unknown:
         return BillsAnswer(lines=[], adjustments=[], totals={}, total=Decimal("0.00"))
     of_day = sorted(lines.to_pylist(), key=lambda row: (row["billing_date"], row["channel"] or ""))
     of_adjustment = sorted(adjustments.to_pylist(), key=lambda row: (row["billing_date"], row["created_at"]))
     billed = [(row["currency"], row["amount"]) for row in of_day]
-    totals = by_currency(billed + [(row["currency"], row["amount_delta"]) for row in of_adjustment])
+    totals = sum_by_currency(billed + [(row["currency"], row["amount_delta"]) for row in of_adjustment])
     return BillsAnswer(
         lines=[
             Line(date=row["billing_date"], **{k: row[k] for k in Line.model_fields if k != "date"}) for row in of_day
@@ -364,7 +364,7 @@ def etag(customer: Customer, *state: object) -> str:
     return f'"{hashlib.sha256(repr((customer.customer_id, *state)).encode()).hexdigest()[:24]}"'
 
 
-def unless_known(request: Request, tag: str, body: Callable[[], bytes], kind: str) -> Response:
+def conditional_response(request: Request, tag: str, body: Callable[[], bytes], kind: str) -> Response:
     """304 if the client has this state already; else what `body()` gives."""
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie, Accept-Language"}
     known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}

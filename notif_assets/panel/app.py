@@ -20,7 +20,7 @@ from notif_assets.billing.lines import BillRefused
 from notif_assets.lake import LakeError
 from notif_assets.lake.pieces import NO_MEMORY
 from notif_assets.panel import api, export, memory, metrics, pages
-from notif_assets.panel.access import Answers, ExportLimit, OfPanel, Operator, Refused
+from notif_assets.panel.access import ExportLimit, OfPanel, Operator, Refused, ResponseMiddleware
 from notif_assets.panel.connections import BOUNDS, end_if_stalled
 from notif_assets.panel.revoked import Revoked
 from notif_assets.panel.snapshot import Panel
@@ -64,7 +64,7 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = lambda: dateti
     app.add_api_route("/healthz", _alive, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
-    app.add_middleware(Answers)
+    app.add_middleware(ResponseMiddleware)
     for kind, handler in (
         (Refused, _refused),
         (HTTPException, _not_found),
@@ -82,7 +82,7 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[], None]) -
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
     app = build_app(settings)
-    memory.settle()
+    memory.freeze_startup_objects()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
@@ -139,7 +139,7 @@ def _problem(status: int, detail: str, headers: dict[str, str] | None = None) ->
     return JSONResponse(content, status, headers, media_type="application/problem+json")
 
 
-def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+def _error_response(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """A problem for a program, a page for a person."""
     if request.scope["path"].startswith(("/api/", "/metrics", "/healthz", "/readyz")):
         return _problem(status, detail, headers)
@@ -149,31 +149,31 @@ def _answer(request: Request, status: int, detail: str, headers: dict[str, str] 
 
 
 async def _refused(request: Request, error: Refused) -> Response:
-    return _answer(request, error.status, error.detail, error.headers)
+    return _error_response(request, error.status, error.detail, error.headers)
 
 
 async def _not_found(request: Request, error: HTTPException) -> Response:
-    return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
+    return _error_response(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 async def _wrong_parameter(request: Request, error: RequestValidationError) -> Response:
     # The value itself is not told: it may be anything.
-    places = [tuple(problem["loc"]) for problem in error.errors()]
-    wrong = sorted({".".join(map(str, place[1:])) for place in places})
-    if ("path", "customer_id") in places:
-        return _answer(request, 404, "no such customer")
-    return _answer(request, 422, f"wrong: {', '.join(wrong)}")
+    locations = [tuple(problem["loc"]) for problem in error.errors()]
+    wrong = sorted({".".join(map(str, location[1:])) for location in locations})
+    if ("path", "customer_id") in locations:
+        return _error_response(request, 404, "no such customer")
+    return _error_response(request, 422, f"wrong: {', '.join(wrong)}")
 
 
 async def _unreadable(request: Request, error: LakeError) -> Response:
     _log.error("the lake can't be read: %s", error)
-    return _answer(request, 503, "the lake can't be read now", {"Retry-After": "10"})
+    return _error_response(request, 503, "the lake can't be read now", {"Retry-After": "10"})
 
 
 async def _no_memory(request: Request, _error: MemoryError) -> Response:
     _log.error("%s could not be answered: %s", request.scope["path"], NO_MEMORY)
-    return _answer(request, 503, "there is not enough memory for it now", {"Retry-After": "10"})
+    return _error_response(request, 503, "there is not enough memory for it now", {"Retry-After": "10"})
 
 
 async def _unpriced(request: Request, _error: BillRefused) -> Response:
-    return _answer(request, 409, "a channel of an open day has no price yet")
+    return _error_response(request, 409, "a channel of an open day has no price yet")

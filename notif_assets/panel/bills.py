@@ -15,7 +15,7 @@ from operator import attrgetter
 from notif_assets.billing import statements
 from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.lines import BillRefused
-from notif_assets.core.amounts import by_currency
+from notif_assets.core.amounts import sum_by_currency
 from notif_assets.core.days import days_of_month
 from notif_assets.panel.api import Adjustment, Line, bills_of
 from notif_assets.panel.snapshot import Customer, Panel, View
@@ -76,14 +76,16 @@ def of_month(panel: Panel, customer: Customer, view: View, month: date) -> Bills
 
 def _bills(panel: Panel, customer: Customer, view: View, days: list[date]) -> Bills:
     lake, today = view.lake, view.overview.day
-    at_hand = None
+    prefetched = None
     if customer.customer_id in view.overview.customers:
-        at_hand = statements.AtHand(customer.name, partial(view.hours.lines, panel.settings, customer.customer_id))
+        prefetched = statements.Prefetched(
+            customer.name, partial(view.hours.lines, panel.settings, customer.customer_id)
+        )
     try:
-        answer, unpriced = bills_of(panel, customer, days, at_hand, lake), False
+        answer, unpriced = bills_of(panel, customer, days, prefetched, lake), False
     except BillRefused:
         closed = closed_days(lake)
-        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed], at_hand, lake), True
+        answer, unpriced = bills_of(panel, customer, [day for day in days if day in closed], prefetched, lake), True
     adjustments: dict[date, list[Adjustment]] = {}
     for one in answer.adjustments:
         adjustments.setdefault(one.date, []).append(one)
@@ -108,5 +110,5 @@ def by_month(view: View, customer: Customer, bills: Iterable[DayBill]) -> list[M
         of_closed, of_open = closed.get(month), open_days.get(month, [])
         amounts = (of_closed.amounts if of_closed else []) + [one for bill in of_open for one in bill.amounts]
         notifications = (of_closed.notifications if of_closed else 0) + sum(bill.notifications for bill in of_open)
-        found.append(MonthBill(month, month in view.months.final, notifications, by_currency(amounts)))
+        found.append(MonthBill(month, month in view.months.final, notifications, sum_by_currency(amounts)))
     return found

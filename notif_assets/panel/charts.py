@@ -45,7 +45,7 @@ class Bar:
 class Tick:
     """A label of an axis; on a phone only those that are not `fine`."""
 
-    at: float
+    index: float
     label: str
     fine: bool = False
 
@@ -101,19 +101,19 @@ def chart(
     totals = [sum(values) for values in zip(*(values for _, values in channels), strict=True)] or [0] * len(labels)
     levels = _levels(max([*totals, *(before or ())]))
     scale = HEIGHT / max(1, levels[-1].value)
-    place = 100 / len(labels)
+    slot = 100 / len(labels)
     bars = tuple(
         Bar(
-            x=round(place * at, 2),
-            width=round(place, 2),
+            x=round(slot * index, 2),
+            width=round(slot, 2),
             label=label,
-            total=totals[at],
-            values=tuple((name, values[at]) for name, values in channels if values[at]),
-            parts=_parts([values[at] for _, values in channels], scale),
-            before=before[at] if before is not None else None,
-            before_y=round(HEIGHT - (before[at] if before is not None else 0) * scale, 1),
+            total=totals[index],
+            values=tuple((name, values[index]) for name, values in channels if values[index]),
+            parts=_parts([values[index] for _, values in channels], scale),
+            before=before[index] if before is not None else None,
+            before_y=round(HEIGHT - (before[index] if before is not None else 0) * scale, 1),
         )
-        for at, (label, _) in enumerate(labels)
+        for index, (label, _) in enumerate(labels)
     )
     of_channels = tuple((name, sum(values)) for name, values in channels)
     return Chart(bars, of_channels, levels, _ticks([short for _, short in labels]))
@@ -150,7 +150,7 @@ def _levels(most: int) -> tuple[Level, ...]:
     """
     step = next(factor * 10**digits for digits in range(20) for factor in (1, 2, 5) if factor * 10**digits * 4 >= most)
     top = max(1, -(-most // step))
-    return tuple(Level(round(HEIGHT * (1 - at / top), 1), at * step) for at in range(top + 1))
+    return tuple(Level(round(HEIGHT * (1 - index / top), 1), index * step) for index in range(top + 1))
 
 
 def _ticks(labels: Sequence[str]) -> tuple[Tick, ...]:
@@ -161,6 +161,6 @@ def _ticks(labels: Sequence[str]) -> tuple[Tick, ...]:
     """
     step = next(step for step in (1, 2, 3, 5, 7, 10, 14, 20, 31) if -(-len(labels) // step) <= _LABELS)
     return tuple(
-        Tick(round(100 * (at + 0.5) / len(labels), 2), label, number % 2 == 1)
-        for number, (at, label) in enumerate(list(enumerate(labels))[::step])
+        Tick(round(100 * (index + 0.5) / len(labels), 2), label, number % 2 == 1)
+        for number, (index, label) in enumerate(list(enumerate(labels))[::step])
     )

@@ -67,7 +67,7 @@ class Readings(Generic[R]):
         return read
 
 
-def asked(module: str, kind: type[T]) -> T:
+def read_by_child(module: str, kind: type[T]) -> T:
     """What `python -m module` prints as JSON. Raises NotRead."""
     try:
         done = subprocess.run([sys.executable, "-m", module], check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603 - our own

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from notif_assets.panel.children import NotRead, Readings, asked
+from notif_assets.panel.children import NotRead, Readings, read_by_child
 
 _KEPT = timedelta(seconds=15)
 _KEPT_FOR_METRICS = timedelta(minutes=1)  # a reading takes two seconds of a processor, and is asked for for ever
@@ -103,7 +103,7 @@ class DagsterState:
 
 def _read() -> State:
     try:
-        return asked("notif_assets.panel.read_dagster", State)
+        return read_by_child("notif_assets.panel.read_dagster", State)
     except NotRead as problem:
         _log.warning("Dagster's state can't be read: %s", problem)
         return State("unreadable", datetime.now(UTC))

@@ -42,11 +42,11 @@ _PIECE = 2**17  # bytes; a few of them wait at several places for a client to re
 _ROWS = 20_000  # that all exports hold together, an export at most half of them
 
 
-class _Gone(Exception):
+class _ClientGone(Exception):
     """The client went away."""
 
 
-class _Out(io.RawIOBase):
+class _ClientStream(io.RawIOBase):
     """The file that a writer writes to, in its thread; each piece waits until the one before it is on its way."""
 
     def __init__(self, stream: MemoryObjectSendStream[bytes]) -> None:
@@ -62,7 +62,7 @@ class _Out(io.RawIOBase):
             try:
                 anyio.from_thread.run(self._stream.send, bytes(whole[start : start + _PIECE]))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                raise _Gone from None
+                raise _ClientGone from None
         self._written += len(whole)
         return len(whole)
 
@@ -91,7 +91,7 @@ class Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it."""
-        with scope["app"].state.export_limit.going_on(scope["state"]["viewer"]):
+        with scope["app"].state.export_limit.hold_slot(scope["state"]["viewer"]):
             await self._send(scope, receive, send)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,8 +106,8 @@ class Download(Response):
 
         def work() -> None:
             try:
-                self._write(cast("BinaryIO", _Out(outgoing)))
-            except _Gone:
+                self._write(cast("BinaryIO", _ClientStream(outgoing)))
+            except _ClientGone:
                 pass
             except (LakeError, MemoryError) as error:
                 failed.append(error)

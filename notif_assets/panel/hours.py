@@ -1,5 +1,5 @@
-"""The counts of each hour of late, of all customers, in memory, and of the newest ones each minute's: a page of two
-days would else read fifty files, and hundreds of the hours that are not compacted yet.
+"""Recent counts of all customers in memory: per hour, and per minute in the newest hours. Without them a page of two
+days would read fifty files, and hundreds for hours that are not compacted yet.
 
 Belongs here: which hours are kept, when one is counted again, a customer's part of them. Doesn't: what a page makes of
 them (pages.py).
@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from notif_assets.billing.lines import BillRefused, lines_of
-from notif_assets.core.days import day_bounds, hours_of
-from notif_assets.lake import Lake, Table, only
+from notif_assets.core.days import day_bounds, hour_partitions
+from notif_assets.lake import Lake, Table, bounds_of_value
 from notif_assets.lake.engine import Input
 from notif_assets.panel.read_only import copied
 from notif_assets.settings import Settings
@@ -33,7 +33,7 @@ _SCHEMA = pa.schema(
 _AS_MINUTES = ["minute", "channel", "notifications"]
 
 
-class OfCustomers:
+class RowsByCustomer:
     """Rows sorted by customer_id, and where each customer's are."""
 
     def __init__(self, rows: pa.Table) -> None:
@@ -58,10 +58,10 @@ class Hours:
         self.table: Table = lake.table("minute_aggregates")
         self._lake = lake
         self._files: dict[tuple[date, int], set[str]] = {}
-        self._sums: dict[tuple[date, int], OfCustomers] = {}
-        self._minutes: dict[tuple[date, int], OfCustomers] = {}
+        self._sums: dict[tuple[date, int], RowsByCustomer] = {}
+        self._minutes: dict[tuple[date, int], RowsByCustomer] = {}
         self._totals: dict[tuple[date, int], pa.Table] = {}
-        self._lines: dict[tuple[date, int], OfCustomers | None] = {}
+        self._lines: dict[tuple[date, int], RowsByCustomer | None] = {}
         self._billing = Lock()
         scan = self.table.scan(minute=(since, None))
         for hour, file in zip(zip(*scan.partition_values.values(), strict=True), scan.files, strict=True):
@@ -74,7 +74,7 @@ class Hours:
             else:
                 self._count(hour, scan.within({hour}))
 
-    def stands_on(self, table: Table) -> bool:
+    def is_current(self, table: Table) -> bool:
         """Whether it was counted from this version of minute_aggregates."""
         return self.table.snapshot is table.snapshot
 
@@ -89,19 +89,19 @@ class Hours:
         """The rows of a customer, or (None) of all together, in these hours, in place of minutes: `minute` is the
         beginning of the hour."""
         if customer_id is None:
-            return _together((hour, self._totals[hour]) for hour in hours if hour in self._totals)
-        return _together((hour, self._sums[hour].of(customer_id)) for hour in hours if hour in self._sums)
+            return _concat_hours((hour, self._totals[hour]) for hour in hours if hour in self._totals)
+        return _concat_hours((hour, self._sums[hour].of(customer_id)) for hour in hours if hour in self._sums)
 
     def minutes(self, customer_id: int | None, hours: Collection[tuple[date, int]], until: datetime) -> pa.Table:
         """The minutes of a customer, or (None) of all, in these hours that began before `until`, as queries.minutes has
         them."""
         known = [(hour, self._minutes[hour].of(customer_id)) for hour in sorted(hours) if hour in self._minutes]
-        rows = _together(known).select(_AS_MINUTES)
+        rows = _concat_hours(known).select(_AS_MINUTES)
         rows = rows.filter(pc.less(rows["minute"], until))
         others = [hour for hour in hours if hour not in self._minutes and hour in self._sums]
         if not others:
             return rows
-        scan = self.table.scan(others, customer_id=only(customer_id), minute=(self.since, until))
+        scan = self.table.scan(others, customer_id=bounds_of_value(customer_id), minute=(self.since, until))
         read = self._lake.select("customer_minutes", {"minutes": scan}, channel=None)
         return pa.concat_tables([read.select(_AS_MINUTES), rows])
 
@@ -114,7 +114,7 @@ class Hours:
         lines = self.bill(settings, day)
         return lines.of(customer_id) if lines else None
 
-    def bill(self, settings: Settings, day: date) -> OfCustomers | None:
+    def bill(self, settings: Settings, day: date) -> RowsByCustomer | None:
         """All customers' lines, made once for a price list."""
         start, end = day_bounds(day, settings.zone)
         if start < self.since or start.minute or end.minute:
@@ -122,33 +122,33 @@ class Hours:
         key = day, self._lake.table("prices").version
         with self._billing:
             if key not in self._lines:
-                self._lines[key] = self._billed(settings, day, hours_of(start, end))
+                self._lines[key] = self._billed(settings, day, hour_partitions(start, end))
             return self._lines[key]
 
-    def _billed(self, settings: Settings, day: date, hours: Collection[tuple[date, int]]) -> OfCustomers | None:
-        sums = _together((hour, self._sums[hour].rows) for hour in hours if hour in self._sums)
-        counts = self._lake.select("sums_together", {"sums": sums})
+    def _billed(self, settings: Settings, day: date, hours: Collection[tuple[date, int]]) -> RowsByCustomer | None:
+        sums = _concat_hours((hour, self._sums[hour].rows) for hour in hours if hour in self._sums)
+        counts = self._lake.select("combined_hour_sums", {"sums": sums})
         try:
             lines, _ = lines_of(self._lake, settings, day, "provisional", "report", None, counts)
         except BillRefused:
             return None
-        return OfCustomers(copied(lines.sort_by("customer_id")))
+        return RowsByCustomer(copied(lines.sort_by("customer_id")))
 
 
-def kept(rows: pa.Table, name: str = "channel") -> OfCustomers:
+def kept(rows: pa.Table, name: str = "channel") -> RowsByCustomer:
     """With each channel's name once; or each text of another column."""
     texts = rows[name].combine_chunks().dictionary_encode()
-    return OfCustomers(copied(rows.set_column(rows.schema.names.index(name), name, texts)))
+    return RowsByCustomer(copied(rows.set_column(rows.schema.names.index(name), name, texts)))
 
 
 def _of_all(sums: pa.Table) -> pa.Table:
     """All customers' sums of an hour as one customer's, 0."""
     totals = sums.group_by("channel", use_threads=False).aggregate([("notifications", "sum")])
-    nobody = pa.repeat(pa.scalar(0, pa.int64()), totals.num_rows)
-    return pa.table([nobody, totals["channel"], totals["notifications_sum"]], _SCHEMA.names[:-1])
+    no_customer = pa.repeat(pa.scalar(0, pa.int64()), totals.num_rows)
+    return pa.table([no_customer, totals["channel"], totals["notifications_sum"]], _SCHEMA.names[:-1])
 
 
-def _together(hours: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:
+def _concat_hours(hours: Iterable[tuple[tuple[date, int], pa.Table]]) -> pa.Table:
     """Rows of hours, with the beginning of their minute, or of the hour if they are its sums; text as text."""
     type_ = _SCHEMA.field("minute").type
     found = []

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from notif_assets.panel.children import NotRead, Readings, asked
+from notif_assets.panel.children import NotRead, Readings, read_by_child
 
 _KEPT = timedelta(minutes=15)
 _log = logging.getLogger("notif_assets.panel")
@@ -40,7 +40,7 @@ class LakeMeasures:
 
 def _measured() -> Measures:
     try:
-        return asked("notif_assets.panel.measure_lake", Measures)
+        return read_by_child("notif_assets.panel.measure_lake", Measures)
     except NotRead as problem:
         _log.warning("the lake can't be measured: %s", problem)
         raise

@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 _MALLOC = {"M_ARENA_MAX": (-8, 2), "M_TRIM_THRESHOLD": (-1, 2**20), "M_MMAP_THRESHOLD": (-3, 2**20)}
 
 
-def spare() -> None:
+def limit_allocators() -> None:
     """Lets what an export needed for a moment go back to the system, and does without pandas. For a process's start,
     before anything imports pyarrow.
 
@@ -33,13 +33,13 @@ def spare() -> None:
             libc.mallopt(option, value)
 
 
-def settle() -> None:
-    """Exempts what exists from garbage collection, for good. For when all is imported and nothing is served yet."""
+def freeze_startup_objects() -> None:
+    """Exempts all existing objects from garbage collection. Call it after the imports, before serving."""
     gc.collect()
     gc.freeze()
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Gives memory back that would stay: of exports that were broken off, whose exceptions hold what they were at
     until a full collection, which Python puts off (it takes milliseconds after `settle`); and of free blocks between
     used ones, which malloc never does by itself (malloc_trim(3)).

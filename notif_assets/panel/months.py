@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.statements import days_still_open
-from notif_assets.core.amounts import by_currency
+from notif_assets.core.amounts import sum_by_currency
 from notif_assets.core.days import days_of_month
 from notif_assets.lake import Lake, Scan
 from notif_assets.lake.tables import Bounds
-from notif_assets.panel.hours import OfCustomers, kept
+from notif_assets.panel.hours import RowsByCustomer, kept
 from notif_assets.settings import Settings
 
 MONTHS = 12
@@ -37,7 +37,7 @@ class Billed:
     @property
     def totals(self) -> dict[str, Decimal]:
         """The amounts by their currencies."""
-        return by_currency(self.amounts)
+        return sum_by_currency(self.amounts)
 
 
 class Months:
@@ -48,7 +48,7 @@ class Months:
         self.today = today
         self._snapshots = _snapshots(lake)
         self._files: dict[date, tuple[tuple[str, ...], ...]] = {}
-        self._sums: dict[date, OfCustomers] = {}
+        self._sums: dict[date, RowsByCustomer] = {}
         days: dict[date, list[date]] = {}
         for day in sorted(closed_days(lake)):
             days.setdefault(day.replace(day=1), []).append(day)
@@ -61,7 +61,7 @@ class Months:
         for month in newest:
             self._add_up(lake, month, days[month], before)
 
-    def stands_on(self, lake: Lake, today: date) -> bool:
+    def is_current(self, lake: Lake, today: date) -> bool:
         """Whether it was read from the books as `lake` has them, on this day."""
         return self.today == today and all(a is b for a, b in zip(self._snapshots, _snapshots(lake), strict=True))
 

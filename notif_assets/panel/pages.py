@@ -28,18 +28,18 @@ from notif_assets.panel.access import (
     Operator,
     Refused,
     cookie_of,
-    from_here,
-    is_from_elsewhere,
-    take_export,
-    who,
+    count_export,
+    is_cross_site,
+    require_same_site,
+    viewer_of_token,
 )
 from notif_assets.panel.api import (
     CUSTOMERS_A_PAGE,
     bills_file,
+    conditional_response,
     download,
     etag,
     statement_of,
-    unless_known,
 )
 from notif_assets.panel.charts import chart
 from notif_assets.panel.dagster_state import State
@@ -115,11 +115,11 @@ def enter(request: Request, t: str = "") -> Response:
 
     A link on a page of another site asks first: it could be somebody else's, to have you enter as them.
     """
-    viewer = who(request, t)
-    return render(request, "enter.html", token=t, whom=viewer) if is_from_elsewhere(request) else _entered(request, t)
+    viewer = viewer_of_token(request, t)
+    return render(request, "enter.html", token=t, whom=viewer) if is_cross_site(request) else _entered(request, t)
 
 
-@router.post("/entrar", dependencies=[Depends(from_here)])
+@router.post("/entrar", dependencies=[Depends(require_same_site)])
 async def enter_here(request: Request) -> Response:
     """As the link does, when the page that asked first is answered."""
     form = await _form(request)
@@ -127,7 +127,7 @@ async def enter_here(request: Request) -> Response:
 
 
 def _entered(request: Request, token: str) -> Response:
-    left = max(1, int((who(request, token).expires - datetime.now(UTC)).total_seconds()))
+    left = max(1, int((viewer_of_token(request, token).expires - datetime.now(UTC)).total_seconds()))
     response = RedirectResponse("/", 303)
     response.set_cookie(cookie_of(request), token, max_age=left, **_cookie(request))
     return response
@@ -153,7 +153,7 @@ async def _form(request: Request) -> dict[str, list[str]]:
     return parse_qs(body.decode(errors="replace"))
 
 
-@router.post("/sair", dependencies=[Depends(from_here)])
+@router.post("/sair", dependencies=[Depends(require_same_site)])
 def leave(request: Request) -> Response:
     """Forgets the token, and what the browser kept of the pages."""
     response = RedirectResponse("/", 303, {"Clear-Site-Data": '"cache"'})
@@ -164,8 +164,8 @@ def leave(request: Request) -> Response:
 @router.get("/idioma/{language}")
 def switch_language(language: Language, volta: str = "/") -> Response:
     """Keeps the language that somebody chose, and goes back to the page."""
-    ours = volta.startswith("/") and not volta.startswith(("//", "/\\"))
-    response = RedirectResponse(volta if ours else "/", 303)
+    is_own_path = volta.startswith("/") and not volta.startswith(("//", "/\\"))
+    response = RedirectResponse(volta if is_own_path else "/", 303)
     response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_SECONDS, samesite="lax", httponly=True)
     return response
 
@@ -201,11 +201,11 @@ class Shown:
         return self.period.query | ({"mes": f"{self.month:%Y-%m}"} if self.month else {})
 
 
-def _address(path: str, asked: dict[str, str], **changes: object) -> str:
+def _address(path: str, parameters: dict[str, str], **changes: object) -> str:
     """The address of a page that shows what is asked, but for `changes`; None leaves a parameter out."""
     if changes.keys() & PERIOD:
-        asked = {name: value for name, value in asked.items() if name not in PERIOD}
-    query = {name: value for name, value in (asked | changes).items() if value not in (None, "")}
+        parameters = {name: value for name, value in parameters.items() if name not in PERIOD}
+    query = {name: value for name, value in (parameters | changes).items() if value not in (None, "")}
     return f"{path}?{urlencode(query)}" if query else path
 
 
@@ -257,7 +257,7 @@ def customer_now(request: Request, panel: OfPanel, customer: OfCustomer, shown: 
         f"{now:%Y-%m-%dT%H:%M}",
         language_of(request),
     )
-    return unless_known(
+    return conditional_response(
         request,
         tag,
         lambda: bytes(render(request, "_now.html", **_customer(request, panel, customer, view, shown)).body),
@@ -268,7 +268,7 @@ def customer_now(request: Request, panel: OfPanel, customer: OfCustomer, shown: 
 def _customer(request: Request, panel: Panel, customer: Customer, view: View, shown: Shown) -> dict[str, Any]:
     now, zone, language = panel.clock(), panel.settings.zone, language_of(request)
     customer = view.overview.customers.get(customer.customer_id, customer)  # it was looked up before the view was taken
-    asked_beside = panel.beside.submit(_bills, panel, customer, view, shown)
+    bills_future = panel.side_executor.submit(_bills, panel, customer, view, shown)
     sent = usage(view, zone, customer.customer_id, shown.period, now)
     channels = _compared(customer, _yesterday(view, customer, zone, now))
     return {
@@ -281,7 +281,7 @@ def _customer(request: Request, panel: Panel, customer: Customer, view: View, sh
         **_drawn(sent, shown, zone, now, language),
         "address": partial(_address, f"/clientes/{customer.customer_id}", shown.query),
         "query": shown.query,
-        **asked_beside.result(),
+        **bills_future.result(),
         "zone": str(zone),
     }
 
@@ -340,7 +340,7 @@ def report(
     """The detailed report of some days of NOTIF_TIMEZONE, for the form of the page."""
     if not date(1970, 1, 2) <= de <= ate <= date(9998, 12, 30):
         raise Refused(400, "the first day must not come after the last")
-    take_export(request)
+    count_export(request)
     zone = panel.settings.zone
     return download(request, panel, customer, day_start(de, zone), day_start(ate + _DAY, zone), canal or None, formato)
 
@@ -350,7 +350,7 @@ def statement(
     request: Request, panel: OfPanel, customer: OfCustomer, mes: str = "", formato: StatementFormat = "pdf"
 ) -> Response:
     """The statement of a month, for the form of the page."""
-    take_export(request)
+    count_export(request)
     return statement_of(panel, customer, mes, formato)
 
 
@@ -359,7 +359,7 @@ def bills_of_days(
     request: Request, panel: OfPanel, customer: OfCustomer, de: date, ate: date, formato: Format = "csv"
 ) -> Response:
     """The bills of some days, for the form of the page."""
-    take_export(request)
+    count_export(request)
     return bills_file(panel, customer, de, ate, formato)
 
 
@@ -381,7 +381,7 @@ def operator_page(
     found = view.overview.customers.search(q, ordem)
     pages = max(1, -(-len(found) // CUSTOMERS_A_PAGE))
     page = min(pagina, pages)
-    asked = shown.period.query | {"q": q, "ordem": ordem, "pagina": str(page)}
+    parameters = shown.period.query | {"q": q, "ordem": ordem, "pagina": str(page)}
     rows = found[(page - 1) * CUSTOMERS_A_PAGE : page * CUSTOMERS_A_PAGE]
     batch = queries.newest_batch(panel.lake)
     return render(
@@ -393,7 +393,7 @@ def operator_page(
         pages=pages,
         q=q,
         order=ordem,
-        address=partial(_address, "/operador", asked),
+        address=partial(_address, "/operador", parameters),
         totals=view.overview.customers.per_channel(),
         months=view.months.of(None),
         final=view.months.final,

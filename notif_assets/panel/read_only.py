@@ -16,7 +16,7 @@ from notif_assets.lake import Lake, Scan, Table
 from notif_assets.lake.engine import Input
 from notif_assets.settings import Settings
 
-_ANSWERS, _SHORT = 512, 32 * 2**10  # how many, and of how many bytes
+_CACHED_RESULTS, _CACHED_BYTES = 512, 32 * 2**10  # how many, and of how many bytes
 
 
 class ReadOnlyLake(Lake):
@@ -29,7 +29,7 @@ class ReadOnlyLake(Lake):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.lake, memory=settings.panel_memory)
-        self._answers: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
+        self._cache: OrderedDict[tuple[object, ...], pa.Table] = OrderedDict()
         self._answering = Lock()
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake")
 
@@ -44,29 +44,29 @@ class ReadOnlyLake(Lake):
         if len(scans) < len(inputs):
             return self._workers.submit(super().select, name, inputs, **parameters).result()
         key = (name, scans, tuple(parameters.items()))
-        return self._kept(key, partial(super().select, name, inputs, **parameters))
+        return self._cached(key, partial(super().select, name, inputs, **parameters))
 
     def rows(self, scan: Scan) -> pa.Table:
         """As in any lake."""
-        return self._kept(_identity(scan), partial(super().rows, scan))
+        return self._cached(_identity(scan), partial(super().rows, scan))
 
-    def _kept(self, key: tuple[object, ...], ask: Callable[[], pa.Table]) -> pa.Table:
+    def _cached(self, key: tuple[object, ...], ask: Callable[[], pa.Table]) -> pa.Table:
         with self._answering:
-            known = self._answers.get(key)
+            known = self._cache.get(key)
             if known is not None:
-                self._answers.move_to_end(key)
+                self._cache.move_to_end(key)
                 return known
         # A long one too: an export holds it as long as its client takes to read.
-        answer = copied(self._workers.submit(ask).result())
-        if answer.nbytes <= _SHORT:
+        result = copied(self._workers.submit(ask).result())
+        if result.nbytes <= _CACHED_BYTES:
             with self._answering:
-                self._answers[key] = answer
-                while len(self._answers) > _ANSWERS:
-                    self._answers.popitem(last=False)
-        return answer
+                self._cache[key] = result
+                while len(self._cache) > _CACHED_RESULTS:
+                    self._cache.popitem(last=False)
+        return result
 
 
-class Moment(Lake):
+class PinnedLake(Lake):
     """A lake at a moment: some of its tables as they were then, all others as they are."""
 
     def __init__(self, lake: Lake, tables: Mapping[str, Table]) -> None:
@@ -95,18 +95,18 @@ class Moment(Lake):
         return self._lake.rows(scan)
 
 
-def copied(answer: pa.Table) -> pa.Table:
-    """The answer in memory of its own size, for who keeps it; the engine's has room for thousands of rows."""
+def copied(result: pa.Table) -> pa.Table:
+    """A copy of the result in memory of its own size, for caching; the engine's has room for thousands of rows."""
     size = pa.MockOutputStream()
-    _write(answer, size)
+    _write(result, size)
     memory = pa.allocate_buffer(size.size())  # a stream that grows would take up to twice as much
-    _write(answer, pa.FixedSizeBufferWriter(memory))
+    _write(result, pa.FixedSizeBufferWriter(memory))
     return pa.ipc.open_stream(memory).read_all()
 
 
-def _write(answer: pa.Table, out: pa.NativeFile) -> None:
-    with pa.ipc.new_stream(out, answer.schema) as stream:
-        stream.write_table(answer)
+def _write(result: pa.Table, out: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(out, result.schema) as stream:
+        stream.write_table(result)
 
 
 def _identity(scan: Scan) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""The messages rejected of late by reason, in memory: a day's table has thousands of files until it is compacted.
+"""Recently rejected messages by reason, in memory: a day has thousands of files until it is compacted.
 
 Belongs here: which files are counted, and when. Doesn't: what the operator's page makes of the counts (pages.py).
 """

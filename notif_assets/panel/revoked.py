@@ -1,4 +1,4 @@
-"""Tokens that hold no longer, though a key signed them and their time isn't over.
+"""Revoked tokens: signed by a key and not expired, but no longer valid.
 
 Belongs here: where revocations are kept, and whether one concerns a viewer. Doesn't: what a token is (tokens.py).
 
@@ -47,18 +47,18 @@ class Revoked:
         self._read: set[str] = set()
         self._tokens: set[str] = set()
         self._before: dict[int | None, float] = {}
-        self._looked = -math.inf
-        self._looking = Lock()
+        self._refreshed_at = -math.inf
+        self._refreshing = Lock()
 
     def __contains__(self, viewer: Viewer) -> bool:
         """Whether the viewer's token was revoked. Raises LakeError if that can't be said."""
-        with self._looking:
-            if time.monotonic() - self._looked >= _EVERY_SECONDS:
-                self._look()
-                self._looked = time.monotonic()
+        with self._refreshing:
+            if time.monotonic() - self._refreshed_at >= _EVERY_SECONDS:
+                self._refresh()
+                self._refreshed_at = time.monotonic()
         return viewer.token in self._tokens or viewer.issued < self._before.get(viewer.customer_id, -math.inf)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         try:
             found = {path.name for path in self._folder.iterdir() if path.suffix == ".json"}
         except FileNotFoundError:
@@ -66,16 +66,16 @@ class Revoked:
         except OSError as error:
             raise LakeError(f"{self._folder} can't be read: {error.strerror}") from error
         for name in found - self._read:
-            self._take(self._folder / name)
+            self._add(self._folder / name)
             self._read.add(name)
 
-    def _take(self, path: Path) -> None:
+    def _add(self, path: Path) -> None:
         try:
             revocation = json.loads(path.read_text())
             if "token" in revocation:
                 self._tokens.add(str(revocation["token"]))
             else:
-                whose, moment = revocation["customer_id"], float(revocation["issued_before"])
-                self._before[whose] = max(moment, self._before.get(whose, moment))
+                holder, moment = revocation["customer_id"], float(revocation["issued_before"])
+                self._before[holder] = max(moment, self._before.get(holder, moment))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise LakeError(f"{path} can't be read: it says which tokens hold no longer") from error

@@ -1,4 +1,4 @@
-"""What the panel knows at a moment: all customers' counts of the day, and what else it keeps in memory.
+"""The panel's state at a moment: the day's counts of all customers, and the rest of what it keeps in memory.
 
 Belongs here: when it is read again. Doesn't: what is kept of tables and answers (read_only.py), of hours (hours.py), of
 rejected messages (rejected.py), of months (months.py); which rows a report holds (queries.py).
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from notif_assets.billing.closed_days import closed_days
 from notif_assets.core.days import day_start
-from notif_assets.core.texts import searched
+from notif_assets.core.texts import fold_for_search
 from notif_assets.lake import Lake, LakeError
 from notif_assets.notifications import queries
 from notif_assets.panel import memory
@@ -28,7 +28,7 @@ from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.measures import LakeMeasures
 from notif_assets.panel.months import BOOKS, Months
-from notif_assets.panel.read_only import Moment, ReadOnlyLake
+from notif_assets.panel.read_only import PinnedLake, ReadOnlyLake
 from notif_assets.panel.rejected import Rejected
 from notif_assets.settings import Settings
 
@@ -81,11 +81,11 @@ class Customers(Mapping[int, Customer]):
         self._rows = rows.sort_by([("customer_id", "ascending"), ("channel", "ascending")])
         ids = self._rows["customer_id"].to_numpy()
         self._starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
-        self._places = {customer_id: place for place, customer_id in enumerate(ids[self._starts].tolist())}
+        self._index_by_id = {customer_id: index for index, customer_id in enumerate(ids[self._starts].tolist())}
 
     def __getitem__(self, customer_id: int) -> Customer:
-        place = self._places[customer_id]
-        start, *end = self._starts[place : place + 2].tolist()
+        index = self._index_by_id[customer_id]
+        start, *end = self._starts[index : index + 2].tolist()
         channels = self._rows.slice(start, end[0] - start if end else None).to_pylist()
         return Customer(
             customer_id,
@@ -94,10 +94,10 @@ class Customers(Mapping[int, Customer]):
         )
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
+        return iter(self._index_by_id)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._index_by_id)
 
     def per_channel(self) -> dict[str, int]:
         """The notifications of each channel, the most frequent first."""
@@ -108,12 +108,12 @@ class Customers(Mapping[int, Customer]):
     def search(self, text: str, sort: Sort) -> list[int]:
         """The ids of the customers whose name holds `text`, whatever its case and accents, or whose id begins with it;
         sorted."""
-        names = [searched(name) for name in self._rows["customer_name"].take(self._starts).to_pylist()]
-        wanted = searched(text)
+        names = [fold_for_search(name) for name in self._rows["customer_name"].take(self._starts).to_pylist()]
+        wanted = fold_for_search(text)
         found = [
-            (customer_id, place)
-            for customer_id, place in self._places.items()
-            if wanted in names[place] or str(customer_id).startswith(wanted)
+            (customer_id, index)
+            for customer_id, index in self._index_by_id.items()
+            if wanted in names[index] or str(customer_id).startswith(wanted)
         ]
         order: Sequence[Any]
         match sort:
@@ -127,7 +127,7 @@ class Customers(Mapping[int, Customer]):
                 order = self._greatest_first(
                     np.maximum, pc.fill_null(self._rows["last_event"].cast(pa.int64()), -(2**62))
                 )
-        return [customer_id for _, customer_id in sorted((order[place], customer_id) for customer_id, place in found)]
+        return [customer_id for _, customer_id in sorted((order[index], customer_id) for customer_id, index in found)]
 
     def _greatest_first(self, of_channels: np.ufunc, values: pa.ChunkedArray) -> list[int]:
         """Per customer what its channels' values come to, negated."""
@@ -156,7 +156,7 @@ class View:
     numbers go on.
     """
 
-    lake: Moment
+    lake: PinnedLake
     overview: Overview
     kept_hours: Hours | None
     kept_months: Months | None
@@ -194,11 +194,11 @@ class Panel:
         self._view: View | None = None
         self._refreshing = Lock()
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep_new, name="overview", daemon=True)
-        self.beside = ThreadPoolExecutor(thread_name_prefix="beside")
+        self._thread = threading.Thread(target=self._refresh_loop, name="overview", daemon=True)
+        self.side_executor = ThreadPoolExecutor(thread_name_prefix="beside")
         """For what a page asks while it asks something else: most questions keep only one processor busy."""
-        self.dagster = DagsterState(self.beside)
-        self.measures = LakeMeasures(self.beside)
+        self.dagster = DagsterState(self.side_executor)
+        self.measures = LakeMeasures(self.side_executor)
 
     def start(self) -> None:
         """Starts refreshing."""
@@ -209,7 +209,7 @@ class Panel:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.beside.shutdown()
+        self.side_executor.shutdown()
         self.lake.close()
 
     @property
@@ -246,15 +246,17 @@ class Panel:
             self._view = View(
                 lake,
                 self._overview_at(lake, known),
-                self._read_beside("hours", lambda: self._hours_at(lake, known), known.kept_hours if known else None),
-                self._read_beside("months", lambda: self._months_at(lake, known), known.kept_months if known else None),
-                self._read_beside(
+                self._read_or_keep("hours", lambda: self._hours_at(lake, known), known.kept_hours if known else None),
+                self._read_or_keep(
+                    "months", lambda: self._months_at(lake, known), known.kept_months if known else None
+                ),
+                self._read_or_keep(
                     "rejected", lambda: self._rejected_at(lake, known), known.rejected if known else None
                 ),
             )
             return self._view
 
-    def _moment(self, known: View | None) -> Moment:
+    def _moment(self, known: View | None) -> PinnedLake:
         """The newest tables; while a batch is on its way through them, those of before it.
 
         customer_panel is opened first, for it is written last: what is opened after it is as new, or newer. The books
@@ -267,9 +269,9 @@ class Panel:
             older = "customer_panel", "minute_aggregates", _REJECTED
         elif known and tables[_REJECTED].watermark > shown:
             older = (_REJECTED,)
-        return Moment(self.lake, tables | {name: known.lake.table(name) for name in older if known})
+        return PinnedLake(self.lake, tables | {name: known.lake.table(name) for name in older if known})
 
-    def _overview_at(self, lake: Moment, known: View | None) -> Overview:
+    def _overview_at(self, lake: PinnedLake, known: View | None) -> Overview:
         day = self.today
         if known and known.overview.day == day and _is_same("customer_panel", lake, known.lake):
             return known.overview
@@ -277,31 +279,31 @@ class Panel:
         updated_at = pc.min(rows["updated_at"]).as_py()
         return Overview(lake.table("customer_panel").version, day, updated_at, Customers(rows))
 
-    def _hours_at(self, lake: Moment, known: View | None) -> Hours:
+    def _hours_at(self, lake: PinnedLake, known: View | None) -> Hours:
         hour = self.clock().replace(minute=0, second=0, microsecond=0)
         days = [self.today - timedelta(days=1), self.today]
         start = day_start(days[0], self.settings.zone).replace(minute=0)
         wanted = min(start, hour - (_HOURS - 1) * timedelta(hours=1)), hour - timedelta(hours=1)
         before = known.kept_hours if known else None
-        if before and (before.since, before.by_minute) == wanted and before.stands_on(lake.table("minute_aggregates")):
+        if before and (before.since, before.by_minute) == wanted and before.is_current(lake.table("minute_aggregates")):
             return before
         hours = Hours(lake, *wanted, before)
         for day in set(days) - closed_days(lake):
             hours.bill(self.settings, day)  # now, or a page would wait for it
         return hours
 
-    def _months_at(self, lake: Moment, known: View | None) -> Months:
+    def _months_at(self, lake: PinnedLake, known: View | None) -> Months:
         before, today = known.kept_months if known else None, self.today
-        return before if before and before.stands_on(lake, today) else Months(lake, self.settings, today, before)
+        return before if before and before.is_current(lake, today) else Months(lake, self.settings, today, before)
 
-    def _rejected_at(self, lake: Moment, known: View | None) -> Rejected:
+    def _rejected_at(self, lake: PinnedLake, known: View | None) -> Rejected:
         since = self.clock().date() - timedelta(days=1)
         before = known.rejected if known else None
         if known and before and before.since == since and _is_same(_REJECTED, lake, known.lake):
             return before
         return Rejected(lake, since, before)
 
-    def _read_beside(self, name: str, read: Callable[[], T], before: T | None) -> T | None:
+    def _read_or_keep(self, name: str, read: Callable[[], T], before: T | None) -> T | None:
         """What `read` gives; what was known before where it can't be read, which the log tells once."""
         found: list[T] = []
         problem = self._problem_of(lambda: found.append(read()))
@@ -310,12 +312,12 @@ class Panel:
         self._beside[name] = problem
         return found[0] if found else before
 
-    def _keep_new(self) -> None:
+    def _refresh_loop(self) -> None:
         given_back = time.monotonic()
         while not self._ending.wait(_POLL_SECONDS):
             self.problem = self._problem_of(self.refresh)
             if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
-                memory.give_back()
+                memory.trim_memory()
                 given_back = time.monotonic()
 
     def _problem_of(self, read: Callable[[], object]) -> str:
@@ -323,7 +325,7 @@ class Panel:
             read()
         except LakeError as error:
             return str(error)
-        except Exception as error:  # tried again: a page must not die of a bad moment
+        except Exception as error:  # the next refresh tries again; a page must not fail for it
             return type(error).__name__  # what it says may be anybody's data
         return ""
 

@@ -33,8 +33,8 @@ _FORMS: Mapping[Language, Mapping[str, str]] = {
 
 def language_of(request: Request) -> Language:
     """The language chosen by the switch, else the first of Accept-Language that there is, else Portuguese."""
-    asked = request.headers.get("accept-language", "").lower().split(",")
-    for name in (request.cookies.get(COOKIE, ""), *asked):
+    accepted = request.headers.get("accept-language", "").lower().split(",")
+    for name in (request.cookies.get(COOKIE, ""), *accepted):
         for language in get_args(Language):
             if name.strip().startswith(language):
                 found: Language = language
@@ -66,11 +66,11 @@ def ago(passed: timedelta, language: Language) -> str:
     >>> ago(timedelta(seconds=34), "pt"), ago(timedelta(minutes=150), "en")
     ('há 34 s', '2 h ago')
     """
-    told = translations(language).gettext
+    translate = translations(language).gettext
     seconds = max(0, int(passed.total_seconds()))
     for size, unit in ((86400, "dias"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= 2 * size or size == 1:
-            return told("há {n} {unit}").format(n=seconds // size, unit=told(unit))
+            return translate("há {n} {unit}").format(n=seconds // size, unit=translate(unit))
     raise AssertionError
 
 
@@ -132,8 +132,8 @@ def amounts(sums: Mapping[str, Decimal], language: Language) -> str:
 
 def price(value: Decimal, currency: str, language: Language) -> str:
     """A unit price with the decimals that it needs."""
-    told = unit_price(value, currency)
-    return told if language == "pt" else told.replace(",", ".")
+    translate = unit_price(value, currency)
+    return translate if language == "pt" else translate.replace(",", ".")
 
 
 def change(now: int, before: int, language: Language) -> str:

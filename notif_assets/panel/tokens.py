@@ -1,4 +1,4 @@
-"""Who somebody is: signed tokens, minted here or by a platform that has the key.
+"""Identities: signed tokens, minted here or by a platform that has the key.
 
 Belongs here: keys, claims, what makes a token good. Doesn't: where a request carries it (access.py), which tokens hold
 no longer though they are good (revoked.py).
@@ -37,7 +37,7 @@ class KeyRefused(Refusal):
 
 
 class TokenRefused(Refusal):
-    """No token of ours, or one that has expired. Nobody is told which."""
+    """An unknown or expired token. The message does not say which."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,15 @@ class Keys:
         if key.algorithms != ("HS256",):
             raise KeyRefused("NOTIF_PANEL_KEY is a public key, which only verifies: mint where the private one is")
         now = datetime.now(UTC)
-        who = {"role": "operator"} if customer_id is None else {"role": "customer", "customer_id": customer_id}
+        role_claims = {"role": "operator"} if customer_id is None else {"role": "customer", "customer_id": customer_id}
         # With fractions: what is minted right after all older tokens were revoked is not one of them.
-        claims = {"aud": AUDIENCE, "iat": now.timestamp(), "exp": now + lasts, "jti": secrets.token_hex(8), **who}
+        claims = {
+            "aud": AUDIENCE,
+            "iat": now.timestamp(),
+            "exp": now + lasts,
+            "jti": secrets.token_hex(8),
+            **role_claims,
+        }
         return jwt.encode(claims, key.value, "HS256")
 
     def viewer(self, token: str) -> Viewer:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from notif_assets.billing.closed_days import closed_days
-from notif_assets.core.days import FIRST_DAY, day_bounds, days_between, days_of_month, hours_of
-from notif_assets.lake import Lake, only
+from notif_assets.core.days import FIRST_DAY, day_bounds, days_between, days_of_month, hour_partitions
+from notif_assets.lake import Lake, bounds_of_value
 from notif_assets.panel.access import Refused
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.months import scans_of_days
@@ -97,7 +97,7 @@ def usage(view: View, zone: ZoneInfo, customer_id: int | None, period: Period, n
     match period.step:
         case "minute":
             start = now.replace(second=0, microsecond=0) - (_MINUTES - 1) * _MINUTE
-            rows = view.hours.minutes(customer_id, hours_of(start, now), now)
+            rows = view.hours.minutes(customer_id, hour_partitions(start, now), now)
             return Usage(period, _starts(start, _MINUTE, _MINUTES), binned(rows, start, _MINUTE, _MINUTES))
         case "hour":
             return _hours_of_day(view, zone, customer_id, period)
@@ -113,11 +113,11 @@ def binned(rows: pa.Table, start: datetime, step: timedelta, number: int) -> Cou
     """The notifications of each channel in `number` steps from `start` on; rows outside of them count for nothing."""
     width = step // timedelta(microseconds=1)
     moments = rows["minute"].cast(pa.int64()).to_numpy()
-    place = (moments - pa.scalar(start, rows["minute"].type).value) // width
-    inside = (place >= 0) & (place < number)
+    step_index = (moments - pa.scalar(start, rows["minute"].type).value) // width
+    inside = (step_index >= 0) & (step_index < number)
     channels = rows["channel"].combine_chunks().dictionary_encode()
     names = channels.dictionary.to_pylist()
-    cell = channels.indices.to_numpy()[inside].astype(np.int64) * number + place[inside]
+    cell = channels.indices.to_numpy()[inside].astype(np.int64) * number + step_index[inside]
     sums = np.bincount(cell, rows["notifications"].to_numpy()[inside], len(names) * number).astype(np.int64)
     return {name: counts for name, counts in zip(names, sums.reshape(-1, number), strict=True) if counts.any()}
 
@@ -141,7 +141,7 @@ def _by_hour(view: View, customer_id: int | None, start: datetime, end: datetime
     """Rows per hour from `start`, or finer ones."""
     if start < view.hours.since:
         return _counted(view.lake, customer_id, start, end, _HOUR)
-    hours = hours_of(start, end)
+    hours = hour_partitions(start, end)
     if start.minute or end.minute:
         return view.hours.minutes(customer_id, hours, end)
     return view.hours.sums(customer_id, hours)
@@ -149,7 +149,7 @@ def _by_hour(view: View, customer_id: int | None, start: datetime, end: datetime
 
 def _counted(lake: Lake, customer_id: int | None, start: datetime, end: datetime, step: timedelta) -> pa.Table:
     """What is not in memory, in steps from `start` on."""
-    minutes = lake.table("minute_aggregates").scan(customer_id=only(customer_id), minute=(start, end))
+    minutes = lake.table("minute_aggregates").scan(customer_id=bounds_of_value(customer_id), minute=(start, end))
     since = int(start.timestamp()) * 1_000_000
     return lake.select("customer_counts", {"minutes": minutes}, start=since, step=step // timedelta(microseconds=1))
 
@@ -157,7 +157,7 @@ def _counted(lake: Lake, customer_id: int | None, start: datetime, end: datetime
 def between(hours: Hours, customer_id: int | None, start: datetime, end: datetime) -> dict[str, int]:
     """Notifications per channel in [start, end), of the hours that are in memory."""
     edges = {(one.date(), one.hour) for one in (start, end) if one.minute or one.second}
-    rows = [hours.sums(customer_id, hours_of(start, end) - edges).select(["minute", "channel", "notifications"])]
+    rows = [hours.sums(customer_id, hour_partitions(start, end) - edges).select(["minute", "channel", "notifications"])]
     if edges:
         rows.append(hours.minutes(customer_id, edges, end))
     counts = binned(pa.concat_tables(rows), start, end - start, 1) if end > start else {}
@@ -170,13 +170,13 @@ def between(hours: Hours, customer_id: int | None, start: datetime, end: datetim
 def _days(view: View, zone: ZoneInfo, customer_id: int | None, period: Period) -> Usage:
     days = list(days_between(period.first, period.last))
     starts = days if period.step == "day" else sorted({day.replace(day=1) for day in days})
-    places = {day: starts.index(day if period.step == "day" else day.replace(day=1)) for day in days}
+    index_of_day = {day: starts.index(day if period.step == "day" else day.replace(day=1)) for day in days}
     counts: Counts = {}
 
     def add(day: date, channel: str, notifications: int) -> None:
         if channel not in counts:
             counts[channel] = np.zeros(len(starts), np.int64)
-        counts[channel][places[day]] += notifications
+        counts[channel][index_of_day[day]] += notifications
 
     closed = closed_days(view.lake)
     for (day, channel), notifications in _of_closed_days(view.lake, customer_id, closed, set(days)).items():
@@ -195,7 +195,7 @@ def _of_closed_days(
     found: dict[tuple[date, str], int] = {}
     for month in sorted({day.replace(day=1) for day in closed & days}):
         whole = [day for day in days_of_month(month) if day in closed]
-        lines, adjustments = scans_of_days(lake, whole, customer_id=only(customer_id))
+        lines, adjustments = scans_of_days(lake, whole, customer_id=bounds_of_value(customer_id))
         rows = lake.select("billed_days", {"lines": lines, "adjustments": adjustments})
         for day, channel, notifications in zip(*(column.to_pylist() for column in rows.columns), strict=True):
             if day in days:

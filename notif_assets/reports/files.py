@@ -11,7 +11,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 
-def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Writes a file atomically: a reader sees the new file or the old one, never a part. The umask sets its rights."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")

@@ -80,7 +80,7 @@ def _title(paper: "FPDF", text: str, size: int) -> None:
 def _fact(paper: "FPDF", name: str, value: str, style: str = "") -> None:
     paper.set_font(_FONT, style, 9)
     text = f"{name}: {value}" if len(value) <= _LONGEST else f"{name}: {value[:_LONGEST]}…"
-    paper.multi_cell(0, _LINE, _known(paper, text), align="L", new_x="LMARGIN", new_y="NEXT")
+    paper.multi_cell(0, _LINE, _escape_unknown(paper, text), align="L", new_x="LMARGIN", new_y="NEXT")
 
 
 def _table(paper: "FPDF", section: Section) -> None:
@@ -123,7 +123,7 @@ def _number(paper: "FPDF", text: str, width: float, fill: bool) -> None:
 
 def _fitting(paper: "FPDF", text: str, width: float) -> str:
     """As much of the text as the cell takes; a cut one ends with …"""
-    text = _known(paper, text[:200])
+    text = _escape_unknown(paper, text[:200])
     room = width - 2 * paper.c_margin
     if paper.get_string_width(text) <= room:
         return text
@@ -132,7 +132,7 @@ def _fitting(paper: "FPDF", text: str, width: float) -> str:
     return text + "…"
 
 
-def _known(paper: "FPDF", text: str) -> str:
+def _escape_unknown(paper: "FPDF", text: str) -> str:
     """The text, with an escape for each character that the font lacks."""
     glyphs = paper.current_font.cmap  # type: ignore[union-attr]
     return "".join(c if ord(c) in glyphs else f"\\u{ord(c):04x}" for c in text)

@@ -41,11 +41,11 @@ def moments(column: pa.Array, *, milliseconds: bool = False, offset: bool = True
         return _moments_one_by_one(column, milliseconds, offset)
     # Formatting costs a hundred times as much as a lookup. There are few minutes, and the texts within one are fixed.
     minutes, within = np.divmod(moment.to_numpy(), _MINUTE)
-    places = pa.array(minutes).dictionary_encode()
-    beginnings = pc.multiply(places.dictionary, _MINUTE).cast(pa.timestamp("us")).cast(pa.large_string())
+    codes = pa.array(minutes).dictionary_encode()
+    beginnings = pc.multiply(codes.dictionary, _MINUTE).cast(pa.timestamp("us")).cast(pa.large_string())
     beginnings = pc.replace_substring(pc.utf8_slice_codeunits(beginnings, 0, -9), " ", "T")  # less seconds
     seconds = _seconds(milliseconds, offset).take(pa.array(within // 1000))
-    return _joined(beginnings.take(places.indices), seconds)
+    return _joined(beginnings.take(codes.indices), seconds)
 
 
 @cache
@@ -194,9 +194,9 @@ def guarded(text: str) -> str:
 def _csv_texts(column: pa.Array, delimiter: str) -> pa.Array:
     """Texts (large_string) as cells of a CSV file."""
     column = _guarded_column(column)
-    edges, letters = _letters(column)
-    places = np.flatnonzero(_any_of(b'"\r\n' + delimiter.encode(), letters))
-    quoted = np.diff(np.searchsorted(places, edges)) > 0
+    edges, letters = _utf8_bytes(column)
+    marks = np.flatnonzero(_any_of(b'"\r\n' + delimiter.encode(), letters))
+    quoted = np.diff(np.searchsorted(marks, edges)) > 0
     if quoted.any():
         column = pc.if_else(pa.array(quoted), _joined('"', pc.replace_substring(column, '"', '""'), '"'), column)
     return column
@@ -204,7 +204,7 @@ def _csv_texts(column: pa.Array, delimiter: str) -> pa.Array:
 
 def _guarded_column(column: pa.Array) -> pa.Array:
     """`guarded` of each text that it may change: these are few, and it handles them one by one."""
-    edges, letters = _letters(column)
+    edges, letters = _utf8_bytes(column)
     inside = np.flatnonzero(_any_of(b";\r\n", letters))
     doubtful = np.diff(np.searchsorted(inside, edges)) > 0
     begun = edges[:-1] < edges[1:]
@@ -220,7 +220,7 @@ def _guarded_column(column: pa.Array) -> pa.Array:
 _MAY_BEGIN_A_FORMULA = np.isin(np.arange(256), [*range(0x21), *b"=+-@\x7f", 0xC2, 0xD8, 0xE1, 0xE2, 0xE3, 0xEF])
 
 
-def _letters(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+def _utf8_bytes(column: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Where each text begins, and the last one ends, in the UTF-8 bytes of all of them; and these bytes."""
     _, offsets, data = column.buffers()
     edges = np.frombuffer(offsets, np.int64, len(column) + 1, column.offset * 8)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from notif_assets.core.amounts import by_currency
-from notif_assets.core.days import stretches
+from notif_assets.core.amounts import sum_by_currency
+from notif_assets.core.days import format_ranges
 from notif_assets.reports.text import amounts, in_columns, money, unit_price, visible
 
 STATEMENT_SCHEMA = pa.schema(
@@ -78,8 +78,8 @@ class Statement:
 
     def totals(self, adjustments: bool | None = None) -> dict[str, Decimal]:
         """The sum of all entries in each currency, or of the adjustments or the lines alone."""
-        asked = (row for row in self.rows if adjustments in (None, is_adjustment(row)))
-        return by_currency((row["currency"], row["amount"]) for row in asked) or {self.currency: Decimal("0.00")}
+        chosen = (row for row in self.rows if adjustments in (None, is_adjustment(row)))
+        return sum_by_currency((row["currency"], row["amount"]) for row in chosen) or {self.currency: Decimal("0.00")}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def is_adjustment(row: dict[str, Any]) -> bool:
 
 def statement_rows(statement: Statement) -> pa.Table:
     """The statement as rows of STATEMENT_SCHEMA: its entries, then a total for each currency."""
-    whose = {
+    common_columns = {
         "month": f"{statement.month:%Y-%m}",
         "customer_id": statement.customer_id,
         "customer_name": statement.customer_name,
@@ -114,7 +114,7 @@ def statement_rows(statement: Statement) -> pa.Table:
         sent = sum(row["notifications"] for row in statement.rows if row["currency"] == currency)
         total = {"notifications": sent, "amount": amount, "currency": currency, "status": statement.status}
         rows.append({**total, "entry": "total"})
-    return pa.Table.from_pylist([{**whose, **row} for row in rows], schema=STATEMENT_SCHEMA)
+    return pa.Table.from_pylist([{**common_columns, **row} for row in rows], schema=STATEMENT_SCHEMA)
 
 
 def facts(statement: Statement) -> list[tuple[str, str]]:
@@ -133,7 +133,7 @@ def facts(statement: Statement) -> list[tuple[str, str]]:
 
 
 def _days(days: Iterable[date]) -> str:
-    return stretches(days, _DAY, "%Y-%m-%d", " a ", most=16)
+    return format_ranges(days, _DAY, "%Y-%m-%d", " a ", most=16)
 
 
 def sections(statement: Statement) -> list[Section]:

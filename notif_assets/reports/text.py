@@ -157,7 +157,9 @@ def billing(entries: Iterable[_Row]) -> Iterator[str]:
 def aligned(table: pa.Table) -> Iterator[str]:
     """A table for reading: a header, then a line per row; columns two blanks apart, numbers to the right."""
     numbers = [pa.types.is_decimal(field.type) or pa.types.is_integer(field.type) for field in table.schema]
-    columns = [[visible(name), *_shown(column)] for name, column in zip(table.column_names, table, strict=True)]
+    columns = [
+        [visible(name), *_display_values(column)] for name, column in zip(table.column_names, table, strict=True)
+    ]
     return in_columns(columns, numbers)
 
 
@@ -167,12 +169,12 @@ def in_columns(columns: Sequence[Sequence[str]], numbers: Sequence[bool]) -> Ite
     for cells in zip(*columns, strict=True):
         padded = []
         for cell, width, number in zip(cells, widths, numbers, strict=True):
-            blanks = " " * (width - _width(cell))
-            padded.append(blanks + cell if number else cell + blanks)
+            padding = " " * (width - _width(cell))
+            padded.append(padding + cell if number else cell + padding)
         yield "  ".join(padded).rstrip(" ") + "\n"
 
 
-def _shown(column: pa.ChunkedArray) -> list[str]:
+def _display_values(column: pa.ChunkedArray) -> list[str]:
     if pa.types.is_timestamp(column.type):
         column = moments(column, offset=False)
     return [

@@ -53,18 +53,18 @@ def write_xlsx(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: Binary
                     row += 1
                     if row == _SHEET_ROWS:
                         sheet, row = _sheet(book.add_worksheet(), schema, bold), 1
-                    for place, (write, value) in enumerate(zip(writers, cells, strict=True)):
+                    for column_index, (write, value) in enumerate(zip(writers, cells, strict=True)):
                         if value is not None:
-                            write(sheet, row, place, value)
+                            write(sheet, row, column_index, value)
         file.seek(0)
         shutil.copyfileobj(file, out)
 
 
 def _sheet(sheet: "Worksheet", schema: pa.Schema, bold: "Format") -> "Worksheet":
-    for place, name in enumerate(schema.names):
-        sheet.set_column(place, place, max(_WIDTH, min(len(name), 40) + 2))
-    for place, name in enumerate(schema.names):
-        sheet.write_string(0, place, _text(name), bold)
+    for column_index, name in enumerate(schema.names):
+        sheet.set_column(column_index, column_index, max(_WIDTH, min(len(name), 40) + 2))
+    for column_index, name in enumerate(schema.names):
+        sheet.write_string(0, column_index, _text(name), bold)
     sheet.freeze_panes(1, 0)
     return sheet
 
@@ -74,32 +74,32 @@ def _values(column: pa.Array) -> list[Any]:
     if not pa.types.is_timestamp(column.type):
         values: list[Any] = column.to_pylist()
         return values
-    told = moments(column).to_pylist()
+    texts = moments(column).to_pylist()
     exact = column.cast(pa.timestamp("us")).to_pylist()
     return [
         moment if moment is None or (moment.microsecond % 1000 == 0 and moment.date() >= _FIRST_DATE) else text
-        for moment, text in zip(exact, told, strict=True)
+        for moment, text in zip(exact, texts, strict=True)
     ]
 
 
 def _writer(field: pa.Field, formats: "dict[str, Format]") -> _Write:
     """What writes a value of the column."""
     if is_text(field.type):
-        return lambda sheet, row, place, value: sheet.write_string(row, place, _text(str(value)))
-    form = formats.get(_form(field.type) or "")
+        return lambda sheet, row, column_index, value: sheet.write_string(row, column_index, _text(str(value)))
+    form = formats.get(_format_name(field.type) or "")
 
-    def write(sheet: "Worksheet", row: int, place: int, value: Any) -> None:
+    def write(sheet: "Worksheet", row: int, column_index: int, value: Any) -> None:
         if isinstance(value, str) or not _fits(value):
-            sheet.write_string(row, place, str(value))
+            sheet.write_string(row, column_index, str(value))
         elif isinstance(value, date):
-            sheet.write_datetime(row, place, value, form)
+            sheet.write_datetime(row, column_index, value, form)
         else:
-            sheet.write_number(row, place, value, form)
+            sheet.write_number(row, column_index, value, form)
 
     return write
 
 
-def _form(kind: pa.DataType) -> str | None:
+def _format_name(kind: pa.DataType) -> str | None:
     if pa.types.is_decimal(kind):
         return "amount" if kind.scale <= 2 else "price"
     return "moment" if pa.types.is_timestamp(kind) else "date" if pa.types.is_date(kind) else None
@@ -117,7 +117,7 @@ def _fits(value: int | Decimal | date) -> bool:
 def _text(text: str) -> str:
     """The text as a cell holds it: a longer one is cut and says so."""
     text = _NOT_XML.sub("\ufffd", text)
-    return text if _characters(text) <= _CELL_CHARACTERS else _cut(text)
+    return text if _characters(text) <= _CELL_CHARACTERS else _truncate(text)
 
 
 def _characters(text: str) -> int:
@@ -125,6 +125,6 @@ def _characters(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     most = 2 * (_CELL_CHARACTERS - len(_CUT))
     return text.encode("utf-16-le")[:most].decode("utf-16-le", "ignore") + _CUT

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from notif_assets.billing.prices import price_list, prices_in_force
-from notif_assets.core.amounts import by_currency
+from notif_assets.core.amounts import sum_by_currency
 from notif_assets.core.signals import Signals
 from notif_assets.errors import NotifError
-from notif_assets.instance.runs import RunFailed, Runs, hush
+from notif_assets.instance.runs import RunFailed, Runs, silence_beta_warnings
 from notif_assets.kafka.client import KafkaError
 from notif_assets.lake import Lake
 from notif_assets.notifications import queries
@@ -112,12 +112,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--panel-port", type=int, default=8000, help="port of the panel")
     parser.add_argument("--kafka-port", type=int, default=9092, help="port of the broker")
     parser.add_argument("--data", type=Path, default=Path("data") / "demo", help="folder, emptied at every start")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     # Ctrl-C, or SIGTERM: the first ends the demo in order, a second one at once.
     with Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as stop:
         try:
-            ports = _Ports(asked.port, asked.panel_port, asked.kafka_port)
-            return _demo(asked.seconds, asked.rate, ports, asked.data.absolute(), stop)
+            ports = _Ports(options.port, options.panel_port, options.kafka_port)
+            return _demo(options.seconds, options.rate, ports, options.data.absolute(), stop)
         except KeyboardInterrupt:  # while a run in this process has the signal for itself
             return _INTERRUPTED
         except (DemoFailed, BrokerNotStarted) as failed:
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: Signals) -> int:
     with ExitStack() as opened:
-        opened.enter_context(_alone(data))
+        opened.enter_context(_exclusive(data))
         _require_free(ports.dagster, "PORT")
         _require_free(ports.panel, "PANEL_PORT")
         _require_free(ports.kafka, "KAFKA_PORT")
@@ -172,7 +172,7 @@ def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: Sig
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
+def _exclusive(data: Path) -> Iterator[None]:
     data.mkdir(parents=True, exist_ok=True)
     with (data.parent / f".{data.name}.lock").open("w") as lock:
         try:
@@ -198,10 +198,10 @@ def _prepare(data: Path, ports: _Ports) -> Settings:
 
     The demo ignores the caller's settings, lake and Dagster storage, and changes none of them.
     """
-    ours = ("lake", "inbox", "reports", "dagster", "dagster.log", "panel.log", "panel.key")
-    if any(entry.name not in ours for entry in data.iterdir()):
+    own_entries = ("lake", "inbox", "reports", "dagster", "dagster.log", "panel.log", "panel.key")
+    if any(entry.name not in own_entries for entry in data.iterdir()):
         raise DemoFailed(f"{data} holds something else than a demo: choose another folder")
-    for name in ours:
+    for name in own_entries:
         shutil.rmtree(data / name, ignore_errors=True)
     (data / "dagster").mkdir()
     for name in [name for name in os.environ if name.startswith(("NOTIF_", "DAGSTER_"))]:
@@ -219,8 +219,8 @@ def _prepare(data: Path, ports: _Ports) -> Settings:
         "DAGSTER_HOME": str(_ROOT),
         "DAGSTER_STORE": str(data / "dagster"),
     }
-    for name, place in _SAMPLES.items():
-        target = data / "inbox" / place
+    for name, folder in _SAMPLES.items():
+        target = data / "inbox" / folder
         target.parent.mkdir(parents=True, exist_ok=True)
         with as_file(files("notif_assets") / "samples" / name) as sample:
             shutil.copy(sample, target)
@@ -228,7 +228,7 @@ def _prepare(data: Path, ports: _Ports) -> Settings:
 
 
 def _runs(settings: Settings) -> Runs:
-    hush()
+    silence_beta_warnings()
     from notif_assets.definitions import build_definitions
 
     return Runs(settings, build_definitions(settings))
@@ -372,7 +372,7 @@ def _reconcile(settings: Settings, tally: Tally, days: list[date]) -> bool:
         version, _ = prices_in_force(lake)
         prices = {row["channel"]: row for row in price_list(lake, version).to_pylist()}
     duplicates = sum(reasons.pop(reason, 0) for reason in ("duplicate", "duplicate_conflict"))
-    due = by_currency((prices[row["channel"]]["currency"], _amount(row, prices)) for row in bill)
+    due = sum_by_currency((prices[row["channel"]]["currency"], _amount(row, prices)) for row in bill)
     rows: list[tuple[str, object, object]] = [
         ("produced = in the tables", tally.produced, sum(accepted.values()) + duplicates + reasons.total()),
         ("accepted", tally.accepted, sum(accepted.values())),
@@ -391,7 +391,7 @@ def _reconcile(settings: Settings, tally: Tally, days: list[date]) -> bool:
         (
             "amount = count × price",
             amounts(due),
-            amounts(by_currency((row["currency"], row["amount"]) for row in bill)),
+            amounts(sum_by_currency((row["currency"], row["amount"]) for row in bill)),
         ),
     ]
     _say(f"\n{'reconciliation':<36}{'sent':>16}{'in the tables':>16}")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from notif_assets.lake import Lake, LakeError, Scan, Schema, Table
 from notif_assets.serving.copying import shared_values, watermark
 from notif_assets.serving.layout import columns
-from notif_assets.serving.postgres import REBUILD, Connection, told
+from notif_assets.serving.postgres import REBUILD, Connection, as_serving_errors
 from notif_assets.serving.rows import from_csv, holdable
 
 PARTS = 24
@@ -26,7 +26,7 @@ def difference(connection: Connection, lake: Lake, name: str, part: int | None =
     Of a table with days `part`, from 0 to 23, takes the two newest ones and every 24th; None takes all. Raises
     ServingUnavailable, ServingRefused; LakeError for a damaged file.
     """
-    with told(), connection.transaction():
+    with as_serving_errors(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         version, _, shared = watermark(connection, name)
         table = _version(lake, name, version)
@@ -96,7 +96,7 @@ def _content(lake: Lake, batches: Iterable[pa.RecordBatch]) -> tuple[int, int]:
     """How many rows there are, and a hash of them whatever their order."""
     rows = total = 0
     for batch in batches:
-        (told_of,) = lake.select("content_hash", {"hashed": pa.Table.from_batches([batch])}).to_pylist()
-        rows += told_of["row_count"]
-        total += int(told_of["content_hash"])
+        (hashed_rows,) = lake.select("content_hash", {"hashed": pa.Table.from_batches([batch])}).to_pylist()
+        rows += hashed_rows["row_count"]
+        total += int(hashed_rows["content_hash"])
     return rows, total

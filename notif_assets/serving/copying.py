@@ -22,7 +22,7 @@ import pyarrow as pa
 from notif_assets.lake import Lake, LakeError, Scan, Schema, Table
 from notif_assets.lake.pieces import pieces
 from notif_assets.serving.layout import columns, same_key, served
-from notif_assets.serving.postgres import REBUILD, Connection, ServingRefused, connected, told
+from notif_assets.serving.postgres import REBUILD, Connection, ServingRefused, as_serving_errors, connected
 from notif_assets.serving.rows import holdable, to_csv
 from notif_assets.serving.setup import prepare
 from notif_assets.settings import Settings
@@ -66,7 +66,7 @@ def serve(
 
 def serve_table(connection: Connection, lake: Lake, name: str, *, anew: bool = False) -> Copied | None:
     """Brings one table to the lake's newest version, in one transaction; None if it is there. Raises as serve."""
-    with told(), connection.transaction():
+    with as_serving_errors(), connection.transaction():
         version, mark, _ = watermark(connection, name, lock=True)
         table = lake.table(name)  # not before: who had the lock may have copied a newer version
         newest = table.version, mark_of(table)

@@ -25,7 +25,7 @@ TABLES = (
     "invoice_window_averages",
 )
 """What is copied."""
-WHEN_ASKED_FOR = "chatbot_reports"
+OPTIONAL_TABLE = "chatbot_reports"
 """What is copied only when a setting asks for it, because it holds what people answered."""
 READERS = "notif_bi"
 """The role that may read the views and nothing else."""
@@ -49,7 +49,7 @@ STATE = (
 
 def served(*, with_chatbot: bool) -> tuple[str, ...]:
     """The tables that are copied, in order."""
-    return (*TABLES, WHEN_ASKED_FOR) if with_chatbot else TABLES
+    return (*TABLES, OPTIONAL_TABLE) if with_chatbot else TABLES
 
 
 def columns(schema: Schema) -> list[Column]:
@@ -186,12 +186,12 @@ def view_columns(name: str, zone: str) -> list[tuple[str, pa.DataType, str]]:
     if name == FRESHNESS:
         return list(_FRESHNESS_COLUMNS)
     schema = SCHEMAS[name]
-    shown = [told for column in schema.columns for told in _told(column, zone)]
+    columns = [shown for column in schema.columns for shown in _column_comments(column, zone)]
     currency = ("currency", pa.string(), "ISO 4217 code, that of the price list")
-    return [*shown, currency] if _lacks_currency(schema) else shown
+    return [*columns, currency] if _lacks_currency(schema) else columns
 
 
-def _told(column: Column, zone: str) -> Iterator[tuple[str, pa.DataType, str]]:
+def _column_comments(column: Column, zone: str) -> Iterator[tuple[str, pa.DataType, str]]:
     """A column as people see it, with what it means."""
     if pa.types.is_timestamp(column.type):
         yield f"{column.name}_utc", _MOMENT, f"{column.meaning} (UTC)"

@@ -40,7 +40,7 @@ def connected(url: SecretStr | None) -> Iterator[Connection]:
         raise ServingRefused("NOTIF_SERVING_URL is not set: set it to postgresql://user:password@host:5432/database")
     if importlib.util.find_spec("psycopg") is None:
         raise ServingRefused("NOTIF_SERVING_URL needs psycopg: `pip install 'notif-assets[serving]'`")
-    with told(), _open(url.get_secret_value()) as connection:
+    with as_serving_errors(), _open(url.get_secret_value()) as connection:
         connection.execute("set timezone = 'UTC'")
         connection.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'".encode())
         connection.execute("set client_min_messages = 'warning'")
@@ -89,7 +89,7 @@ def _require_address(url: str) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def as_serving_errors() -> Iterator[None]:
     """Tells what PostgreSQL says as ours, without the values that it would show."""
     import psycopg
 
@@ -117,5 +117,5 @@ def told() -> Iterator[None]:
 
 def _line(error: "psycopg.Error") -> str:
     """The first line of what PostgreSQL says, which shows no value of a row."""
-    told = error.diag.message_primary or str(error).strip().partition("\n")[0]
-    return " ".join(told.split())
+    message = error.diag.message_primary or str(error).strip().partition("\n")[0]
+    return " ".join(message.split())

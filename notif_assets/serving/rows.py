@@ -63,7 +63,7 @@ def from_csv(data: bytes, schema: pa.Schema) -> pa.RecordBatch:
         ),
     )
     columns = [
-        pa.array([told and _json(json.loads(told)) for told in column.to_pylist()], pa.string())
+        pa.array([text and _json(json.loads(text)) for text in column.to_pylist()], pa.string())
         if pa.types.is_map(field.type)
         else column.combine_chunks()
         for field, column in zip(schema, read.columns, strict=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.bi_kit import Place, files_of_kit, write_kit
+from notif_assets.bi_kit import ServingCopy, files_of_kit, write_kit
 from notif_assets.bi_kit.power_bi import relations_of
 from notif_assets.bi_kit.superset import ARCHIVE
 from notif_assets.bi_kit.views import View, ViewColumn, views
@@ -20,14 +20,14 @@ from notif_assets_tests.conftest import Deploy
 
 GOLDEN = Path(__file__).parent / "golden"
 ZONE = "America/Sao_Paulo"
-PLACE = Place("warehouse.example:5432", "serving")
+COPY = ServingCopy("warehouse.example:5432", "serving")
 DAY = date(2020, 2, 3)
 ALL = views(ZONE, with_chatbot=True)
 
 
-def kit(shown: tuple[View, ...] = ALL, place: Place = PLACE, day: date = DAY) -> dict[str, str]:
+def kit(shown: tuple[View, ...] = ALL, copy: ServingCopy = COPY, day: date = DAY) -> dict[str, str]:
     """The kit's texts: all but the archive, whose files are held in test_superset.py."""
-    return {path: text.decode() for path, text in files_of_kit(shown, place, day).items() if path != ARCHIVE}
+    return {path: text.decode() for path, text in files_of_kit(shown, copy, day).items() if path != ARCHIVE}
 
 
 KIT = kit()
@@ -185,15 +185,15 @@ def test_the_first_load_is_the_month_before_and_this_one(day: date) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])))
 def test_names_of_servers_break_no_file(name: str) -> None:
-    files = kit((), Place(name, name))
+    files = kit((), ServingCopy(name, name))
     details = json.loads(files["notif.pbids"])["connections"][0]["details"]
     assert details["address"] == {"server": name, "database": name}
     quoted = name.replace('"', '""')
-    assert f'\nexpression Server = "{quoted}" meta [' in files[f"{MODEL}/expressions.tmdl"]
+    assert f'\nexpression ServingCopy = "{quoted}" meta [' in files[f"{MODEL}/expressions.tmdl"]
 
 
 def test_identifiers_are_those_of_every_kit_and_each_is_of_one_thing() -> None:
-    other = kit(place=Place("another.example", "copy"), day=date(2026, 1, 1))
+    other = kit(copy=ServingCopy("another.example", "copy"), day=date(2026, 1, 1))
     tags = re.findall(r"lineageTag: (\S+)|^relationship (\S+)", "".join(KIT.values()), re.M)
     assert len(tags) == len(set(tags)) > 100
     assert re.findall(r"lineageTag: (\S+)|^relationship (\S+)", "".join(other.values()), re.M) == tags
@@ -208,7 +208,7 @@ def test_every_json_of_the_project_is_one() -> None:
 
 
 def test_writing_again_replaces_all_but_a_report(tmp_path: Path) -> None:
-    files = files_of_kit(ALL, PLACE, DAY)
+    files = files_of_kit(ALL, COPY, DAY)
     assert len(write_kit(tmp_path / "kit", files)) == len(files)
     own = tmp_path / "kit" / "power_bi" / "notif.Report" / "definition" / "report.json"
     own.write_text("mine")
@@ -223,7 +223,7 @@ def test_writing_again_replaces_all_but_a_report(tmp_path: Path) -> None:
 
 def test_the_command_writes_the_kit(deploy: Deploy) -> None:
     deployment = deploy(1)
-    asked = ("bi-kit", "--out", "kit", "--server", PLACE.server, "--database", PLACE.database)
+    asked = ("bi-kit", "--out", "kit", "--server", COPY.server, "--database", COPY.database)
     said = ok(deployment.call(*asked)).text
     written = {str(p.relative_to(deployment.home / "kit")) for p in (deployment.home / "kit").rglob("*") if p.is_file()}
     assert written == {*kit(views("UTC", with_chatbot=False)), ARCHIVE}

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from notif_assets.bi_kit import Place, files_of_kit
+from notif_assets.bi_kit import ServingCopy, files_of_kit
 from notif_assets.bi_kit.superset import ARCHIVE, BILLS, files, packed
 from notif_assets.bi_kit.views import View, ViewColumn
-from notif_assets_tests.bi_kit.test_kit import ALL, GOLDEN, PLACE
+from notif_assets_tests.bi_kit.test_kit import ALL, COPY, GOLDEN
 
-TEXTS = files(ALL, PLACE.server, PLACE.database, PLACE.user)
+TEXTS = files(ALL, COPY.server, COPY.database, COPY.user)
 READ: dict[str, Any] = {path.removeprefix("notif/"): yaml.safe_load(text) for path, text in TEXTS.items()}
 GOLDEN_FILES = (
     "datasets/notif/daily_billing.yaml",
@@ -61,7 +61,7 @@ def test_every_view_is_a_dataset_whose_columns_say_what_they_mean(view: View) ->
 def test_a_new_column_is_in_its_dataset() -> None:
     new = ViewColumn("surcharge", pa.decimal128(18, 2), "what came on top: 50 % 'more'")
     changed = tuple(replace(v, columns=(*v.columns, new)) if v.name == "daily_billing" else v for v in ALL)
-    after = files(changed, PLACE.server, PLACE.database, PLACE.user)
+    after = files(changed, COPY.server, COPY.database, COPY.user)
     assert [path for path in after if after[path] != TEXTS[path]] == ["notif/datasets/notif/daily_billing.yaml"]
     column = yaml.safe_load(after["notif/datasets/notif/daily_billing.yaml"])["columns"][-1]
     assert (column["column_name"], column["type"], column["description"]) == (new.name, "NUMERIC(18, 2)", new.meaning)
@@ -145,7 +145,7 @@ def test_no_password_is_in_the_archive_and_names_are_quoted() -> None:
 
 
 def test_the_archive_of_the_same_kit_has_the_same_bytes() -> None:
-    first, again = (files_of_kit(ALL, Place("h:1", "d"), date(2020, 2, day))[ARCHIVE] for day in (3, 4))
+    first, again = (files_of_kit(ALL, ServingCopy("h:1", "d"), date(2020, 2, day))[ARCHIVE] for day in (3, 4))
     assert first == again == packed(files(ALL, "h:1", "d", "notif_bi"))
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
         assert archive.testzip() is None

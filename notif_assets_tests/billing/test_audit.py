@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notif_assets.billing import audit
-from notif_assets.billing.audit import HOUR, Memory, closed_days_that_differ, days_to_count, remembered
+from notif_assets.billing.audit import HOUR, AuditState, closed_days_that_differ, days_to_count, next_state
 from notif_assets_tests.instance.daemon import Daemon
 from notif_assets_tests.streams import sent
 
@@ -26,24 +26,24 @@ OLD = EPOCH + (START - 1_000) * HOUR
 def test_every_closed_day_is_counted_within_24_days_of_looking(many: int, gaps: list[int]) -> None:
     """However many hours lie between two looks, and never more than a few days in one of them."""
     closed = {DAY + timedelta(days=n): OLD for n in range(many)}
-    memory, counted, hour = Memory(START), set[date](), START
+    memory, counted, hour = AuditState(START), set[date](), START
     for gap in gaps:
         hour += gap
         days = days_to_count(closed, (), memory, hour)
         assert len(days) <= gap * (many // 576 + 1)
         counted |= set(days)
-        memory = remembered(memory, hour, days, ())
+        memory = next_state(memory, hour, days, ())
     if hour - START >= 576:
         assert counted == closed.keys()
 
 
 def test_a_day_is_counted_when_it_closes_and_once_a_day_while_it_is_corrected() -> None:
     closed = {DAY: OLD, DAY + timedelta(days=1): EPOCH + (START + 10) * HOUR}
-    memory, looks = Memory(START), dict[date, list[int]]()
+    memory, looks = AuditState(START), dict[date, list[int]]()
     for hour in range(START + 1, START + 60):
         known = {day: at for day, at in closed.items() if at <= EPOCH + hour * HOUR}
         days = days_to_count(known, {DAY} if hour > START + 5 else (), memory, hour)
-        memory = remembered(memory, hour, days, ())
+        memory = next_state(memory, hour, days, ())
         for day in days:
             looks.setdefault(day, []).append(hour - START)
     assert looks[DAY] == [6, 30, 54]
@@ -52,21 +52,21 @@ def test_a_day_is_counted_when_it_closes_and_once_a_day_while_it_is_corrected() 
 
 def test_a_day_that_does_not_hold_is_counted_until_it_does() -> None:
     closed = {DAY: OLD}
-    memory = remembered(Memory(START), START + 1, [DAY], [DAY])
+    memory = next_state(AuditState(START), START + 1, [DAY], [DAY])
     for hour in (2, 3, 4):
         assert days_to_count(closed, (), memory, START + hour) == [DAY]
-        memory = remembered(memory, START + hour, [DAY], [DAY] if hour < 4 else [])
+        memory = next_state(memory, START + hour, [DAY], [DAY] if hour < 4 else [])
     assert days_to_count(closed, (), memory, START + 5) == []
 
 
 @pytest.mark.parametrize("known", [None, "", {}, {"hour": "x"}, {"hour": 1, "seen": [], "failing": [], "batch": 0}])
 def test_what_is_no_memory_is_none(known: Any) -> None:
-    assert Memory.of(known) is None
+    assert AuditState.of(known) is None
 
 
 def test_a_memory_is_kept_whole() -> None:
-    memory = Memory(5, {DAY: 4}, [DAY], 9)
-    assert Memory.of(memory.as_json()) == memory
+    memory = AuditState(5, {DAY: 4}, [DAY], 9)
+    assert AuditState.of(memory.as_json()) == memory
 
 
 def test_the_hourly_check_counts_what_changed_and_what_did_not_hold(
@@ -77,11 +77,11 @@ def test_the_hourly_check_counts_what_changed_and_what_did_not_hold(
     daemon.ingest()
     daemon.close(*DAYS_AGO[3:6])
     assert look(daemon) == (True, 3)  # nothing was remembered
-    hours = audit.hour_of(datetime.now(UTC))
+    hours = audit.epoch_hour(datetime.now(UTC))
     later = next(n for n in range(2, 600) if not days_of_slice(hours + n))
-    monkeypatch.setattr(audit, "hour_of", lambda _: hours + later)
+    monkeypatch.setattr(audit, "epoch_hour", lambda _: hours + later)
     assert look(daemon)[0]
-    monkeypatch.setattr(audit, "hour_of", lambda _: hours + later)
+    monkeypatch.setattr(audit, "epoch_hour", lambda _: hours + later)
     assert look(daemon) == (True, 0)
 
     DeltaTable(daemon.lake.root / "daily_billing").delete(f"billing_date = '{DAYS_AGO[5]}'")

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notif_assets.billing import closing, prices, statements
-from notif_assets.billing.adjustments import days_with_adjustments_due, held_sentence, late_messages_without_a_price
+from notif_assets.billing.adjustments import days_with_adjustments_due, held_sentence, unpriced_late_messages
 from notif_assets.billing.audit import closed_days_that_differ
-from notif_assets.billing.lines import BillRefused, published_bill_differs
+from notif_assets.billing.lines import BillRefused, example_bill_differences
 from notif_assets.billing.price_list import parse_price_list
-from notif_assets.billing.report_files import publish_bill
+from notif_assets.billing.report_files import write_bill_files
 from notif_assets.lake import SCHEMAS, Lake, write_once
 from notif_assets.notifications import bronze, catch_up, rules
 from notif_assets.notifications.ledger import plan_move
@@ -63,8 +63,8 @@ class House:
             self.log.produce(sent(event, at=event, **{"message_id": str(self.sent), **fields}))
 
     def ingest(self) -> None:
-        bronze.take_next_batch(self.lake, self.log, self.settings, "ingest", even_if_quiet=True)
-        catch_up.settle(self.lake, self.settings)
+        bronze.advance_bronze_by_one(self.lake, self.log, self.settings, "ingest", even_if_quiet=True)
+        catch_up.advance_tables(self.lake, self.settings)
 
     def close(self, day: date = MONDAY, run_id: str = "run") -> closing.Billed:
         self.ingest()
@@ -106,7 +106,7 @@ BOOKS = ("daily_billing", "billing_days", "billing_adjustments", "prices")
 
 def test_the_documents_bill(lake: Lake) -> None:
     """25000 WhatsApp notifications → R$ 1000,00, with the packaged list."""
-    assert published_bill_differs(lake) == []
+    assert example_bill_differences(lake) == []
 
 
 def test_a_closed_day_is_byte_identical_however_often_it_is_done_again(house: House) -> None:
@@ -313,10 +313,10 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
         "channel Whatsap has no price in list [0-9a-f]{16} .customer 9.: this day is closed, so import", held
     )
     assert "`notif-assets reprice --from 2020-02-03 --to 2020-02-03 --reason " in held
-    told, through = late_messages_without_a_price(house.lake, house.settings)
+    told, through = unpriced_late_messages(house.lake, house.settings)
     assert told == {MONDAY: held_sentence(MONDAY, [held])}
-    assert late_messages_without_a_price(house.lake, house.settings, through) == ({}, through)  # nothing is new
-    assert late_messages_without_a_price(house.lake, house.settings, through, {MONDAY}) == (told, through)
+    assert unpriced_late_messages(house.lake, house.settings, through) == ({}, through)  # nothing is new
+    assert unpriced_late_messages(house.lake, house.settings, through, {MONDAY}) == (told, through)
     assert closed_days_that_differ(house.lake, house.settings) == {}
     assert days_with_adjustments_due(house.lake, house.settings, 0)[0] == []
 
@@ -324,7 +324,7 @@ def test_a_late_message_on_a_channel_without_a_price_holds_up_no_other(house: Ho
     assert house.close().held  # a new list alone prices no closed day
     repriced = closing.reprice(house.lake, house.settings, MONDAY, "a price for them", "run")
     assert (repriced.held, repriced.adjusted) == ((), {"BRL": Decimal("0.03")})
-    assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
+    assert unpriced_late_messages(house.lake, house.settings)[0] == {}
     assert closed_days_that_differ(house.lake, house.settings) == {}
     assert house.billed() == Decimal("0.27")
 
@@ -381,7 +381,7 @@ def test_whatever_channel_was_accepted_once_can_be_priced(house: House, channel:
     if late:
         closing.reprice(house.lake, house.settings, MONDAY, "named", "run")
     assert house.billed() == Decimal("1.04")
-    assert late_messages_without_a_price(house.lake, house.settings)[0] == {}
+    assert unpriced_late_messages(house.lake, house.settings)[0] == {}
     assert closed_days_that_differ(house.lake, house.settings) == {}
 
 
@@ -587,7 +587,9 @@ def test_an_adjustment_has_the_currency_of_its_own_price(house: House) -> None:
         (2, "final", "USD", Decimal(0)),
         (2, "adjustment", "USD", Decimal("0.50")),
     }
-    (published,) = [path for path in publish_bill(house.lake, MONDAY, house.lake.root / "out") if path.suffix == ".txt"]
+    (published,) = [
+        path for path in write_bill_files(house.lake, MONDAY, house.lake.root / "out") if path.suffix == ".txt"
+    ]
     assert "R$" not in published.read_text()
 
 

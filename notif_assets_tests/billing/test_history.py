@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from notif_assets.billing import closing, prices
-from notif_assets.billing.adjustments import _due
+from notif_assets.billing.adjustments import _adjustments_due
 from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.closed_days import closed_days
 from notif_assets.billing.price_list import parse_price_list
@@ -184,7 +184,7 @@ class History(RuleBasedStateMachine):
     def a_day_is_billed(self, back: int, crash: tuple[int, bool] | None) -> None:
         """Provisionally, if it can't close."""
         world, day = self.world, self.day(back)
-        catch_up.settle(world.lake, world.settings())
+        catch_up.advance_tables(world.lake, world.settings())
         if not rows_of(world.lake, "ingest_batches"):
             return
         one = lambda: books.bill_day(world.lake, world.settings(), world.log, day, "run")  # noqa: E731
@@ -248,7 +248,9 @@ class History(RuleBasedStateMachine):
     def due(self, day: date, *, whole: bool) -> tuple[list[Row], tuple[str, ...]]:
         """The rows that the day's adjustments lack, and what is held."""
         lake = self.world.lake
-        rows, held = _due(lake, self.world.settings(), day, lake.table("billing_adjustments"), "run", whole=whole)
+        rows, held = _adjustments_due(
+            lake, self.world.settings(), day, lake.table("billing_adjustments"), "run", whole=whole
+        )
         return rows.drop_columns(["created_at"]).to_pylist(), held
 
     def observe(self) -> None:

@@ -61,8 +61,8 @@ class Office:
         for event in events:
             self.number += 1
             self.log.produce(sent(event, at=self.clock.now, **{"message_id": str(self.number), **fields}))
-        bronze.take_next_batch(self.lake, self.log, self.settings, "run", even_if_quiet=True)
-        catch_up.settle(self.lake, self.settings)
+        bronze.advance_bronze_by_one(self.lake, self.log, self.settings, "run", even_if_quiet=True)
+        catch_up.advance_tables(self.lake, self.settings)
 
     def close(self, *days: date) -> None:
         for day in days:
@@ -255,8 +255,8 @@ def test_closed_repriced_and_ingested_at_once_the_books_are_exact(office: Office
 
     def late() -> None:
         with Lake(office.lake.root) as lake:
-            while bronze.take_next_batch(lake, office.log, Settings(batch_messages=2), "late") is not None:
-                catch_up.settle(lake, office.settings)
+            while bronze.advance_bronze_by_one(lake, office.log, Settings(batch_messages=2), "late") is not None:
+                catch_up.advance_tables(lake, office.settings)
 
     def again(name: str) -> None:
         with Lake(office.lake.root) as lake:

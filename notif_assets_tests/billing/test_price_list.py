@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notif_assets.billing.price_list import PRICE_LIST_SCHEMA, parse_price_list, price_list_cell, price_version
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import quote_odd
 from notif_assets.inbox.rows import FileRefused
 
 HEADER = b"customer_id,channel,unit_price,currency,valid_from,valid_to\n"
@@ -132,7 +132,7 @@ def test_a_quoted_channel_is_a_json_string(cell: str) -> None:
 def test_a_list_can_name_every_channel(channel: str) -> None:
     (row,) = parse_price_list(f"{HEADER.decode()},{price_list_cell(channel)},1,BRL,,\n".encode(), "p.csv").to_pylist()
     assert row["channel"] == channel
-    assert shown(channel).isprintable()
+    assert quote_odd(channel).isprintable()
 
 
 def test_a_list_as_excel_writes_it_in_brazil_is_the_same_list() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notif_assets.billing import closing
-from notif_assets.billing.adjustments import _due, days_with_adjustments_due
+from notif_assets.billing.adjustments import _adjustments_due, days_with_adjustments_due
 from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.closed_days import closed_rows
 from notif_assets.billing.lines import BillRefused
@@ -41,7 +41,9 @@ LISTS = (
 
 def due(house: House, day: date, *, whole: bool) -> tuple[list[Row], tuple[str, ...]]:
     """The rows that the day's adjustments lack, and what is held."""
-    rows, held = _due(house.lake, house.settings, day, house.lake.table("billing_adjustments"), "run", whole=whole)
+    rows, held = _adjustments_due(
+        house.lake, house.settings, day, house.lake.table("billing_adjustments"), "run", whole=whole
+    )
     return rows.drop_columns(["created_at"]).to_pylist(), held
 
 

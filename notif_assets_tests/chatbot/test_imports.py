@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from notif_assets.chatbot.sessions import (
     days_that_differ,
+    files_by_hour,
     flow_tables,
-    hours_of,
     import_hours,
     is_known,
     replace_day,
@@ -30,8 +30,8 @@ from notif_assets.chatbot.sessions import (
 )
 from notif_assets.defs.assets.chatbot import chatbot_answers, chatbot_reports, reports_equal_a_plain_calculation
 from notif_assets.defs.assets.inbox import rejected_file_rows
-from notif_assets.inbox.dropped_files import rows_set_aside
 from notif_assets.inbox.rows import FileRefused, ParsedFile
+from notif_assets.inbox.source_files import rows_set_aside
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -42,7 +42,7 @@ FIXED = ["customer", "flow", "session", "first_answer_dt", "last_answer_dt"]
 
 
 def import_answers(lake: Lake, day: date, paths: Sequence[Path]) -> ParsedFile:
-    return import_hours(lake, day, hours_of(paths))
+    return import_hours(lake, day, files_by_hour(paths))
 
 
 def at(seconds: int) -> datetime:

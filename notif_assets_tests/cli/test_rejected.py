@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Producer
 
-from notif_assets.notifications.audit import much_rejected, rejections_told
+from notif_assets.notifications.audit import much_rejected, rejection_findings
 from notif_assets.sandbox.traffic import Message
 from notif_assets_tests.cli.deployment import ok, refusal
 from notif_assets_tests.cli.messages import ACME, notification
@@ -34,7 +34,7 @@ PREFIX = b"\0\0\0\0\x07"
     ],
 )
 def test_what_is_much(reasons: dict[str, int], records: int, told: bool) -> None:
-    found = rejections_told(reasons, records, 0.05, "of the last hour")
+    found = rejection_findings(reasons, records, 0.05, "of the last hour")
     assert bool(found) == told
     if told:
         assert f"of {records} messages of the last hour were rejected" in found[0]

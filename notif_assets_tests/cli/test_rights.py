@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from notif_assets.lake import write_once
-from notif_assets.reports.files import publish
+from notif_assets.reports.files import write_atomically
 from notif_assets_tests.cli.deployment import ok
 from notif_assets_tests.cli.messages import ACME, notification
 from notif_assets_tests.conftest import Deploy
@@ -36,7 +36,7 @@ def test_what_is_published_has_the_rights_of_the_umask(tmp_path: Path, mask: int
     report, identity = tmp_path / "report.txt", tmp_path / "lake" / "lake.json"
     with umask(mask):
         for _ in range(2):  # the second one replaces the first
-            publish(report, _write)
+            write_atomically(report, _write)
             write_once(identity, {"topic": "x"})
     assert [path.stat().st_mode & 0o777 for path in (report, identity)] == [0o666 & ~mask] * 2
     assert {path.name for path in tmp_path.rglob("*")} == {"report.txt", "lake", "lake.json"}

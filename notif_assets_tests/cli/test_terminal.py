@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notif_assets.billing.price_list import PRICE_LIST_SCHEMA, parse_price_list, price_list_cell
-from notif_assets.core.texts import markdown, printable, shown
+from notif_assets.core.texts import escape_controls, escape_markdown, quote_odd
 from notif_assets.defs.assets.invoices import preview
 from notif_assets_tests.cli.deployment import COMMAND, Deployment, ok, refusal
 from notif_assets_tests.cli.messages import ACME, notification
@@ -91,7 +91,7 @@ def test_an_error_at_a_terminal_is_escaped(hostile: Deployment, tmp_path: Path) 
         (RED,),
     ):
         line = refusal(hostile.call(*command))
-        assert printable(line) == line
+        assert escape_controls(line) == line
 
 
 def _rows(*texts: str) -> pa.Table:
@@ -113,14 +113,14 @@ def test_a_preview_shows_each_text_as_it_is(text: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp", "Cf", "Cn", "Co"]), min_size=1))
 def test_markdown_gives_the_text_back(text: str) -> None:
-    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown(text)) == text
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escape_markdown(text)) == text
 
 
 @given(st.text(min_size=1))
 def test_what_is_shown_is_inert_and_a_price_list_can_name_it(text: str) -> None:
     inert: Any = re.compile(r"[\[\]<>`*~|\x00-\x1f\x7f-\x9f\u2028\u2029\u202e]|://")
-    assert not inert.search(shown(text))
-    assert not inert.search(printable(shown(text)))
+    assert not inert.search(quote_odd(text))
+    assert not inert.search(escape_controls(quote_odd(text)))
     if text.strip():
         header = ",".join(name for name in PRICE_LIST_SCHEMA.names)
         listed = f"{header}\n,{price_list_cell(text)},1,BRL,,\n".encode(errors="surrogatepass")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from notif_assets.core.days import day_bounds, day_of, day_start, days_between, days_of_hours, hours_of
+from notif_assets.core.days import day_bounds, day_of, day_start, days_between, days_of_hours, hour_partitions
 
 SAO_PAULO, KATHMANDU, PLAIN = ZoneInfo("America/Sao_Paulo"), ZoneInfo("Asia/Kathmandu"), ZoneInfo("UTC")
 ST_JOHNS = ZoneInfo("America/St_Johns")  # until 2011 its clocks went back at 00:01, into the day before
@@ -84,7 +84,7 @@ def test_hours_of_are_the_hours_that_a_stretch_touches(start: datetime, length: 
     while hour < start + length:
         touched.add((hour.date(), hour.hour))
         hour += HOUR
-    assert hours_of(start, start + length) == touched
+    assert hour_partitions(start, start + length) == touched
 
 
 def test_days_between() -> None:

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 
 from notif_assets.billing import lines as lines_module
 from notif_assets.billing.closed_days import is_closed
-from notif_assets.billing.lines import PUBLISHED_BILL
+from notif_assets.billing.lines import EXAMPLE_BILL
 from notif_assets.definitions import build_definitions
 from notif_assets.defs.assets.specs import column_lineage
 from notif_assets.lake import SCHEMAS, Lake
@@ -187,7 +187,7 @@ def test_a_gate_that_fails_writes_nothing_and_names_itself(
     assert failed_checks(result) == {"every_channel_has_one_price"}
     assert not is_closed(deployment.lake, day.date())
 
-    monkeypatch.setattr(lines_module, "PUBLISHED_BILL", PUBLISHED_BILL.replace("1000,00", "1000,01"))
+    monkeypatch.setattr(lines_module, "EXAMPLE_BILL", EXAMPLE_BILL.replace("1000,00", "1000,01"))
     result = deployment.bill(day - timedelta(days=1))
     assert not result.success
     assert "published_bill_holds" in failed_checks(result)

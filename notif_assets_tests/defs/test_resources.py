@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from notif_assets.definitions import build_definitions
 from notif_assets.defs.resources import resources_of
 from notif_assets.lake import Lake
-from notif_assets.notifications.bronze import take_batches
+from notif_assets.notifications.bronze import advance_bronze
 from notif_assets.settings import Settings
 from notif_assets_tests.conftest import MakeDaemon
 
@@ -61,7 +61,7 @@ def test_every_resource_and_every_field_of_one_says_what_it_is(settings: Setting
     for resource in snapshot_of(settings).resources or ():
         assert resource.resource_snapshot.description, resource.name
         assert all(field.description for field in resource.config_field_snaps), resource.name
-        assert resource.name == "take_batches" or resource.configured_values, resource.name
+        assert resource.name == "advance_bronze" or resource.configured_values, resource.name
 
 
 def test_the_page_shows_what_is_in_use_and_stars_for_what_may_be_secret(settings: Settings) -> None:
@@ -115,7 +115,7 @@ def test_no_secret_is_in_what_runs_and_ticks_leave(make_daemon: MakeDaemon) -> N
 
 
 def test_the_client_gets_the_secrets_and_a_run_may_read_from_elsewhere(settings: Settings) -> None:
-    resources = resources_of(settings, take_batches)
+    resources = resources_of(settings, advance_bronze)
     with dg.build_resources(resources) as given:
         assert given.kafka.args[0] == settings
         assert given.impatient_kafka.args[0] == settings.model_copy(update={"kafka_timeout": 3.0})
@@ -131,18 +131,18 @@ def test_the_client_gets_the_secrets_and_a_run_may_read_from_elsewhere(settings:
 def test_a_process_keeps_its_lake_from_tick_to_tick(settings: Settings, tmp_path: Path) -> None:
     opened: list[Lake] = []
     for _ in range(2):
-        with dg.build_resources(resources_of(settings, take_batches)) as given:
+        with dg.build_resources(resources_of(settings, advance_bronze)) as given:
             opened.append(given.lake)
     assert opened[0] is opened[1]
     assert opened[0].root == settings.lake
     other = {"lake": {"config": {"root": str(tmp_path / "other")}}}
-    with dg.build_resources(resources_of(settings, take_batches), resource_config=other) as given:
+    with dg.build_resources(resources_of(settings, advance_bronze), resource_config=other) as given:
         assert given.lake.root == tmp_path / "other"
 
 
 def test_the_engine_is_the_one_that_is_shown(settings: Settings) -> None:
     changed = settings.model_copy(update={"engine_memory": "64MB"})
-    with dg.build_resources(resources_of(changed, take_batches)) as given:
+    with dg.build_resources(resources_of(changed, advance_bronze)) as given:
         memory = given.lake._connect()
         with memory as connection:
             assert connection.execute("select current_setting('memory_limit')").fetchall() == [("61.0 MiB",)]
@@ -152,7 +152,7 @@ def test_a_run_has_no_settings_of_its_own(settings: Settings) -> None:
     config = {"settings": {"config": {"values": {"NOTIF_GRACE": "0s"}}}}
     with (
         pytest.raises(dg.DagsterResourceFunctionError) as caught,
-        dg.build_resources(resources_of(settings, take_batches), resource_config=config),
+        dg.build_resources(resources_of(settings, advance_bronze), resource_config=config),
     ):
         pass
     assert "a run can't have settings of its own (NOTIF_" in str(caught.value.__cause__)

@@ -35,16 +35,16 @@ from notif_assets.billing import adjustments as adjustments_module
 from notif_assets.billing import closing, prices
 from notif_assets.billing.adjustments import write_adjustments
 from notif_assets.billing.price_list import parse_price_list
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import quote_odd
 from notif_assets.definitions import build_definitions
 from notif_assets.defs import sensors
 from notif_assets.defs.assets.inbox import every_file_is_taken
 from notif_assets.defs.partitions import answer_days, invoice_months, key_ranges
-from notif_assets.defs.sensors import Recent, seen_up_to, wait_after, why_no_batch, why_wait
-from notif_assets.inbox.listing import SETTLED, invoice_files
-from notif_assets.instance.alerts import news
-from notif_assets.instance.messengers import NotTold, send
-from notif_assets.instance.processes import alive
+from notif_assets.defs.sensors import RecentRuns, backoff_reason, backoff_time, cursor_number, idle_reason
+from notif_assets.inbox.listing import QUIET_SECONDS, invoice_files
+from notif_assets.instance.alerts import alert_lines
+from notif_assets.instance.messengers import AlertNotSent, send
+from notif_assets.instance.processes import hold_process_lock
 from notif_assets.notifications import bronze
 from notif_assets.notifications.ledger import Backlog, backlog
 from notif_assets.settings import Settings
@@ -69,10 +69,10 @@ def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_times(
     failed: int, seconds: int, first: int
 ) -> None:
     retry_after = timedelta(seconds=first)
-    rest = wait_after(failed, retry_after)
+    rest = backoff_time(failed, retry_after)
     assert rest == timedelta(seconds=first * [1, 2, 4, 8, 15][min(failed, 5) - 1])
-    recent = Recent(failures=failed, failed_at=NOW, reason="r")
-    reason = why_wait(recent, NOW + timedelta(seconds=seconds), retry_after)
+    recent = RecentRuns(failures=failed, failed_at=NOW, reason="r")
+    reason = backoff_reason(recent, NOW + timedelta(seconds=seconds), retry_after)
     assert (reason is None) == (timedelta(seconds=seconds) >= rest)
     if reason:
         assert f"{NOW + rest:%H:%M:%S}" in reason
@@ -80,15 +80,15 @@ def test_a_job_rests_longer_the_more_often_it_failed_and_never_over_15_times(
 
 
 def test_a_failure_that_is_yet_to_come_by_a_clock_that_was_put_back_delays_nothing() -> None:
-    recent = Recent(failures=5, failed_at=NOW, reason="r")
-    assert why_wait(recent, NOW - timedelta(seconds=1), timedelta(minutes=1)) is None
+    recent = RecentRuns(failures=5, failed_at=NOW, reason="r")
+    assert backoff_reason(recent, NOW - timedelta(seconds=1), timedelta(minutes=1)) is None
 
 
 def test_a_run_in_progress_goes_before_every_other_reason() -> None:
     a_minute = timedelta(minutes=1)
-    assert why_wait(Recent(), NOW, a_minute) is None
-    recent = Recent(in_progress="0123456789abcdef", failures=3, failed_at=NOW, reason="r")
-    assert why_wait(recent, NOW + timedelta(days=1), a_minute) == "run 01234567 is in progress"
+    assert backoff_reason(RecentRuns(), NOW, a_minute) is None
+    recent = RecentRuns(in_progress="0123456789abcdef", failures=3, failed_at=NOW, reason="r")
+    assert backoff_reason(recent, NOW + timedelta(days=1), a_minute) == "run 01234567 is in progress"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_run_in_progress_goes_before_every_other_reason() -> None:
 def test_a_batch_is_worth_a_run(lag: int, unfinished: int, seconds: int | None, starts: bool) -> None:
     settings = Settings(batch_messages=100, run_every=timedelta(seconds=20))
     since = None if seconds is None else timedelta(seconds=seconds)
-    reason = why_no_batch(Backlog(lag, unfinished, since), settings)
+    reason = idle_reason(Backlog(lag, unfinished, since), settings)
     assert (reason is None) == starts
     if reason:
         assert reason.startswith("no new messages" if lag == 0 else f"{lag} new messages")
@@ -121,13 +121,13 @@ names = st.dictionaries(st.sampled_from(["job a", "job b", "check c of d", "chec
 
 @given(names, names)
 def test_each_failure_is_told_when_it_begins_and_when_it_ends(told: dict[str, str], failing: dict[str, str]) -> None:
-    lines = news(told, failing)
+    lines = alert_lines(told, failing)
     begun = {line.split(": ")[0] for line in lines if ": " in line}
     ended = {line.removesuffix(" holds again") for line in lines if line.endswith(" holds again")}
     assert begun == failing.keys() - told.keys()
     assert ended == told.keys() - failing.keys()
     assert len(lines) == len(begun) + len(ended)
-    assert news(failing, dict.fromkeys(failing, "told in other words")) == []
+    assert alert_lines(failing, dict.fromkeys(failing, "told in other words")) == []
 
 
 @given(st.sets(st.dates(date(2018, 12, 28), date(2019, 3, 5))))
@@ -181,7 +181,7 @@ def test_while_it_keeps_up_a_run_starts_once_in_run_every(make_daemon: MakeDaemo
     daemon.topic.produce(sent(NOW, message_id="2"), partition=1)  # a whole batch waits
     (request,) = daemon.requests("new_messages")
     assert request.tags["notif_assets/lag"] == "3"
-    assert bronze.take_next_batch(daemon.lake, daemon.topic, daemon.settings, "cut short")
+    assert bronze.advance_bronze_by_one(daemon.lake, daemon.topic, daemon.settings, "cut short")
     daemon.requests("new_messages")  # nothing new, but what was taken is in no panel
     daemon.ingest()
     assert daemon.skips("new_messages").startswith("no new messages")
@@ -270,7 +270,7 @@ def test_a_run_whose_process_died_is_ended_and_one_whose_process_lives_is_left(d
     daemon.topic.produce(sent(NOW))
     pools = daemon.instance.event_log_storage
     pools.initialize_concurrency_limit_to_default("notifications")
-    with alive(daemon.store) as process:
+    with hold_process_lock(daemon.store) as process:
         run = daemon.stuck("micro_batch", "STARTED", process)
         assert pools.claim_concurrency_slot("notifications", run.run_id, "raw_notifications").is_claimed
         assert daemon.skips("new_messages") == f"run {run.run_id[:8]} is in progress"
@@ -368,7 +368,7 @@ def test_what_is_no_finished_file_of_invoices_is_left_alone(daemon: Daemon) -> N
     (daemon.settings.inbox / "invoices" / "folder.csv").mkdir()
     (daemon.settings.inbox / "invoices" / "gone.csv").symlink_to("nowhere.csv")
     daemon.skips("invoice_files")
-    settled = drop(daemon, "invoices/young.csv", HEADER, age=SETTLED + 1)
+    settled = drop(daemon, "invoices/young.csv", HEADER, age=QUIET_SECONDS + 1)
     (request,) = daemon.requests("invoice_files")
     assert request.run_config["ops"]["invoices"]["config"]["files"] == [str(settled)]
 
@@ -523,7 +523,7 @@ def test_an_answer_file_with_a_name_that_is_not_taken_is_told_and_keeps_no_other
         drop(daemon, os.fsdecode(b"chatbot/" + name), answers("S"))
     skipped = daemon.skips("answer_files")
     for name in names:
-        assert shown(os.fsdecode(name)) in skipped
+        assert quote_odd(os.fsdecode(name)) in skipped
     drop(daemon, "chatbot/date=2019-12-16/hour=13.json", answers("S"))
     (request,) = daemon.requests("answer_files")
     assert daemon.run("chatbot_answers_job", request).success
@@ -753,7 +753,7 @@ def late(daemon: Daemon) -> None:
 def test_late_messages_of_a_lake_that_was_restored_are_found(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
-    monkeypatch.setattr(adjustments_module, "_LATELY", timedelta(0))  # the day was closed long ago
+    monkeypatch.setattr(adjustments_module, "_RECENT", timedelta(0))  # the day was closed long ago
     daemon.topic.produce(sent(NOW - timedelta(days=3), message_id="on time"))
     daemon.ingest()
     daemon.close(DAYS_AGO[3])
@@ -795,8 +795,8 @@ def test_imports_are_found_after_the_events_of_dagster_were_deleted(daemon: Daem
 
 def test_cursors_of_before_are_understood(daemon: Daemon) -> None:
     """Those that hold nothing but a number."""
-    assert seen_up_to("7", lambda _: "mark") == seen_up_to("7 mark", lambda _: "mark") == 7
-    assert seen_up_to("7 other", lambda _: "mark") is seen_up_to("7", lambda _: None) is None
+    assert cursor_number("7", lambda _: "mark") == cursor_number("7 mark", lambda _: "mark") == 7
+    assert cursor_number("7 other", lambda _: "mark") is cursor_number("7", lambda _: None) is None
     daemon.topic.produce(sent(NOW - timedelta(days=3)))
     daemon.ingest()
     daemon.close(DAYS_AGO[3])
@@ -944,7 +944,7 @@ def test_what_a_webhook_did_not_take_is_told_again(
 )
 def test_an_address_that_leads_nowhere_is_kept_secret(address: str) -> None:
     settings = Settings(webhook=SecretStr(address))
-    with pytest.raises(NotTold) as caught:
+    with pytest.raises(AlertNotSent) as caught:
         send(settings.webhook, ["a line"])
     assert str(caught.value).startswith("NOTIF_WEBHOOK can't be reached: ")
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
@@ -964,7 +964,7 @@ def test_an_answer_that_is_no_http_is_no_answer(monkeypatch: pytest.MonkeyPatch)
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(NotTold) as caught:
+        with pytest.raises(AlertNotSent) as caught:
             send(SecretStr(f"http://127.0.0.1:{server.getsockname()[1]}/"), ["a line"])
         thread.join()
     assert "s3cr3t" not in str(caught.value)

@@ -19,7 +19,7 @@ import notif_assets
 from notif_assets.cli import main
 from notif_assets.inbox.rows import MEANINGS
 from notif_assets.lake.catalogue import SCHEMAS, Column, Schema
-from notif_assets.maintenance.integrity import repair
+from notif_assets.maintenance.integrity import repair_hint
 from notif_assets.notifications.validity import REASONS
 from notif_assets.panel import metrics
 from notif_assets.settings import Settings, variable
@@ -216,7 +216,7 @@ def _table_of(schema: Schema) -> Iterator[str]:
         facts.append(f"Partitioned by {_names(schema.partition_by)}")
     if schema.sort:
         facts.append(f"Compacted files are sorted by {_names(schema.sort)}")
-    facts.append(f"If a file is lost: {repair(schema.name)}")
+    facts.append(f"If a file is lost: {repair_hint(schema.name)}")
     yield "\n".join(f"- {fact}." for fact in facts)
     rows = [(f"`{c.name}`", _type(c.type), "yes" if c.nullable else "", _meaning(c)) for c in schema.columns]
     yield _table(("column", "type", "may be null", "meaning"), rows)

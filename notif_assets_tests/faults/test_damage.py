@@ -15,8 +15,8 @@ import pytest
 from deltalake import DeltaTable
 
 from notif_assets.lake import SCHEMAS, LakeError
-from notif_assets.maintenance.fingerprint import Content, content
-from notif_assets.maintenance.integrity import damage
+from notif_assets.maintenance.fingerprint import Fingerprint, fingerprint_of
+from notif_assets.maintenance.integrity import find_broken_files
 from notif_assets_tests.cli.deployment import Deployment, ok, refusal
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.truth import Truth, assert_exact, parsed, traffic
@@ -58,9 +58,9 @@ class _World:
         shutil.rmtree(self.deployment.lake.root)
         shutil.copytree(self.copy, self.deployment.lake.root)
 
-    def content(self, name: str) -> Content:
+    def content(self, name: str) -> Fingerprint:
         with self.deployment.lake as lake:
-            return content(lake, lake.table(name).scan())
+            return fingerprint_of(lake, lake.table(name).scan())
 
     def data_files(self, name: str) -> list[Path]:
         table = self.deployment.lake.table(name)
@@ -72,7 +72,7 @@ class _World:
 
     def sound(self) -> bool:
         with self.deployment.lake as lake:
-            return not list(damage(lake))
+            return not list(find_broken_files(lake))
 
     def findings(self) -> list[str]:
         """What `check` finds: a line for each, and how many at the end."""

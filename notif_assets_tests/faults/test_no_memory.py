@@ -20,13 +20,13 @@ import resource, sys
 from pathlib import Path
 from notif_assets.lake import Lake, OutOfMemory
 from notif_assets.lake.pieces import pieces
-from notif_assets.maintenance.integrity import damage
+from notif_assets.maintenance.integrity import find_broken_files
 
 lake = Lake(Path(sys.argv[1]))
-assert list(damage(lake)) == []
+assert list(find_broken_files(lake)) == []
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 100 * 2**20, resource.RLIM_INFINITY))
-for look in (damage, lambda lake: pieces(lake.table("raw_notifications").scan())):
+for look in (find_broken_files, lambda lake: pieces(lake.table("raw_notifications").scan())):
     try:
         list(look(lake))
         print("found room")

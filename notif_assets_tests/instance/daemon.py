@@ -101,8 +101,8 @@ class Daemon:
     def ingest(self) -> None:
         """What a micro-batch commits, without a run of Dagster's."""
         self.lake.claim(topic=self.settings.topic, timezone=self.settings.timezone)
-        while bronze.take_next_batch(self.lake, self.topic, self.settings, "by hand", even_if_quiet=True):
-            catch_up.settle(self.lake, self.settings)
+        while bronze.advance_bronze_by_one(self.lake, self.topic, self.settings, "by hand", even_if_quiet=True):
+            catch_up.advance_tables(self.lake, self.settings)
             if sum(map(len, self.topic.partitions.values())) == self.taken():
                 break
 

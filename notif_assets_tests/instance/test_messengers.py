@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from notif_assets.instance.messengers import Told, tell
+from notif_assets.instance.messengers import SendResult, send_alerts
 from notif_assets.settings import Settings
 
 SECRET = "s3cr3t"
@@ -94,7 +94,7 @@ def test_each_failure_is_told_once_when_it_begins_and_once_when_it_ends(service:
     settings = _settings(service.url("json"))
     memory = None
     for failing in ({}, ONE, ONE, OTHER, OTHER, {"check b of c": "8 are not"}, {}, {}):
-        memory = tell(settings, memory, failing).memory
+        memory = send_alerts(settings, memory, failing).memory
     assert texts(service) == [
         "job a: it broke",
         "check b of c: 7 are not",
@@ -108,15 +108,15 @@ def test_each_failure_is_told_once_when_it_begins_and_once_when_it_ends(service:
 def test_who_is_out_of_reach_is_told_later_and_nobody_else_twice(service: Service, other: Service) -> None:
     settings = _settings(service.url("json"), other.url("json"), webhook=other.url("http"))
     other.status = 500
-    told = tell(settings, None, ONE)
+    told = send_alerts(settings, None, ONE)
     assert sorted(told.problems) == [
         "NOTIF_WEBHOOK answered 500",
         "address 2 of NOTIF_ALERT_URLS did not take the message",
     ]
-    told = tell(settings, told.memory, ONE)
+    told = send_alerts(settings, told.memory, ONE)
     assert (texts(service), texts(other), told.lines) == (["job a: it broke"], [], [])
     other.status = 200
-    told = tell(settings, told.memory, OTHER)
+    told = send_alerts(settings, told.memory, OTHER)
     assert told.problems == []
     assert texts(service) == ["job a: it broke", "check b of c: 7 are not"]
     assert texts(other) == ["check b of c: 7 are not\njob a: it broke"] * 2
@@ -124,15 +124,15 @@ def test_who_is_out_of_reach_is_told_later_and_nobody_else_twice(service: Servic
 
 def test_what_was_told_before_there_were_several_addresses_is_not_told_again(service: Service, other: Service) -> None:
     settings = _settings(other.url("json"), webhook=service.url("http"))
-    told = tell(settings, json.dumps(ONE), ONE)
+    told = send_alerts(settings, json.dumps(ONE), ONE)
     assert (told.lines, texts(service), texts(other)) == ([], [], ["job a: it broke"])
-    assert tell(settings, told.memory, {}).lines == ["job a holds again"]
+    assert send_alerts(settings, told.memory, {}).lines == ["job a holds again"]
     assert texts(service) == ["job a holds again"]
 
 
 @pytest.mark.parametrize("memory", ["", "no json", "[]", "3", '{"log": 3, "NOTIF_WEBHOOK": {"job a": "x"}}'])
 def test_a_memory_that_says_nothing_is_none(memory: str) -> None:
-    assert tell(_settings(), memory, ONE).lines == ["job a: it broke"]
+    assert send_alerts(_settings(), memory, ONE).lines == ["job a: it broke"]
 
 
 def test_teams_is_sent_an_adaptive_card(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_teams_is_sent_an_adaptive_card(tmp_path: Path) -> None:
     made = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=teams -keyout one.key -out one.pem"
     subprocess.run(made.split(), cwd=tmp_path, check=True, capture_output=True)
     with serving(tmp_path) as teams:
-        told = tell(_settings(teams.url("workflows", "/signature?verify=no")), None, ONE)
+        told = send_alerts(_settings(teams.url("workflows", "/signature?verify=no")), None, ONE)
     assert told.problems == []
     ((card,),) = [one["attachments"] for one in teams.heard]
     assert card["contentType"] == "application/vnd.microsoft.card.adaptive"
@@ -161,16 +161,16 @@ def test_teams_is_sent_an_adaptive_card(tmp_path: Path) -> None:
 def test_an_address_that_leads_nowhere_is_kept_secret(
     url: str, problem: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told: Told = tell(_settings(url), None, ONE)
+    told: SendResult = send_alerts(_settings(url), None, ONE)
     assert told.problems == [f"address 1 of NOTIF_ALERT_URLS {problem}"]
-    assert tell(_settings(), told.memory, ONE).lines == []
+    assert send_alerts(_settings(), told.memory, ONE).lines == []
     printed = capfd.readouterr()
     assert SECRET not in f"{told}{caplog.text}{printed.out}{printed.err}"
 
 
 def test_a_message_that_is_redirected_did_not_arrive(service: Service) -> None:
     service.status = 302
-    assert tell(_settings(service.url("json")), None, ONE).problems != []
+    assert send_alerts(_settings(service.url("json")), None, ONE).problems != []
 
 
 def test_a_setting_that_is_no_address_is_refused_and_kept_secret() -> None:
@@ -182,4 +182,4 @@ def test_a_setting_that_is_no_address_is_refused_and_kept_secret() -> None:
 
 
 def test_without_news_nobody_is_asked() -> None:
-    assert tell(_settings("json://127.0.0.1:1/"), None, {}).problems == []
+    assert send_alerts(_settings("json://127.0.0.1:1/"), None, {}).problems == []

@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from notif_assets.defs.partitions import CUT_OF_JOBS, billed_days, billing_days
 from notif_assets.instance import pruning
-from notif_assets.instance.processes import PROCESS, alive, end_runs_of_the_dead, is_alive
+from notif_assets.instance.processes import PROCESS, fail_orphaned_runs, hold_process_lock, is_alive
 from notif_assets.instance.pruning import prune_runs
 from notif_assets.instance.run_tags import range_tags
 from notif_assets_tests.cli.deployment import ROOT, killed_at_the_end, ok
@@ -112,13 +112,13 @@ def test_every_job_is_pruned_by_its_partitions(daemon: Daemon) -> None:
 # --- dead processes ---------------------------------------------------------------------------------------------------
 
 _LIVES = (
-    "import sys; from pathlib import Path; from notif_assets.instance.processes import alive\n"
-    "with alive(Path(sys.argv[1])) as name:\n    print(name, flush=True)\n    sys.stdin.read()\n"
+    "import sys; from pathlib import Path; from notif_assets.instance.processes import hold_process_lock\n"
+    "with hold_process_lock(Path(sys.argv[1])) as name:\n    print(name, flush=True)\n    sys.stdin.read()\n"
 )
 _SAYS_SO = (
-    "import sys, dagster as dg; from notif_assets.instance.processes import alive_to_the_end\n"
+    "import sys, dagster as dg; from notif_assets.instance.processes import hold_lock_until_exit\n"
     "with dg.DagsterInstance.get() as instance:\n"
-    "    for run_id in sys.argv[1:] * 2:\n        alive_to_the_end(instance, instance.get_run_by_id(run_id))\n"
+    "    for run_id in sys.argv[1:] * 2:\n        hold_lock_until_exit(instance, instance.get_run_by_id(run_id))\n"
     "print('said', flush=True)\nsys.stdin.read()\n"
 )
 
@@ -144,7 +144,7 @@ def test_a_process_is_alive_until_it_ends_however_it_ends(tmp_path: Path) -> Non
             else:
                 process.communicate(timeout=20)
         assert not is_alive(tmp_path, name)
-    with alive(tmp_path) as name:
+    with hold_process_lock(tmp_path) as name:
         assert is_alive(tmp_path, name)
     assert not is_alive(tmp_path, name)
     assert not is_alive(tmp_path / "elsewhere", name)
@@ -154,7 +154,7 @@ def test_runs_of_the_dead_end_and_give_their_slots_back(daemon: Daemon) -> None:
     pools = daemon.instance.event_log_storage
     for pool in ("billing", "notifications"):
         pools.initialize_concurrency_limit_to_default(pool)
-    with alive(daemon.store) as living:
+    with hold_process_lock(daemon.store) as living:
         dead = [daemon.stuck(job, "STARTED", "dead") for job in ("micro_batch", "daily_billing_job")]
         others = [
             daemon.stuck("invoices_job", "STARTED", living),
@@ -165,14 +165,14 @@ def test_runs_of_the_dead_end_and_give_their_slots_back(daemon: Daemon) -> None:
         assert pools.claim_concurrency_slot("notifications", dead[0].run_id, "a step").is_claimed
         assert pools.claim_concurrency_slot("billing", others[0].run_id, "a step").is_claimed
         (daemon.store / "processes" / "dead").touch()
-        assert set(end_runs_of_the_dead(daemon.instance, daemon.store)) == {run.run_id for run in dead}
+        assert set(fail_orphaned_runs(daemon.instance, daemon.store)) == {run.run_id for run in dead}
         assert not (daemon.store / "processes" / "dead").exists()
         assert {daemon.status(run) for run in dead} == {"FAILURE"}
         assert {daemon.status(run) for run in others} == {"STARTED"}
         assert daemon.status(over) == "SUCCESS"
         assert pools.get_concurrency_info("notifications").active_slot_count == 0
         assert pools.get_concurrency_info("billing").active_run_ids == {others[0].run_id}
-        assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
+        assert fail_orphaned_runs(daemon.instance, daemon.store) == []
 
 
 def test_a_launched_run_lives_as_long_as_the_process_that_says_so(daemon: Daemon) -> None:
@@ -187,16 +187,16 @@ def test_a_launched_run_lives_as_long_as_the_process_that_says_so(daemon: Daemon
             stdout=subprocess.PIPE,
         ) as process,
         killed_at_the_end(process),
-        alive(daemon.store, "a command"),
+        hold_process_lock(daemon.store, "a command"),
     ):
         assert process.stdout is not None
         assert process.stdout.readline() == b"said\n"
         tags = {run.run_id: run.tags[PROCESS] for run in daemon.instance.get_runs()}
         assert tags == {launched.run_id: launched.run_id, command.run_id: "a command"}
-        assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
+        assert fail_orphaned_runs(daemon.instance, daemon.store) == []
         process.kill()
         process.wait(20)
-        assert end_runs_of_the_dead(daemon.instance, daemon.store) == [launched.run_id]
+        assert fail_orphaned_runs(daemon.instance, daemon.store) == [launched.run_id]
 
 
 def test_a_run_that_started_and_never_said_where_it_lives_is_dead_a_minute_later(
@@ -207,12 +207,12 @@ def test_a_run_that_started_and_never_said_where_it_lives_is_dead_a_minute_later
     waiting = daemon.stuck("micro_batch", "STARTING", launched=True)
     began = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, silent.job_name)
     daemon.instance.report_dagster_event(began, silent.run_id, timestamp=time.time() - 50)
-    assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
+    assert fail_orphaned_runs(daemon.instance, daemon.store) == []
     now = time.time()
     monkeypatch.setattr("notif_assets.instance.processes.time.time", lambda: now + 20)
-    with alive(daemon.store, silent.run_id):  # it says so now
-        assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
-    assert end_runs_of_the_dead(daemon.instance, daemon.store) == [silent.run_id]
+    with hold_process_lock(daemon.store, silent.run_id):  # it says so now
+        assert fail_orphaned_runs(daemon.instance, daemon.store) == []
+    assert fail_orphaned_runs(daemon.instance, daemon.store) == [silent.run_id]
     assert (daemon.status(silent), daemon.status(waiting)) == ("FAILURE", "STARTING")
 
 
@@ -227,7 +227,7 @@ def test_a_run_that_ends_while_somebody_looks_is_left_as_it_ended(
         return is_alive(folder, name)
 
     monkeypatch.setattr("notif_assets.instance.processes.is_alive", ends)
-    assert end_runs_of_the_dead(daemon.instance, daemon.store) == []
+    assert fail_orphaned_runs(daemon.instance, daemon.store) == []
     assert daemon.status(run) == "CANCELED"
 
 

@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 from notif_assets.defs.assets.inbox import no_rows_are_set_aside, rejected_file_rows
 from notif_assets.defs.assets.invoices import averages_equal_a_plain_calculation, invoice_window_averages, invoices
 from notif_assets.defs.partitions import invoice_months, key_ranges
-from notif_assets.inbox.dropped_files import rows_set_aside
 from notif_assets.inbox.listing import invoice_files
 from notif_assets.inbox.rows import FileRefused
+from notif_assets.inbox.source_files import rows_set_aside
 from notif_assets.invoices.averages import (
     averages,
     averages_now,
@@ -45,7 +45,7 @@ from notif_assets.invoices.averages import (
 from notif_assets.invoices.parsing import INVOICES_SCHEMA
 from notif_assets.lake import Lake
 from notif_assets.maintenance.rebuild import rebuild
-from notif_assets.reports.files import publish
+from notif_assets.reports.files import write_atomically
 from notif_assets.settings import Settings
 
 HEADER = "customer,account,month,invoice\n"
@@ -163,7 +163,7 @@ def test_nothing_is_written_when_the_published_example_fails(lake: Lake, tmp_pat
 def test_importing_twice_leaves_the_same_rows(lake: Lake) -> None:
     import_invoices(lake, [SAMPLE])
     first = invoice_rows(lake)
-    assert import_invoices(lake, [SAMPLE, SAMPLE]).taken == 15
+    assert import_invoices(lake, [SAMPLE, SAMPLE]).imported_rows == 15
     assert invoice_rows(lake) == first
     assert len(first) == 15
 
@@ -313,9 +313,9 @@ def test_a_report_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
         raise RuntimeError
 
     path = tmp_path / "reports" / "2020-01.txt"
-    publish(path, whole)
+    write_atomically(path, whole)
     with pytest.raises(RuntimeError):
-        publish(path, broken)
+        write_atomically(path, broken)
     assert path.read_bytes() == b"whole"
     assert list(path.parent.iterdir()) == [path]
 
@@ -591,7 +591,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         code = (
             "import resource, sys; from pathlib import Path; from notif_assets.lake import Lake; "
             "from notif_assets.invoices.averages import import_invoices; "
-            "print(import_invoices(Lake(Path(sys.argv[2]), memory='200MB'), [Path(sys.argv[1])]).taken, "
+            "print(import_invoices(Lake(Path(sys.argv[2]), memory='200MB'), [Path(sys.argv[1])]).imported_rows, "
             "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         done = subprocess.run(
@@ -608,7 +608,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_a_packed_file_is_taken(lake: Lake, tmp_path: Path) -> None:
     path = tmp_path / "jan.csv.gz"
     path.write_bytes(gzip.compress((HEADER + "C,A,2019-12-01,100\n").encode()))
-    assert import_invoices(lake, [path]).taken == 1
+    assert import_invoices(lake, [path]).imported_rows == 1
     assert invoice_rows(lake)[0][4] == "jan.csv.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FileRefused, match="packed by gzip, and damaged or cut short"):
@@ -634,8 +634,8 @@ def test_nothing_waits_for_a_pipe_or_follows_a_link_out_of_the_inbox(lake: Lake,
     }.items():
         with pytest.raises(FileRefused, match=why):
             import_invoices(lake, [inbox / name], inside=inbox, most=5000)
-    assert import_invoices(lake, [inbox / "same.csv"], inside=inbox).taken == 1
-    assert import_invoices(lake, [secret], inside=inbox).taken == 3  # given by hand, it lies elsewhere
+    assert import_invoices(lake, [inbox / "same.csv"], inside=inbox).imported_rows == 1
+    assert import_invoices(lake, [secret], inside=inbox).imported_rows == 3  # given by hand, it lies elsewhere
     taken, left = invoice_files(inbox, math.inf, 5000)
     assert sorted(file.path.name for file in taken) == ["good.csv", "same.csv"]
     assert left == [

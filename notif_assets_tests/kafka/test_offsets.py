@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.kafka.offsets import Log, PlanRefused, lost, next_offsets, ranges
+from notif_assets.kafka.offsets import Log, PlanRefused, deleted_part, next_offsets, plan_ranges
 
 log = st.tuples(st.integers(0, 100), st.integers(0, 100)).map(lambda ends: Log(min(ends), max(ends)))
 logs = st.dictionaries(st.integers(0, 5), log, min_size=1, max_size=6)
@@ -30,7 +30,7 @@ def test_ranges_begin_at_what_was_not_taken_and_never_pass_the_end(
     found: dict[int, Log], limit: int, data: st.DataObject
 ) -> None:
     taken = {p: data.draw(st.integers(0, log.end)) for p, log in found.items()}
-    planned = ranges(taken, found, limit)
+    planned = plan_ranges(taken, found, limit)
     assert list(planned) == sorted(found)
     waiting = spanned = 0
     for p, (start, end) in planned.items():
@@ -46,7 +46,7 @@ def test_batch_after_batch_takes_every_offset_once(found: dict[int, Log], limit:
     taken: dict[int, int] = {}
     read: dict[int, list[int]] = {p: [] for p in found}
     for _ in range(1_000):
-        planned = ranges(next_offsets(taken, found), found, limit)
+        planned = plan_ranges(next_offsets(taken, found), found, limit)
         if taken and all(start == end for start, end in planned.values()):
             break
         for p, (start, end) in planned.items():
@@ -57,7 +57,7 @@ def test_batch_after_batch_takes_every_offset_once(found: dict[int, Log], limit:
 
 @given(logs, st.integers(6, 250))
 def test_a_partition_with_little_does_not_wait_for_one_with_much(found: dict[int, Log], limit: int) -> None:
-    planned = ranges({p: log.start for p, log in found.items()}, found, limit)
+    planned = plan_ranges({p: log.start for p, log in found.items()}, found, limit)
     share = limit // len(found)
     for p, (start, end) in planned.items():
         assert end - start >= min(share, found[p].end - found[p].start)
@@ -66,4 +66,4 @@ def test_a_partition_with_little_does_not_wait_for_one_with_much(found: dict[int
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
 def test_lost_is_what_a_set_says(start: int, length: int, log_start: int) -> None:
     gone = [offset for offset in range(start, start + length) if offset < log_start]
-    assert lost(start, start + length, log_start) == ((gone[0], gone[-1] + 1) if gone else None)
+    assert deleted_part(start, start + length, log_start) == ((gone[0], gone[-1] + 1) if gone else None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from notif_assets.lake import Lake, LakeError, Scan, keys, pieces
 from notif_assets.lake.keys import COLUMN, files_without
-from notif_assets.maintenance.compaction import OPEN_FILES, compact, gather_open
+from notif_assets.maintenance.compaction import OPEN_FILES, compact, merge_open_files
 from notif_assets.maintenance.redaction import blank_rows
 from notif_assets.notifications import audit, bronze, catch_up
 from notif_assets.notifications.silver import key_hashes
@@ -28,8 +28,8 @@ some_keys = st.lists(st.tuples(st.integers(1, 3), st.text("ab/1", min_size=1, ma
 def take(lake: Lake, log: MemoryLog, *sought: Key) -> None:
     """A batch of messages with these keys."""
     log.produce(*(sent(NOON, customer_id=customer, message_id=message) for customer, message in sought))
-    bronze.take_next_batch(lake, log, Settings(), "run", even_if_quiet=True)
-    catch_up.settle(lake, Settings())
+    bronze.advance_bronze_by_one(lake, log, Settings(), "run", even_if_quiet=True)
+    catch_up.advance_tables(lake, Settings())
 
 
 def hashes_of(lake: Lake, sought: list[Key]) -> np.ndarray:
@@ -110,9 +110,9 @@ def test_the_hashes_of_a_file_are_read_once(lake: Lake, monkeypatch: pytest.Monk
 
     def opened(path: str) -> pq.ParquetFile:
         read.append(path)
-        return pieces.opened(path)
+        return pieces.open_data_file(path)
 
-    monkeypatch.setattr(keys, "opened", opened)
+    monkeypatch.setattr(keys, "open_data_file", opened)
     log = MemoryLog(1)
     for number in range(5):
         take(lake, log, (1, f"{number}"), (2, f"{number}"))
@@ -120,7 +120,7 @@ def test_the_hashes_of_a_file_are_read_once(lake: Lake, monkeypatch: pytest.Monk
     files = lake.table("notifications").scan().files
     assert sorted(read) == sorted(files[1:])  # the newest, which comes first, was there for no batch yet
 
-    monkeypatch.setattr(keys, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(keys, "_CACHE_BYTES", 0)
     for times in (1, 2):
         del read[:]
         take(lake, log, (1, f"again {times}"))
@@ -131,15 +131,15 @@ def test_an_open_hour_s_files_are_put_together_with_their_hashes(lake: Lake) -> 
     log = MemoryLog(1)
     for number in range(OPEN_FILES - 1):
         take(lake, log, (1, f"{number}"), (2, f"{number}"))
-    assert gather_open(lake, "notifications", NOON) == 0
+    assert merge_open_files(lake, "notifications", NOON) == 0
     take(lake, log, (1, "last"))
     before, watermark = rows_of(lake, "notifications"), lake.table("notifications").watermark
-    assert gather_open(lake, "notifications", NOON) == OPEN_FILES
+    assert merge_open_files(lake, "notifications", NOON) == OPEN_FILES
     (file,) = lake.table("notifications").scan().files
     assert COLUMN in pq.read_schema(file).names
     assert pq.read_table(file, columns=["batch"])["batch"].to_pylist() == sorted(row["batch"] for row in before)
     assert lake.table("notifications").watermark == watermark
-    assert gather_open(lake, "notifications", NOON) == 0
+    assert merge_open_files(lake, "notifications", NOON) == 0
     take(lake, log, (1, "3"), (1, "more"))
     assert_tables(lake, Oracle(log))
     assert files_without(lake.table("notifications").scan(), hashes_of(lake, [(9, "none")])) >= {file}
@@ -152,7 +152,7 @@ def test_files_with_and_without_hashes_go_together_without(lake: Lake) -> None:
     blank_rows(lake, lake, "notifications", lambda rows: pa.compute.equal(rows["customer_id"], 1), Settings())
     with_hashes = [COLUMN in pq.read_schema(path).names for path in lake.table("notifications").scan().files]
     assert 0 < sum(with_hashes) < OPEN_FILES
-    assert gather_open(lake, "notifications", NOON) == OPEN_FILES
+    assert merge_open_files(lake, "notifications", NOON) == OPEN_FILES
     (file,) = lake.table("notifications").scan().files
     assert COLUMN not in pq.read_schema(file).names
     take(lake, log, (1, "2"), (2, "3"))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notif_assets.lake import SCHEMAS, Lake, LakeError
-from notif_assets.lake.pieces import bytes_of_rows, cut, gather, pieces, pieces_having, rows_having, values_at
+from notif_assets.lake.pieces import bytes_of_rows, coalesce, cut_rows, pieces, pieces_having, rows_having, values_at
 from notif_assets.lake.staging import append
 from notif_assets_tests.streams import NOON
 
@@ -48,7 +48,7 @@ def test_pieces_are_the_rows_and_bounded(batches: list[list[int]], most: int, on
         lake, expected = Lake(Path(folder)), []
         for number, of_batch in enumerate(batches, 1):
             rows = records(*of_batch, batch=number, first=100 * number)
-            append(lake.table("raw_notifications"), cut(rows, 2_000), number)
+            append(lake.table("raw_notifications"), cut_rows(rows, 2_000), number)
             expected += [row for row in rows.to_pylist() if only in (None, number)]
         bounds: dict[str, Any] = {} if only is None else {"batch": (only, only + 1)}
         found = list(pieces(lake.table("raw_notifications").scan(**bounds), most=most))
@@ -65,8 +65,8 @@ def test_values_are_found_at_their_places_in_any_order(batches: list[list[int]],
         lake = Lake(Path(folder))
         for number, of_batch in enumerate(batches, 1):
             rows = records(*of_batch, batch=number, first=100 * number)
-            append(lake.table("raw_notifications"), cut(rows, 2_000), number)
-        scan = replace(lake.table("raw_notifications").scan(batch=(1, 3)), with_places=True)
+            append(lake.table("raw_notifications"), cut_rows(rows, 2_000), number)
+        scan = replace(lake.table("raw_notifications").scan(batch=(1, 3)), with_positions=True)
         placed = lake.rows(scan)
         assert placed.num_rows == sum(map(len, batches[:2]))
         asked = data.draw(st.permutations(range(placed.num_rows)))[: data.draw(st.integers(0, 12))]
@@ -109,7 +109,7 @@ def test_a_file_that_is_gone_is_told(lake: Lake) -> None:
 
 def test_small_pieces_are_gathered_and_none_is_lost() -> None:
     some = [records(10), records(20), records(9_000), records(1)]
-    gathered = list(gather(some, 2_000))
+    gathered = list(coalesce(some, 2_000))
     assert [piece.num_rows for piece in gathered] == [2, 1, 1]
     assert pa.concat_tables(gathered).equals(pa.concat_tables(some))
 

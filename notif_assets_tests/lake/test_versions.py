@@ -178,7 +178,7 @@ def test_the_next_writer_finishes_what_was_killed(old: Path, at: str, monkeypatc
 
     def step(open_table: migrations.OpenTable) -> None:
         if at != "before the step":
-            migrations._marks_of_what_was_taken(open_table)
+            migrations._add_record_marks(open_table)
         if at != "before lake.json is replaced":
             raise Killed
 

@@ -9,8 +9,8 @@ import pytest
 
 from notif_assets.core.days import days_of_hours
 from notif_assets.lake import SCHEMAS, Lake, LakeError
-from notif_assets.maintenance.archive import archive_bronze, why_not
-from notif_assets.maintenance.fingerprint import Content, content
+from notif_assets.maintenance.archive import archive_bronze, keep_reason
+from notif_assets.maintenance.fingerprint import Fingerprint, fingerprint_of
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.maintenance.rebuild import rebuild
 from notif_assets.notifications import bronze
@@ -44,9 +44,9 @@ def came_on(world: World) -> date:
     return day
 
 
-def archived(archive: Path) -> Content:
+def archived(archive: Path) -> Fingerprint:
     lake = Lake(archive)
-    return content(lake, lake.table("raw_notifications").scan())
+    return fingerprint_of(lake, lake.table("raw_notifications").scan())
 
 
 def test_unset_it_keeps_everything_and_without_a_place_it_says_so(world: World) -> None:
@@ -86,13 +86,13 @@ def test_what_is_still_needed_stays(world: World, tmp_path: Path) -> None:
     close_all(world, but=START.date() + timedelta(days=1))
     assert "not closed" in archive_bronze(world.lake, settings, LATER)[0]
     world.send(5, START)
-    bronze.take_next_batch(world.lake, world.log, world.settings, "test")
-    assert "notifications stands at batch" in str(why_not(world.lake, settings, came_on(world)))
+    bronze.advance_bronze_by_one(world.lake, world.log, world.settings, "test")
+    assert "notifications stands at batch" in str(keep_reason(world.lake, settings, came_on(world)))
     world.send(5, START)
     from notif_assets.notifications.ledger import plan_from_kafka
 
     plan_from_kafka(world.lake, world.log, world.settings, "test", even_if_quiet=True)
-    assert "not read yet" in str(why_not(world.lake, settings, came_on(world)))
+    assert "not read yet" in str(keep_reason(world.lake, settings, came_on(world)))
     assert archive_bronze(world.lake, settings, LATER)[0].startswith(f"raw_notifications: {came_on(world)} stays")
     assert not (tmp_path / "archive").exists()
     world.finish()

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notif_assets.lake import SCHEMAS, Lake
-from notif_assets.maintenance.erase import erase, of_nobody
+from notif_assets.maintenance.attribution import is_of
+from notif_assets.maintenance.erase import count_unattributable, erase
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.maintenance.rebuild import rebuild
 from notif_assets.maintenance.redacted_values import CONFLICTING_NAME, NAME, blank_records
 from notif_assets.maintenance.redaction import PERSONAL, blank_old
-from notif_assets.maintenance.whose import is_of
 from notif_assets.notifications import bronze, catch_up
-from notif_assets.notifications.validity import Limits, judge, oversized
+from notif_assets.notifications.validity import Limits, oversized, validate
 from notif_assets.settings import Settings
 from notif_assets_tests.maintenance.world import START, World, bad_values, message
 from notif_assets_tests.streams import MemoryLog, Record, rows_of
@@ -116,8 +116,8 @@ def test_what_is_kept_of_an_oversized_message_goes_though_it_does_not_say_whose_
     for customer in (3, 4):
         fields = {"payload": f"segredo {customer} " * 300, "customer_id": customer}
         log.produce(Record(json.dumps(fields).encode()))
-    bronze.take_next_batch(lake, log, settings, "run")
-    catch_up.settle(lake, settings)
+    bronze.advance_bronze_by_one(lake, log, settings, "run")
+    catch_up.advance_tables(lake, settings)
     before = rows_of(lake, "rejected_notifications")
     assert [(row["reason"], row["customer_id"], len(row["value"])) for row in before] == [("oversized", None, 1024)] * 2
     erase(lake, settings, 3)
@@ -192,7 +192,7 @@ def verdicts(values: list[bytes | None]) -> list[tuple[Any, ...]]:
         {"value": pa.array(values, pa.binary()), "kafka_timestamp": at, "ingested_at": at, "place": range(len(values))}
     )
     found = [
-        (r["place"], r["reason"], r["customer_id"], r["message_id"]) for r in judge(records, LIMITS)[1].to_pylist()
+        (r["place"], r["reason"], r["customer_id"], r["message_id"]) for r in validate(records, LIMITS)[1].to_pylist()
     ]
     return sorted(found)
 
@@ -340,7 +340,7 @@ def test_a_rejected_record_without_an_id_is_found_by_key_name_and_message(tmp_pa
         world.log.send(0, value, NOW, key)
     world.ingest()
     before = rows_of(lake, "raw_notifications")
-    assert of_nobody(lake, settings) == 3 + 5  # and those that only the name or the message tells
+    assert count_unattributable(lake, settings) == 3 + 5  # and those that only the name or the message tells
     erase(lake, settings, 37)
     for name in ("raw_notifications", "rejected_notifications"):
         erased = [str(row["value"]) for row in rows_of(lake, name) if row["kafka_offset"] <= len(theirs)]
@@ -348,5 +348,5 @@ def test_a_rejected_record_without_an_id_is_found_by_key_name_and_message(tmp_pa
     after = {row["kafka_offset"]: row for row in rows_of(lake, "raw_notifications")}
     kept = [row for row in before if row["kafka_offset"] > len(theirs)]
     assert [after[row["kafka_offset"]] for row in kept] == kept
-    assert of_nobody(lake, settings) == 3
+    assert count_unattributable(lake, settings) == 3
     assert set(erase(lake, settings, 37).values()) == {0}

@@ -64,8 +64,8 @@ def test_what_an_earlier_version_accepted_stays_counted_and_nothing_new_of_its_k
     world.send(20, START)
     world.ingest()
     send_odd(6_000)  # a batch that was killed before it was counted: the rules of then hold for it too
-    bronze.take_next_batch(world.lake, world.log, world.settings, "killed")
-    list(silver.take_batches(world.lake, world.settings))
+    bronze.advance_bronze_by_one(world.lake, world.log, world.settings, "killed")
+    list(silver.advance_silver(world.lake, world.settings))
     assert by_reason(world.rows("rejected_notifications")) == {"duplicate": 2}
     marker.unlink()
     before, watermarks = world.contents(*FLOW), world.watermarks()
@@ -139,7 +139,7 @@ def test_hours_that_silver_does_not_have_go(world: World) -> None:
 def test_killed_in_the_middle_it_is_finished_by_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before, watermarks = world.contents(*FLOW), world.watermarks()
     taken: list[int] = []
-    take = silver.take_next_batch
+    take = silver.advance_silver_by_one
 
     def fail_at(number: int) -> Any:
         def take_or_fail(*args: Any) -> Any:

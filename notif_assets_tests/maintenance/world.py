@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from notif_assets.kafka.client import SCHEMA, Ranges, RecordMark, TopicOffsets, first_two
+from notif_assets.kafka.client import SCHEMA, Ranges, RecordMark, TopicOffsets, first_two_marks
 from notif_assets.kafka.offsets import Log
 from notif_assets.lake import SCHEMAS, Lake
-from notif_assets.maintenance.fingerprint import Content, content
+from notif_assets.maintenance.fingerprint import Fingerprint, fingerprint_of
 from notif_assets.notifications import bronze, catch_up
 from notif_assets.notifications.ledger import plan_move
 from notif_assets.settings import Settings
@@ -53,7 +53,7 @@ class MemoryLog:
             yield from pa.Table.from_pylist(rows, schema=SCHEMA).to_batches()
 
     def first_records(self, ranges: Ranges) -> dict[int, list[RecordMark]]:
-        return first_two(self.read(ranges), ranges)
+        return first_two_marks(self.read(ranges), ranges)
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +128,8 @@ class World:
 
     def ingest(self) -> None:
         """One batch of all there is, through to the panel."""
-        bronze.take_next_batch(self.lake, self.log, self.settings, "test", even_if_quiet=True)
-        catch_up.settle(self.lake, self.settings)
+        bronze.advance_bronze_by_one(self.lake, self.log, self.settings, "test", even_if_quiet=True)
+        catch_up.advance_tables(self.lake, self.settings)
 
     def fill(self) -> None:
         """Several days with everything: duplicates in and across batches, conflicts, late and bad messages, moves."""
@@ -157,10 +157,10 @@ class World:
         """Executes what is planned."""
         catch_up.execute_planned(self.lake, self.log, self.settings)
 
-    def contents(self, *names: str) -> dict[str, Content]:
+    def contents(self, *names: str) -> dict[str, Fingerprint]:
         """What each table holds."""
         lake = self.lake
-        return {name: content(lake, lake.table(name).scan()) for name in names or SCHEMAS}
+        return {name: fingerprint_of(lake, lake.table(name).scan()) for name in names or SCHEMAS}
 
     def watermarks(self) -> dict[str, int]:
         """Where each table stands."""

@@ -22,7 +22,7 @@ from random import Random
 
 import pyarrow as pa
 
-from notif_assets.notifications.validity import Limits, judge
+from notif_assets.notifications.validity import Limits, validate
 from notif_assets_tests.streams import NOON, Bounds, fields, message, verdict
 
 CORPUS = Path(__file__).parent / "corpus.txt"
@@ -181,7 +181,7 @@ def _judged(chance: Random, batch: Sequence[Input]) -> list[str | tuple[object, 
     cuts = sorted(chance.choices(range(len(batch) + 1), k=chance.choice((0, 0, 1, 3))))
     table = pa.concat_tables(table.slice(start, end - start) for start, end in pairwise([0, *cuts, len(batch)]))
     try:
-        valid, rejected = judge(table, _LIMITS)
+        valid, rejected = validate(table, _LIMITS)
     except BaseException as error:
         if len(batch) == 1:
             raise Finding(f"{batch[0]!r}: judge raises {error!r}") from error

@@ -27,11 +27,11 @@ def test_minutes_are_compared_with_the_messages_of_their_own_batch(tmp_path: Pat
     settings, topic = Settings(data=tmp_path), MemoryLog()
     lake = Lake(settings.lake)
     topic.produce(sent(NOON, message_id="a"))
-    bronze.take_next_batch(lake, topic, settings, "run")
-    catch_up.settle(lake, settings)
+    bronze.advance_bronze_by_one(lake, topic, settings, "run")
+    catch_up.advance_tables(lake, settings)
     topic.produce(sent(NOON, message_id="b"))
-    bronze.take_next_batch(lake, topic, settings, "run")
-    assert silver.take_next_batch(lake, settings) is not None
+    bronze.advance_bronze_by_one(lake, topic, settings, "run")
+    assert silver.advance_silver_by_one(lake, settings) is not None
     assert lake.table("notifications").watermark > lake.table("minute_aggregates").watermark
     assert minutes_that_differ(lake) == []
 
@@ -83,7 +83,7 @@ def filled(tmp_path: Path) -> Lake:
         for partition, count in enumerate((2, 20, 1)):
             names = [f"{batch} {partition} {n}" for n in range(count)]
             topic.produce(*(sent(NOON, message_id=name) for name in names), Record(b"broken"), partition=partition)
-        bronze.take_next_batch(lake, topic, settings, "run")
+        bronze.advance_bronze_by_one(lake, topic, settings, "run")
     plan_move(lake, "run", "readmit", readmit_reason="not_json")
     catch_up.execute_planned(lake, topic, settings)
     return lake
@@ -125,8 +125,8 @@ def test_a_message_that_is_twice_in_its_hour_is_found_where_a_new_batch_brought_
     lake = Lake(settings.lake)
     for late, customer in ((0, 1), (0, 2), (2, 1)):
         topic.produce(sent(NOON - timedelta(hours=late), message_id="a", customer_id=customer))
-        bronze.take_next_batch(lake, topic, settings, "run")
-        catch_up.settle(lake, settings)
+        bronze.advance_bronze_by_one(lake, topic, settings, "run")
+        catch_up.advance_tables(lake, settings)
     notifications = lake.table("notifications")
     kept = lake.rows(notifications.scan())
     asked.clear()
@@ -156,8 +156,8 @@ def test_minutes_are_held_against_the_log_without_a_look_at_each_file(
     assert lake.table("notifications").rows_of([(NOON.date(), 12)]) == {}
     for number in range(3):
         topic.produce(*(sent(NOON + timedelta(hours=hour), message_id=f"{number} {hour}") for hour in range(number, 3)))
-        bronze.take_next_batch(lake, topic, settings, "run")
-        catch_up.settle(lake, settings)
+        bronze.advance_bronze_by_one(lake, topic, settings, "run")
+        catch_up.advance_tables(lake, settings)
     rows = lake.table("notifications").rows_of([(NOON.date(), hour) for hour in (12, 14, 20)])
     assert rows == {(NOON.date(), 12): 1, (NOON.date(), 14): 3}
     with monkeypatch.context() as patch:

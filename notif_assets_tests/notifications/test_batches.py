@@ -20,8 +20,8 @@ from notif_assets.notifications.bronze import OffsetsLost
 from notif_assets.notifications.ledger import (
     backlog,
     complete_until,
-    dropped_before,
-    dropped_before_text,
+    deleted_before,
+    deleted_before_text,
     plan_from_kafka,
     plan_move,
 )
@@ -60,8 +60,8 @@ def several(count: int, first: int = 0) -> list[Record | None]:
 def take(lake: Lake, log: KafkaClient, batch: int = 50, *, even_if_quiet: bool = True) -> int:
     """One batch through all tables; the newest batch."""
     settings = Settings(batch_messages=batch)
-    bronze.take_next_batch(lake, log, settings, "run", even_if_quiet=even_if_quiet)
-    catch_up.settle(lake, settings)
+    bronze.advance_bronze_by_one(lake, log, settings, "run", even_if_quiet=even_if_quiet)
+    catch_up.advance_tables(lake, settings)
     return lake.table("customer_panel").watermark
 
 
@@ -98,7 +98,7 @@ def test_a_plan_that_was_not_executed_is_executed_and_not_another_one(lake: Lake
     log.produce(*several(3))
     plan_from_kafka(lake, log, Settings(), "planner", even_if_quiet=False)
     log.produce(*several(3, 3))
-    assert (taken := bronze.take_next_batch(lake, log, Settings(), "another")) is not None
+    assert (taken := bronze.advance_bronze_by_one(lake, log, Settings(), "another")) is not None
     assert (taken.batch.number, taken.records, taken.batch.offsets, taken.batch.lag) == (1, 3, 3, 0)
     assert {row["run_id"] for row in rows_of(lake, "ingest_batches")} == {"planner"}
 
@@ -108,7 +108,7 @@ def test_a_batch_holds_about_as_many_bytes_as_allowed(lake: Lake) -> None:
     log.produce(*(sent(NOON, message_id=str(n), payload="x" * 1000) for n in range(100)))
     settings = Settings(batch_bytes=20_000)
     sizes = []
-    while (taken := bronze.take_next_batch(lake, log, settings, "run")) is not None:
+    while (taken := bronze.advance_bronze_by_one(lake, log, settings, "run")) is not None:
         sizes.append(taken.value_bytes)
     assert max(sizes) < 25_000
     assert len(rows_of(lake, "raw_notifications")) == 100
@@ -307,10 +307,10 @@ def test_a_log_that_changes_between_plan_and_read_is_refused(lake: Lake) -> None
 def test_only_what_is_as_received_is_hashed() -> None:
     """A blanked value would never be recognized again."""
     assert (NAME, CONFLICTING_NAME) == ("apagado", "apagado (conflito)")
-    assert marks._as_received(message())
-    assert marks._as_received(message(payload=""))
-    assert marks._as_received(b"{")
-    assert marks._as_received(b"v")
+    assert marks._is_unredacted(message())
+    assert marks._is_unredacted(message(payload=""))
+    assert marks._is_unredacted(b"{")
+    assert marks._is_unredacted(b"v")
     for blanked in (
         None,
         message(payload="", customer_name=NAME),
@@ -323,7 +323,7 @@ def test_only_what_is_as_received_is_hashed() -> None:
         b'{"customer_id":3,"payload":""}',
         b"",
     ):
-        assert not marks._as_received(blanked)
+        assert not marks._is_unredacted(blanked)
 
 
 def test_what_kafka_dropped_before_the_first_batch_is_said(lake: Lake) -> None:
@@ -335,8 +335,8 @@ def test_what_kafka_dropped_before_the_first_batch_is_said(lake: Lake) -> None:
     take(lake, log)
     log.expire(1, 9)
     take(lake, log)
-    assert dropped_before(lake) == {0: 3, 2: 9}
-    assert dropped_before_text(dropped_before(lake)) == (
+    assert deleted_before(lake) == {0: 3, 2: 9}
+    assert deleted_before_text(deleted_before(lake)) == (
         "Kafka had dropped 12 offsets before this lake began (partition 0: offsets 0 to 2; partition 2: offsets 0 to "
         "8): their messages are not in it"
     )
@@ -551,14 +551,14 @@ def test_steps_say_how_far_they_came_and_then_none(lake: Lake) -> None:
     log = MemoryLog(1)
     for number in (1, 2):
         log.produce(*several(2, 10 * number))
-        bronze.take_next_batch(lake, log, Settings(), "run")
-        assert (batch := silver.take_next_batch(lake, Settings())) is not None
+        bronze.advance_bronze_by_one(lake, log, Settings(), "run")
+        assert (batch := silver.advance_silver_by_one(lake, Settings())) is not None
         assert batch.number == number
-        assert silver.take_next_batch(lake, Settings()) is None
-        assert gold.take_minutes(lake) == gold.Advance(number - 1, number, 1)
-        assert gold.take_minutes(lake) is None
-        assert gold.take_panel(lake, Settings()) == gold.Advance(number - 1, number, 1)
-        assert gold.take_panel(lake, Settings()) is None
+        assert silver.advance_silver_by_one(lake, Settings()) is None
+        assert gold.advance_minutes(lake) == gold.Advance(number - 1, number, 1)
+        assert gold.advance_minutes(lake) is None
+        assert gold.advance_panel(lake, Settings()) == gold.Advance(number - 1, number, 1)
+        assert gold.advance_panel(lake, Settings()) is None
 
 
 def test_a_broker_that_is_down_leaves_no_plan(lake: Lake) -> None:
@@ -594,8 +594,8 @@ def test_from_a_real_broker_to_a_printed_line(lake: Lake) -> None:
         settings = Settings(kafka_bootstrap=broker.bootstrap, batch_messages=16, kafka_timeout=10)
         with open_client(settings) as client:
             while catch_up.committed_ends(lake) != {p: len(records) for p, records in log.partitions.items()}:
-                bronze.take_next_batch(lake, client, settings, "run", even_if_quiet=True)
-                catch_up.settle(lake, settings)
+                bronze.advance_bronze_by_one(lake, client, settings, "run", even_if_quiet=True)
+                catch_up.advance_tables(lake, settings)
             assert_tables(lake, Oracle(log))
             day = event.astimezone(settings.zone).date()
             billed = books.close_day(lake, settings, client, day, "run")
@@ -610,8 +610,8 @@ def test_a_readmitted_message_may_turn_out_a_duplicate_when_its_day_closes(lake:
     old = Record(message(NOON, message_id="same"), NOON + 2 * HOUR)
     log.produce(old, sent(NOON + 2 * HOUR, message_id="same"))
     strict = Settings(max_event_age=HOUR)
-    bronze.take_next_batch(lake, log, strict, "run")
-    catch_up.settle(lake, strict)
+    bronze.advance_bronze_by_one(lake, log, strict, "run")
+    catch_up.advance_tables(lake, strict)
     plan_move(lake, "run", "readmit", readmit_reason="event_too_early")
     catch_up.execute_planned(lake, log, Settings())
     assert len(rows_of(lake, "notifications")) == 2

@@ -66,8 +66,8 @@ class Scenario:
         log.produce(sent(NOON, channel="SMS"), None, sent(NOON + HOUR, message_id="twice"), partition=1)
         log.produce(sent(NOON - 40 * DAY, at=NOON, message_id="old"), partition=1)
         log.produce(sent(NOON, message_id="x", customer_id=2, channel="SMS"), sent(NOON + DAY, message_id="twice"))
-        yield lambda: bronze.take_next_batch(lake, log, strict(8), "run", even_if_quiet=True), None
-        yield lambda: catch_up.settle(lake, strict()), None
+        yield lambda: bronze.advance_bronze_by_one(lake, log, strict(8), "run", even_if_quiet=True), None
+        yield lambda: catch_up.advance_tables(lake, strict()), None
         self.clock.advance(2 * DAY)
         yield self.catch_up, None
         yield lambda: books.close_day(lake, strict(), log, MONDAY, "run"), MONDAY
@@ -90,8 +90,8 @@ class Scenario:
         return self.lake.table("ingest_batches").watermark
 
     def catch_up(self) -> None:
-        bronze.take_next_batch(self.lake, self.log, strict(), "run", even_if_quiet=True)
-        catch_up.settle(self.lake, strict())
+        bronze.advance_bronze_by_one(self.lake, self.log, strict(), "run", even_if_quiet=True)
+        catch_up.advance_tables(self.lake, strict())
 
     def readmit(self) -> None:
         plan_move(self.lake, "run", "readmit", readmit_reason="event_too_early")
@@ -155,8 +155,8 @@ def ingest(root: Path, log: MemoryLog, batch: int) -> None:
     with Lake(root) as lake:
         end = sum(len(records) for records in log.partitions.values())
         while True:
-            bronze.take_next_batch(lake, log, settings, f"run-{threading.get_ident()}", even_if_quiet=True)
-            catch_up.settle(lake, settings)
+            bronze.advance_bronze_by_one(lake, log, settings, f"run-{threading.get_ident()}", even_if_quiet=True)
+            catch_up.advance_tables(lake, settings)
             if sum(catch_up.committed_ends(lake).values()) >= end:
                 return
 
@@ -209,7 +209,7 @@ def test_gold_is_a_function_of_silver(tmp_path: Path) -> None:
     with Lake(tmp_path / "lake") as lake:
         for name in ("customer_panel", "minute_aggregates"):
             shutil.rmtree(lake.root / name)
-            catch_up.settle(lake, Settings())
+            catch_up.advance_tables(lake, Settings())
             assert_tables(lake, Oracle(log))
 
 

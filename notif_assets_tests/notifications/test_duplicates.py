@@ -31,8 +31,8 @@ class Stream:
         self._ingest()
 
     def _ingest(self) -> None:
-        bronze.take_next_batch(self.lake, self.log, Settings(), "run", even_if_quiet=True)
-        catch_up.settle(self.lake, Settings())
+        bronze.advance_bronze_by_one(self.lake, self.log, Settings(), "run", even_if_quiet=True)
+        catch_up.advance_tables(self.lake, Settings())
 
     def arrive_together(self, messages: Iterable[dict[str, Any]]) -> None:
         """One batch of different messages, each of which happened so long before noon as its `late` says."""

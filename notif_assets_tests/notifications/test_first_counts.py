@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notif_assets.notifications.duplicates import blocked
+from notif_assets.notifications.duplicates import duplicate_rows
 
 
 @st.composite
@@ -29,7 +29,7 @@ def arrivals(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @given(arrivals())
 def test_a_row_goes_if_and_only_if_its_window_holds_an_earlier_one_that_stays(rows: list[dict[str, Any]]) -> None:
-    gone = blocked(rows)
+    gone = duplicate_rows(rows)
     assert gone == sorted(set(gone))
     for row in rows:
         earlier = [
@@ -46,7 +46,7 @@ def test_keys_are_two_values_and_not_one_text() -> None:
     where = {"event_datetime": 1, "window_from": 0, "window_to": 9}
     keys = [(1, "11"), (11, "1"), (1, "11"), (11, "11")]
     rows = [{"customer_id": c, "message_id": m, "row": n, **where} for n, (c, m) in enumerate(keys)]
-    assert blocked(rows) == [2]
+    assert duplicate_rows(rows) == [2]
 
 
 def test_a_rejected_row_blocks_nobody() -> None:
@@ -56,4 +56,4 @@ def test_a_rejected_row_blocks_nobody() -> None:
         | {"window_from": day - 1, "window_to": day + 2}
         for n, day in enumerate([1, 2, 3])
     ]
-    assert blocked(rows) == [1]
+    assert duplicate_rows(rows) == [1]

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from notif_assets.notifications.validity import REASONS, judge
+from notif_assets.notifications.validity import REASONS, validate
 from notif_assets_tests.notifications import fuzz
 from notif_assets_tests.notifications.test_validity import judged, reason
 
@@ -87,7 +87,7 @@ def _raises(judge: Judge) -> Judge:
 def test_the_fuzzer_sees_what_it_is_there_for(
     change: Callable[[Judge], Judge], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuzz, "judge", change(judge))
+    monkeypatch.setattr(fuzz, "validate", change(validate))
     with pytest.raises(fuzz.Finding, match=rf"batch \d+ of seed 1: .*({found})"):
         for _ in fuzz.fuzz(1, inputs=40_000):
             pass

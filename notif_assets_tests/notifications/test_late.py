@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from notif_assets.lake import SCHEMAS, Lake, LakeError, LostRace, Scan, staging
 from notif_assets.lake.staging import exchange
-from notif_assets.maintenance.compaction import compact, gather_open
-from notif_assets.maintenance.fingerprint import content
+from notif_assets.maintenance.compaction import compact, merge_open_files
+from notif_assets.maintenance.fingerprint import fingerprint_of
 from notif_assets.maintenance.maintain import maintain
 from notif_assets.maintenance.rebuild import rebuild
 from notif_assets.notifications import audit, bronze, catch_up, gold, silver
@@ -40,8 +40,8 @@ def fill(lake: Lake, log: MemoryLog) -> None:
 
 
 def take(lake: Lake, log: MemoryLog) -> None:
-    bronze.take_next_batch(lake, log, Settings(), "run", even_if_quiet=True)
-    catch_up.settle(lake, Settings())
+    bronze.advance_bronze_by_one(lake, log, Settings(), "run", even_if_quiet=True)
+    catch_up.advance_tables(lake, Settings())
 
 
 def test_one_batch_for_many_hours_is_what_a_recount_from_scratch_gives(lake: Lake) -> None:
@@ -60,14 +60,14 @@ def test_one_batch_for_many_hours_is_what_a_recount_from_scratch_gives(lake: Lak
     assert 0 < len(before - after) <= HOURS // 2  # the other hours' files are the same files
     assert audit.minutes_that_differ(lake) == []
 
-    written = {name: content(lake, lake.table(name).scan()) for name in ("notifications", "minute_aggregates")}
+    written = {name: fingerprint_of(lake, lake.table(name).scan()) for name in ("notifications", "minute_aggregates")}
     files = {name: len(lake.table(name).data_files()) for name in written}
     maintain(lake, Settings(), LATER)
-    assert {name: content(lake, lake.table(name).scan()) for name in written} == written
+    assert {name: fingerprint_of(lake, lake.table(name).scan()) for name in written} == written
     assert {name: len(lake.table(name).data_files()) for name in written} == dict.fromkeys(written, HOURS)
     assert files["notifications"] > HOURS >= files["minute_aggregates"]  # few minutes are laid down together
     rebuild(lake, Settings(), "minute_aggregates")
-    assert content(lake, lake.table("minute_aggregates").scan()) == written["minute_aggregates"]
+    assert fingerprint_of(lake, lake.table("minute_aggregates").scan()) == written["minute_aggregates"]
     assert_tables(lake, Oracle(log))
 
 
@@ -162,7 +162,7 @@ def test_minutes_added_to_minutes_are_those_of_all_messages(
                 log.produce(sent(event, at=NOON + HOUR, customer_name=name, **ids))
             take(lake, log)
         assert_tables(lake, Oracle(log))
-        assert audit.minutes_that_differ(lake) == audit.panel_differs(lake, Settings()) == []
+        assert audit.minutes_that_differ(lake) == audit.panel_differences(lake, Settings()) == []
 
 
 def test_an_hour_that_fills_has_few_files_of_minutes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,13 +221,13 @@ def test_a_damaged_file_is_told_and_nothing_is_committed(lake: Lake, damage: Cal
     damage(table.path / file.path)
     late = sent(NOON + timedelta(minutes=3), at=NOON + DAY, message_id="late", customer_id=1)
     log.produce(late)
-    bronze.take_next_batch(lake, log, Settings(), "run")
+    bronze.advance_bronze_by_one(lake, log, Settings(), "run")
     with pytest.raises(LakeError, match=r"minute_aggregates.*can't be read"):
-        catch_up.settle(lake, Settings())
+        catch_up.advance_tables(lake, Settings())
     assert lake.table("minute_aggregates").version == table.version
     rebuild(lake, Settings(), "minute_aggregates")
-    gold.take_minutes(lake)
-    gold.take_panel(lake, Settings())
+    gold.advance_minutes(lake)
+    gold.advance_panel(lake, Settings())
     assert_tables(lake, Oracle(log))
 
 
@@ -240,20 +240,20 @@ def test_minutes_that_come_while_the_panel_is_made_are_counted_once(
     def slow(*arguments: Any) -> Any:
         monkeypatch.undo()
         log.produce(sent(today, at=today, message_id="meanwhile"))
-        bronze.take_next_batch(lake, log, Settings(), "run")
-        list(silver.take_batches(lake, Settings()))
-        gold.take_minutes(lake)
+        bronze.advance_bronze_by_one(lake, log, Settings(), "run")
+        list(silver.advance_silver(lake, Settings()))
+        gold.advance_minutes(lake)
         return panel_day(*arguments)
 
     log.produce(sent(today, at=today, message_id="first"))
-    bronze.take_next_batch(lake, log, Settings(), "run")
-    list(silver.take_batches(lake, Settings()))
-    gold.take_minutes(lake)
+    bronze.advance_bronze_by_one(lake, log, Settings(), "run")
+    list(silver.advance_silver(lake, Settings()))
+    gold.advance_minutes(lake)
     monkeypatch.setattr(gold, "panel_day", slow)
-    gold.take_panel(lake, Settings())
-    gold.take_panel(lake, Settings())
+    gold.advance_panel(lake, Settings())
+    gold.advance_panel(lake, Settings())
     assert lake.table("customer_panel").watermark == lake.table("minute_aggregates").watermark == 2
-    assert audit.panel_differs(lake, Settings()) == []
+    assert audit.panel_differences(lake, Settings()) == []
     assert [row["notifications"] for row in rows_of(lake, "customer_panel")] == [2]
 
 
@@ -278,7 +278,7 @@ def test_what_a_commit_left_is_known_as_the_log_tells_it(lake: Lake) -> None:
     plan_move(lake, "run", "dedup", dedup_through=NOON.date())
     catch_up.execute_planned(lake, log, Settings())
     same()
-    gather_open(lake, "raw_notifications", datetime.now(UTC))
+    merge_open_files(lake, "raw_notifications", datetime.now(UTC))
     for name in ("notifications", "minute_aggregates", "ingest_batches"):
         compact(lake, name, LATER)
         same()
@@ -292,9 +292,9 @@ def test_a_wrong_count_is_told_with_the_command_that_mends_it(lake: Lake) -> Non
     take(lake, log)
     for name in ("minute_aggregates", "customer_panel"):
         DeltaTable(lake.root / name).update({"notifications": "7"})
-    minutes, panel = audit.minutes_that_differ(lake), audit.panel_differs(lake, Settings())
+    minutes, panel = audit.minutes_that_differ(lake), audit.panel_differences(lake, Settings())
     assert "`notif-assets rebuild minute_aggregates" in minutes[0]
     assert "`notif-assets rebuild customer_panel`" in panel[0]
     for name in ("minute_aggregates", "customer_panel"):
         rebuild(lake, Settings(), name)
-    assert audit.minutes_that_differ(lake) == audit.panel_differs(lake, Settings()) == []
+    assert audit.minutes_that_differ(lake) == audit.panel_differences(lake, Settings()) == []

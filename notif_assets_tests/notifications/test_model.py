@@ -176,9 +176,9 @@ class World:
 
     def ingest(self, batch: int, settled: bool, commits: int | None = None) -> None:
         def action() -> None:
-            bronze.take_next_batch(self.lake, self.log, self.settings(batch), "run", even_if_quiet=True)
+            bronze.advance_bronze_by_one(self.lake, self.log, self.settings(batch), "run", even_if_quiet=True)
             if settled:
-                catch_up.settle(self.lake, self.settings(batch))
+                catch_up.advance_tables(self.lake, self.settings(batch))
 
         self.surviving(commits, action)
 
@@ -192,7 +192,7 @@ class World:
 
     def close(self, back: int, commits: int | None = None) -> None:
         day = (self.clock.now - back * DAY).astimezone(self.settings().zone).date()
-        catch_up.settle(self.lake, self.settings())
+        catch_up.advance_tables(self.lake, self.settings())
         newest = max((row["batch"] for row in self.oracle.replay(self.lake).batches), default=0)
         until = self.oracle.complete_until(newest) if newest else None
         end = datetime.combine(day + DAY, datetime.min.time(), self.settings().zone)
@@ -251,7 +251,7 @@ class World:
         assert audit.offsets_taken_once(self.lake, 1, newest) == []
         assert audit.repeated_in_hours(self.lake, 0) == []
         assert audit.minutes_that_differ(self.lake) == []
-        assert audit.panel_differs(self.lake, self.settings()) == []
+        assert audit.panel_differences(self.lake, self.settings()) == []
         assert closed_days_that_differ(self.lake, self.settings()) == {}
 
     def assert_ledger(self) -> None:
@@ -270,8 +270,8 @@ class World:
         for name in ("minute_aggregates", "customer_panel"):
             written = rows_of(self.lake, name)
             shutil.rmtree(self.root / name)
-            gold.take_minutes(self.lake)
-            gold.take_panel(self.lake, self.settings())
+            gold.advance_minutes(self.lake)
+            gold.advance_panel(self.lake, self.settings())
             assert in_order(rows_of(self.lake, name)) == in_order(written), name
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notif_assets.notifications.validity import REASONS, REJECTION_COLUMNS, Limits, judge
+from notif_assets.notifications.validity import REASONS, REJECTION_COLUMNS, Limits, validate
 from notif_assets_tests.streams import NOON, Bounds, fields, message, verdict
 
 US = timedelta(microseconds=1)
@@ -35,7 +35,7 @@ def records(values: list[bytes | None], stamp: datetime | None = NOON, ingested_
 
 def judged(values: list[bytes | None], **at: Any) -> list[dict[str, Any]]:
     """What judge says of each value, in order; a valid message has no reason."""
-    valid, rejected = judge(records(values, **at))
+    valid, rejected = validate(records(values, **at))
     assert "value" not in valid.column_names
     places = valid["place"].to_pylist(), rejected["place"].to_pylist()
     assert list(places[0]) == sorted(places[0])
@@ -180,7 +180,7 @@ def test_every_kind_of_message_has_its_reason(value: bytes | None, expected: str
 
 def test_of_an_oversized_value_length_hash_and_beginning_are_kept() -> None:
     value = message(payload="x" * 5_000)
-    (valid, rejected) = judge(records([GOOD, value, None]), Limits(max_bytes=1_000))
+    (valid, rejected) = validate(records([GOOD, value, None]), Limits(max_bytes=1_000))
     assert valid["place"].to_pylist() == [0]
     row = rejected.to_pylist()[0]
     assert row["value"] == value[:1024]
@@ -301,7 +301,7 @@ def test_a_clock_is_not_believed_because_kafkas_agrees_with_it(stamp: str, event
 )
 def test_by_the_earlier_rules_an_event_stays_within_the_calendar(stamp: str, event: str, expected: str) -> None:
     # Hours are counted from 1970, and every day needs one after it.
-    valid, rejected = judge(records([message(event)], datetime.fromisoformat(stamp)), Limits(narrow=False))
+    valid, rejected = validate(records([message(event)], datetime.fromisoformat(stamp)), Limits(narrow=False))
     assert (rejected["reason"].to_pylist() or ["valid"]) == [expected]
     assert valid.num_rows + rejected.num_rows == 1
 
@@ -309,7 +309,7 @@ def test_by_the_earlier_rules_an_event_stays_within_the_calendar(stamp: str, eve
 def test_the_first_billing_day_begins_where_its_zone_says() -> None:
     kiritimati = Limits(earliest=datetime(2014, 12, 31, 10, tzinfo=UTC))
     values: list[bytes | None] = [message("2014-12-31T10:00:00Z"), message("2014-12-31T09:59:59Z")]
-    valid, rejected = judge(records(values, datetime(2015, 1, 1, tzinfo=UTC)), kiritimati)
+    valid, rejected = validate(records(values, datetime(2015, 1, 1, tzinfo=UTC)), kiritimati)
     assert (valid["place"].to_pylist(), rejected["reason"].to_pylist()) == ([0], ["event_too_early"])
 
 
@@ -348,14 +348,14 @@ def test_what_was_judged_by_the_earlier_rules_keeps_its_verdict() -> None:
         message(event_datetime="2031-01-01T00:00:00Z"),
     ]
     table = records(list(values), datetime(2031, 1, 1, tzinfo=UTC))
-    assert judge(table, Limits(max_age=timedelta(days=9999), narrow=False))[0].num_rows == 3
-    assert judge(table, Limits(max_age=timedelta(days=9999)))[0].num_rows == 0
+    assert validate(table, Limits(max_age=timedelta(days=9999), narrow=False))[0].num_rows == 3
+    assert validate(table, Limits(max_age=timedelta(days=9999)))[0].num_rows == 0
 
 
 def test_limits_are_settings() -> None:
     table = records([GOOD, message(NOON + timedelta(hours=2)), message(NOON - timedelta(hours=2)), GOOD + b" " * 500])
     tight = Limits(max_bytes=len(GOOD) + 100, max_age=timedelta(hours=1), max_lead=timedelta(hours=1))
-    valid, rejected = judge(table, tight)
+    valid, rejected = validate(table, tight)
     assert valid["place"].to_pylist() == [0]
     assert rejected["reason"].to_pylist() == ["event_too_late", "event_too_early", "oversized"]
 
@@ -374,7 +374,7 @@ def test_what_could_be_told_of_a_broken_message_is_kept() -> None:
 
 
 def test_no_records_at_all() -> None:
-    valid, rejected = judge(records([]))
+    valid, rejected = validate(records([]))
     assert (valid.num_rows, rejected.num_rows) == (0, 0)
     assert [rejected.schema.field(column.name) for column in REJECTION_COLUMNS] == list(REJECTION_COLUMNS)
 
@@ -451,7 +451,7 @@ def test_the_verdict_is_the_same_alone_and_in_any_batch(batch: list[bytes | None
     # Cut into chunks, and into slices that share one buffer.
     chunked = pa.concat_tables(records(batch).slice(start, end - start) for start, end in spans)
     for table in (chunked, pa.concat_tables([records([GOOD, None]), chunked]).slice(2)):
-        valid, rejected = judge(table)
+        valid, rejected = validate(table)
         rows = sorted(valid.to_pylist() + rejected.to_pylist(), key=lambda row: int(row["place"]))
         assert rows == alone
 

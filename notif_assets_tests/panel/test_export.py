@@ -208,7 +208,7 @@ def test_where_no_export_can_be_written_none_is_begun() -> None:
     async def visit() -> None:
         limiter, limit, held = threads(), ExportLimit(1_000), ExitStack()
         for customer_id in range(int(limiter.total_tokens)):
-            held.enter_context(limit.going_on(Viewer(customer_id, datetime.now(UTC), "token")))
+            held.enter_context(limit.hold_slot(Viewer(customer_id, datetime.now(UTC), "token")))
         with held, pytest.raises(Refused) as refused:
             await Download("name", "csv", lambda _: None)(_request(limiter, limit, 99), _never, _never)
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "10"})
@@ -259,11 +259,11 @@ def test_a_limit_counts_the_person_and_not_its_tokens() -> None:
     limit = ExportLimit(2)
     for customer_id, subject in ((7, ""), (None, "ana")):
         for token in ("one", "another"):
-            limit.take(Viewer(customer_id, datetime.now(UTC), token, subject=subject))
+            limit.count_start(Viewer(customer_id, datetime.now(UTC), token, subject=subject))
         with pytest.raises(Refused):
-            limit.take(Viewer(customer_id, datetime.now(UTC), "a third", subject=subject))
+            limit.count_start(Viewer(customer_id, datetime.now(UTC), "a third", subject=subject))
     for viewer in (Viewer(8, datetime.now(UTC), "one"), Viewer(None, datetime.now(UTC), "one", subject="rui")):
-        limit.take(viewer)
+        limit.count_start(viewer)
 
 
 @pytest.mark.parametrize(

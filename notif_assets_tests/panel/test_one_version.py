@@ -41,12 +41,12 @@ class Stepwise:
         with open_client(self.settings) as kafka:
             assert ledger.plan_from_kafka(lake, kafka, self.settings, "test", even_if_quiet=True)
             bronze.execute_next_batch(lake, kafka)
-        list(silver.take_batches(lake, self.settings))
-        assert gold.take_minutes(lake)
+        list(silver.advance_silver(lake, self.settings))
+        assert gold.advance_minutes(lake)
 
     def to_the_end(self) -> None:
         """Brings customer_panel up to it."""
-        gold.take_panel(self.deployment.lake, self.settings)
+        gold.advance_panel(self.deployment.lake, self.settings)
 
     def numbers(self) -> set[int]:
         """Every number of the customer's page and of the operator's that counts today's messages, or broken ones."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from notif_assets.lake import Lake, only
+from notif_assets.lake import Lake, bounds_of_value
 from notif_assets.panel.read_only import ReadOnlyLake
 from notif_assets.settings import Settings
 from notif_assets_tests.streams import losses
@@ -25,7 +25,7 @@ def _append(settings: Settings, start: int) -> None:
 
 
 def _starts(lake: Lake, batch: int | None = None) -> list[int]:
-    scan = lake.table("ingest_losses").scan(batch=only(batch))
+    scan = lake.table("ingest_losses").scan(batch=bounds_of_value(batch))
     rows: list[int] = lake.rows(scan)["start_offset"].to_pylist()
     return sorted(rows)
 

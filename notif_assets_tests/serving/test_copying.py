@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from notif_assets.billing.closing import reprice
 from notif_assets.billing.price_list import PRICE_LIST_SCHEMA
 from notif_assets.billing.prices import load_prices
-from notif_assets.chatbot.sessions import hours_of, import_hours, replace_day
+from notif_assets.chatbot.sessions import files_by_hour, import_hours, replace_day
 from notif_assets.invoices.averages import complete_accounts, import_invoices, replace_averages
 from notif_assets.maintenance.compaction import compact
 from notif_assets.maintenance.erase import erase
@@ -102,7 +102,7 @@ class Steps:
         record["timestamp"] = datetime(day.year, day.month, day.day, 3, tzinfo=UTC).isoformat()
         path = self.settings.data / "hour=03.json"
         path.write_text(json.dumps([record]))
-        import_hours(self.lake, day, hours_of([path]))
+        import_hours(self.lake, day, files_by_hour([path]))
         replace_day(self.lake, day)
 
 

@@ -13,25 +13,25 @@ import dagster as dg
 from pydantic import Field
 
 from notif_assets.billing import audit, closing
-from notif_assets.billing.adjustments import held_sentence, late_messages_without_a_price
+from notif_assets.billing.adjustments import held_sentence, unpriced_late_messages
 from notif_assets.billing.audit import closed_days_that_differ
 from notif_assets.billing.closed_days import (
     FirstDayMoved,
-    days_before_the_first,
+    days_before_first_billing_day,
     is_closed,
     open_days_that_should_be_closed,
     require_first_day,
 )
-from notif_assets.billing.lines import BillRefused, published_bill_differs
+from notif_assets.billing.lines import BillRefused, example_bill_differences
 from notif_assets.billing.price_list import parse_price_list
 from notif_assets.billing.prices import ensure_prices, load_prices
-from notif_assets.billing.report_files import publish_bill
+from notif_assets.billing.report_files import write_bill_files
 from notif_assets.defs.assets.notifications import findings_result
 from notif_assets.defs.assets.specs import OWNERS, column_lineage, described, row_count
 from notif_assets.defs.partitions import billing_days as billing_days_of
 from notif_assets.defs.partitions import closing_commands
-from notif_assets.inbox.dropped_files import read_file
 from notif_assets.inbox.rows import FileRefused
+from notif_assets.inbox.source_files import read_file
 from notif_assets.instance.alerts import last_evaluation
 from notif_assets.instance.run_tags import first_key_of
 from notif_assets.kafka.client import KafkaError, OpenClient
@@ -127,7 +127,7 @@ def daily_billing(
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     _refuse_days_before_the_first(context.run, lake, settings)
     found: dict[str, list[str]] = {name: [] for name in GATES}
-    found["published_bill_holds"] = published_bill_differs(lake)
+    found["published_bill_holds"] = example_bill_differences(lake)
     waiting: list[str] = []
     held: list[str] = []
     if not any(found.values()):
@@ -139,7 +139,7 @@ def daily_billing(
                 continue
             try:
                 held += _bill(context, config, lake, settings, day)
-            except BillRefused as refused:  # the other days don't have to wait for this one
+            except BillRefused as refused:  # the other days are still billed
                 found[refused.gate].append(str(refused))
             except closing.NotClosable as not_yet:
                 waiting.append(str(not_yet))
@@ -172,17 +172,17 @@ def _refuse_days_before_the_first(run: dg.DagsterRun, lake: Lake, settings: Sett
         require_first_day(lake, settings)
     except FirstDayMoved as moved:
         raise dg.Failure(str(moved), allow_retries=False) from None
-    asked = first_key_of(run.tags)
-    if asked and asked < str(settings.first_day):
+    first = first_key_of(run.tags)
+    if first and first < str(settings.first_day):
         raise dg.Failure(
-            f"{asked} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today",
+            f"{first} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today",
             allow_retries=False,
         )
 
 
 def _deduplicate(lake: Lake, settings: Settings, kafka: OpenClient, days: list[date], run_id: str) -> None:
     """Once for all days that may close: a batch that moves rows costs a round through all tables."""
-    through = closing.last_that_may_close(lake, settings, days)
+    through = closing.last_closable_day(lake, settings, days)
     if through is None:
         return
     try:
@@ -200,7 +200,7 @@ def _bill(context: dg.AssetExecutionContext, config: Billing, lake: Lake, settin
         billed = closing.close_day(lake, settings, day, context.run.run_id)
     else:
         billed = closing.bill_day(lake, settings, day, context.run.run_id, whole=not config.days)
-    reports = publish_bill(lake, day, settings.reports) if billed.status == "final" else []
+    reports = write_bill_files(lake, day, settings.reports) if billed.status == "final" else []
     numbers: dict[str, dict[str, Any]] = {
         "daily_billing": {
             **column_lineage("daily_billing"),
@@ -233,8 +233,8 @@ def _bill(context: dg.AssetExecutionContext, config: Billing, lake: Lake, settin
     return [held_sentence(day, billed.held)] if billed.held else []
 
 
-class Looking(dg.Config):
-    """How far a check of closed days looks."""
+class RecountScope(dg.Config):
+    """Which closed days a check recounts."""
 
     everything: bool = Field(
         default=False,
@@ -244,7 +244,7 @@ class Looking(dg.Config):
 
 RECOUNT = dg.AssetCheckKey(dg.AssetKey("daily_billing"), "closed_days_equal_their_recount")
 LATE_PRICES = dg.AssetCheckKey(dg.AssetKey("billing_adjustments"), "every_late_message_has_one_price")
-_MEMORY = "memory"
+_STATE_KEY = "memory"
 
 
 @dg.asset_check(
@@ -256,12 +256,12 @@ _MEMORY = "memory"
 )
 def closed_days_equal_their_recount(
     context: dg.AssetCheckExecutionContext,
-    config: Looking,
+    config: RecountScope,
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    before = None if config.everything else _memory_of(context.instance, RECOUNT, lake)
-    hour, batch = audit.hour_of(datetime.now(UTC)), lake.table("minute_aggregates").watermark
+    before = None if config.everything else _previous_state(context.instance, RECOUNT, lake)
+    hour, batch = audit.epoch_hour(datetime.now(UTC)), lake.table("minute_aggregates").watermark
     closed, corrected = audit.closed_and_corrected(lake, before)
     days = audit.days_to_count(closed, corrected, before, hour)
     found = closed_days_that_differ(lake, settings, days)
@@ -271,19 +271,19 @@ def closed_days_equal_their_recount(
         days_counted=len(days),
         days_closed=len(closed),
     )
-    return _remembering(result, audit.remembered(before, hour, days, found.keys(), batch))
+    return _with_state(result, audit.next_state(before, hour, days, found.keys(), batch))
 
 
-def _memory_of(instance: dg.DagsterInstance, check: dg.AssetCheckKey, lake: Lake) -> audit.Memory | None:
+def _previous_state(instance: dg.DagsterInstance, check: dg.AssetCheckKey, lake: Lake) -> audit.AuditState | None:
     """What the newest look of a check left; None if it left nothing, or looked at a lake that was restored since."""
     found = last_evaluation(instance, check)
-    memory = found.metadata.get(_MEMORY) if found else None
-    known = audit.Memory.of(memory.data) if isinstance(memory, dg.JsonMetadataValue) else None
+    memory = found.metadata.get(_STATE_KEY) if found else None
+    known = audit.AuditState.of(memory.data) if isinstance(memory, dg.JsonMetadataValue) else None
     return known if known and known.batch <= lake.table("minute_aggregates").watermark else None
 
 
-def _remembering(result: dg.AssetCheckResult, memory: audit.Memory) -> dg.AssetCheckResult:
-    return result._replace(metadata={**result.metadata, _MEMORY: dg.MetadataValue.json(memory.as_json())})
+def _with_state(result: dg.AssetCheckResult, memory: audit.AuditState) -> dg.AssetCheckResult:
+    return result._replace(metadata={**result.metadata, _STATE_KEY: dg.MetadataValue.json(memory.as_json())})
 
 
 @dg.asset_check(
@@ -293,7 +293,7 @@ def every_closed_day_is_present(
     lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     days = open_days_that_should_be_closed(lake, settings, since=BILLED_EVERY)
-    never = days_before_the_first(lake, settings)
+    never = days_before_first_billing_day(lake, settings)
     commands = [f"`{command}`" for command in closing_commands(days)]
     more = f" … and {len(commands) - 3} more ranges" if len(commands) > 3 else ""
     return dg.AssetCheckResult(
@@ -316,16 +316,16 @@ def every_closed_day_is_present(
 )
 def every_late_message_has_one_price(
     context: dg.AssetCheckExecutionContext,
-    config: Looking,
+    config: RecountScope,
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    before = None if config.everything else _memory_of(context.instance, LATE_PRICES, lake)
-    after, again = (before.batch, before.failing) if before else (0, ())
-    found, batch = late_messages_without_a_price(lake, settings, after, again)
+    before = None if config.everything else _previous_state(context.instance, LATE_PRICES, lake)
+    after, recheck = (before.batch, before.failing) if before else (0, ())
+    found, batch = unpriced_late_messages(lake, settings, after, recheck)
     result = findings_result([found[day] for day in sorted(found)], "billing_adjustments, prices")
-    memory = audit.Memory(audit.hour_of(datetime.now(UTC)), failing=found.keys(), batch=batch)
-    return _remembering(result, memory)
+    memory = audit.AuditState(audit.epoch_hour(datetime.now(UTC)), failing=found.keys(), batch=batch)
+    return _with_state(result, memory)
 
 
 CHECKS = [closed_days_equal_their_recount, every_closed_day_is_present, every_late_message_has_one_price]

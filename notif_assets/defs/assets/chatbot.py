@@ -16,17 +16,17 @@ from pydantic import Field
 
 from notif_assets.chatbot.sessions import (
     days_that_differ,
+    example_flow_differences,
     import_hours,
-    published_flows_that_differ,
     replace_day,
     source_file_of,
 )
-from notif_assets.defs.assets.inbox import answers_of_inbox, difference_result, inbox, report_set_aside
+from notif_assets.defs.assets.inbox import answer_files_by_key, difference_result, inbox, report_set_aside
 from notif_assets.defs.assets.specs import described
 from notif_assets.defs.partitions import answer_days, answer_hours
-from notif_assets.inbox.dropped_files import note_refused
-from notif_assets.inbox.listing import Dropped
+from notif_assets.inbox.listing import InboxFile
 from notif_assets.inbox.rows import FileRefused
+from notif_assets.inbox.source_files import record_refusal
 from notif_assets.lake import Lake
 from notif_assets.settings import Settings
 
@@ -58,9 +58,9 @@ def chatbot_answers(
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     hours = {answer_hours.time_window_for_partition_key(key).start: key for key in context.partition_keys}
-    dropped = answers_of_inbox(settings, math.inf)[0] if {*hours.values()} - config.files.keys() else {}
+    inbox_files = answer_files_by_key(settings, math.inf)[0] if {*hours.values()} - config.files.keys() else {}
     paths = {
-        hour: Path(config.files[key]) if key in config.files else _path(settings, dropped.get(key), hour)
+        hour: Path(config.files[key]) if key in config.files else _path(settings, inbox_files.get(key), hour)
         for hour, key in hours.items()
     }
     missing = [str(path) for path in paths.values() if not path.exists()]
@@ -81,7 +81,7 @@ def chatbot_answers(
             if len(pieces) == 1:
                 refused.append(f"Nothing of {day} was imported. {error}")
                 if not config.files:
-                    note_refused(lake, source_file_of(day, min(of_hours)), error)
+                    record_refusal(lake, source_file_of(day, min(of_hours)), error)
                 continue
             for piece in pieces:
                 try:
@@ -89,7 +89,7 @@ def chatbot_answers(
                     imported += [key for key, _ in piece.values()]
                 except FileRefused as why:
                     refused.append(f"Of {day}, the hour {min(piece):02} was not imported. {why}")
-                    note_refused(lake, source_file_of(day, min(piece)), why)
+                    record_refusal(lake, source_file_of(day, min(piece)), why)
     if refused:
         for key in imported:
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
@@ -97,7 +97,7 @@ def chatbot_answers(
     return dg.MaterializeResult()
 
 
-def _path(settings: Settings, file: Dropped | None, hour: datetime) -> Path:
+def _path(settings: Settings, file: InboxFile | None, hour: datetime) -> Path:
     """The hour's file in the inbox, or the name that it should have."""
     return file.path if file else settings.inbox / "chatbot" / source_file_of(hour.date(), hour.hour)
 
@@ -117,9 +117,9 @@ def _import_day(
         )
 
 
-def published_chatbot_holds(lake: Lake) -> dg.AssetCheckResult:
+def example_flows_gate(lake: Lake) -> dg.AssetCheckResult:
     """The deployed code still gives the document's table of each flow for the document's files."""
-    wrong = published_flows_that_differ(lake)
+    wrong = example_flow_differences(lake)
     return dg.AssetCheckResult(
         check_name="published_chatbot_holds", passed=not wrong, metadata={"flows_that_differ": wrong}
     )
@@ -144,7 +144,7 @@ def published_chatbot_holds(lake: Lake) -> dg.AssetCheckResult:
 def chatbot_reports(
     context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
-    gate = published_chatbot_holds(lake)
+    gate = example_flows_gate(lake)
     if not gate.passed:  # before the commit: a check that runs after it could not take the rows back
         yield gate
         raise dg.Failure("The document's tables do not hold, nothing was written.", allow_retries=False)

@@ -12,18 +12,18 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pyarrow as pa
 
-from notif_assets.core.texts import shown
+from notif_assets.core.texts import quote_odd
 from notif_assets.defs.assets.specs import OWNERS, described, row_count
 from notif_assets.defs.partitions import answer_hours
-from notif_assets.inbox.dropped_files import count_by_reason
-from notif_assets.inbox.listing import Dropped, answer_files, invoice_files
+from notif_assets.inbox.listing import InboxFile, answer_files, invoice_files
+from notif_assets.inbox.source_files import count_by_reason
 from notif_assets.invoices.averages import invoices_in_part
 from notif_assets.lake import Lake
 from notif_assets.lake.tables import Table
 from notif_assets.settings import Settings
 
-SETTLING = timedelta(minutes=10)
-"""What is computed from imported rows may lack them for so long: it is another run that computes it."""
+RECOMPUTE_TIME = timedelta(minutes=10)
+"""How long a computed table may lack imported rows: another run computes it."""
 
 inbox = dg.AssetSpec(
     "inbox",
@@ -41,7 +41,7 @@ rejected_file_rows = dg.AssetSpec(
 
 
 def report_set_aside(context: dg.AssetExecutionContext, lake: Lake, rejected: pa.Table) -> None:
-    """Tells Dagster, and whoever reads the log, what an import set aside; counts and reasons only."""
+    """Reports to Dagster and the log what an import set aside; counts and reasons only."""
     metadata = {
         "rejected_rows": rejected.num_rows,
         "rejected_rows_by_reason": count_by_reason(rejected),
@@ -60,20 +60,20 @@ def report_set_aside(context: dg.AssetExecutionContext, lake: Lake, rejected: pa
 def no_rows_are_set_aside(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     rejected = Counter(lake.rows(lake.table("rejected_file_rows").scan())["source_file"].to_pylist())
     in_part = invoices_in_part(lake)
-    told = []
+    sentences = []
     if rejected:
-        told.append(
+        sentences.append(
             f"{sum(rejected.values())} rows are set aside, of {_counted(rejected)}: mend the file and import it again"
         )
     if in_part:
-        told.append(
+        sentences.append(
             f"{sum(in_part.values())} months of accounts have no average, since a line was set aside of "
             f"{_counted(in_part)}: import them whole, or take the file back with `import-invoices --forget FILE`"
         )
     return dg.AssetCheckResult(
-        passed=not told,
+        passed=not sentences,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(told) or None,
+        description="; ".join(sentences) or None,
         metadata={"rejected_rows": sum(rejected.values()), "months_in_part": sum(in_part.values())},
     )
 
@@ -81,50 +81,50 @@ def no_rows_are_set_aside(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
 def _counted(by_file: Mapping[str, int]) -> str:
     """The files with the most, and how many each."""
     most = sorted(by_file.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{shown(name)} ({n})" for name, n in most[:5]) + (" …" if len(most) > 5 else "")
+    return ", ".join(f"{quote_odd(name)} ({n})" for name, n in most[:5]) + (" …" if len(most) > 5 else "")
 
 
 @dg.asset_check(
     asset=inbox.key, description="Every file of the inbox has a name and a place from which it is imported."
 )
 def every_file_is_taken(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    left = not_taken(settings)
+    skipped = skipped_files(settings)
     return dg.AssetCheckResult(
-        passed=not left,
+        passed=not skipped,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"not taken: {some(left)}" if left else None,
-        metadata={"not_taken": left[:100]},
+        description=f"not taken: {first_few(skipped)}" if skipped else None,
+        metadata={"not_taken": skipped[:100]},
     )
 
 
-def not_taken(settings: Settings) -> list[str]:
+def skipped_files(settings: Settings) -> list[str]:
     """Every file of the inbox that is not imported, with the reason."""
     invoices = invoice_files(settings.inbox / "invoices", time.time(), settings.max_file_bytes)[1]
-    answers = answers_of_inbox(settings, time.time())[1]
+    answers = answer_files_by_key(settings, time.time())[1]
     return [f"invoices/{line}" for line in invoices] + [f"chatbot/{line}" for line in answers]
 
 
-def answers_of_inbox(settings: Settings, now: float) -> tuple[dict[str, Dropped], list[str]]:
+def answer_files_by_key(settings: Settings, now: float) -> tuple[dict[str, InboxFile], list[str]]:
     """The files of answers in the inbox by their partition, and why the others are not taken."""
-    taken, left = answer_files(settings.inbox / "chatbot", now, settings.max_file_bytes)
-    by_key = {f"{day}-{hour:02}:00": file for (day, hour), file in taken.items()}
+    accepted, skipped = answer_files(settings.inbox / "chatbot", now, settings.max_file_bytes)
+    by_key = {f"{day}-{hour:02}:00": file for (day, hour), file in accepted.items()}
     odd = [key for key in by_key if not answer_hours.has_partition_key(key)]
     folder = settings.inbox / "chatbot"
-    left = left + [
-        f"{shown(by_key.pop(key).path.relative_to(folder))} (hours go from 2019-01-01 to now)" for key in odd
+    skipped = skipped + [
+        f"{quote_odd(by_key.pop(key).path.relative_to(folder))} (hours go from 2019-01-01 to now)" for key in odd
     ]
-    return by_key, sorted(left)
+    return by_key, sorted(skipped)
 
 
-def some(left: list[str]) -> str:
+def first_few(skipped: list[str]) -> str:
     """The first of them, and how many more there are."""
-    more = f" … and {len(left) - 10} more" if len(left) > 10 else ""
-    return ", ".join(left[:10]) + more
+    more = f" … and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+    return ", ".join(skipped[:10]) + more
 
 
 def difference_result(wrong: list[date], imported: Table, what: str) -> dg.AssetCheckResult:
     """A check's result: `wrong` partitions fail it, or warn while rows of `imported` are but minutes old."""
-    due = bool(wrong) and imported.changed_since(datetime.now(UTC) - SETTLING)
+    due = bool(wrong) and imported.changed_since(datetime.now(UTC) - RECOMPUTE_TIME)
     reason = "due, since rows were imported minutes ago" if due else "not what its imported rows give: materialize it"
     return dg.AssetCheckResult(
         passed=not wrong,

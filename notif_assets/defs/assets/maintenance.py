@@ -19,7 +19,7 @@ POOL = "upkeep"
 
 @dg.op(pool=POOL, out=dg.Out(dg.Nothing), description="Merges the small files of hours and days that have gone quiet.")
 def compact(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> None:
-    _tell(context, compact_tables(lake, settings, datetime.now(UTC), context.log.info))
+    _log_lines(context, compact_tables(lake, settings, datetime.now(UTC), context.log.info))
 
 
 @dg.op(
@@ -30,14 +30,14 @@ def compact(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settin
 def maintain(
     context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> None:
-    _tell(context, maintain_lake(lake, settings, datetime.now(UTC), context.log.info))
+    _log_lines(context, maintain_lake(lake, settings, datetime.now(UTC), context.log.info))
 
 
 @dg.op(ins={"maintained": dg.In(dg.Nothing)}, description="Deletes what old runs left in Dagster's storage.")
 def prune(context: dg.OpExecutionContext) -> None:
-    _tell(context, [f"{prune_runs(context.instance, CUT_OF_JOBS)} old runs deleted"])
+    _log_lines(context, [f"{prune_runs(context.instance, CUT_OF_JOBS)} old runs deleted"])
 
 
-def _tell(context: dg.OpExecutionContext, lines: list[str]) -> None:
+def _log_lines(context: dg.OpExecutionContext, lines: list[str]) -> None:
     for line in lines:
         context.log.info(line)

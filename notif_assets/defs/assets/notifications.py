@@ -15,9 +15,9 @@ from notif_assets.defs.assets.specs import OWNERS, column_lineage, described, ro
 from notif_assets.kafka.client import KafkaError, OpenClient
 from notif_assets.kafka.offsets import PlanRefused
 from notif_assets.lake import Lake
-from notif_assets.maintenance.compaction import OPEN_FILES, compact, gather_open
+from notif_assets.maintenance.compaction import OPEN_FILES, compact, merge_open_files
 from notif_assets.notifications import audit, bronze, gold, silver
-from notif_assets.notifications.ledger import complete_until, dropped_before, dropped_before_text
+from notif_assets.notifications.ledger import complete_until, deleted_before, deleted_before_text
 from notif_assets.settings import Settings
 
 POOL = "notifications"
@@ -51,27 +51,27 @@ def raw_notifications(
     lake: dg.ResourceParam[Lake],
     settings: dg.ResourceParam[Settings],
     kafka: dg.ResourceParam[OpenClient],
-    take_batches: dg.ResourceParam[bronze.TakeBatches],
+    advance_bronze: dg.ResourceParam[bronze.AdvanceBronze],
 ) -> Iterator[dg.MaterializeResult[None]]:
     lake.claim(topic=settings.topic, timezone=settings.timezone)
     records, value_bytes, batches, lag, seconds = 0, 0, 0, 0, 0.0
-    dropped: dict[int, int] = {}
+    deleted: dict[int, int] = {}
     try:
-        for taken in take_batches(lake, kafka, settings, context.run.run_id):
+        for advance in advance_bronze(lake, kafka, settings, context.run.run_id):
             batches += 1
-            records += taken.records
-            value_bytes += taken.value_bytes
-            seconds += taken.seconds
-            lag = taken.batch.lag
-            if taken.batch.number == 1:
-                dropped = dropped_before(lake)
+            records += advance.records
+            value_bytes += advance.value_bytes
+            seconds += advance.seconds
+            lag = advance.batch.lag
+            if advance.batch.number == 1:
+                deleted = deleted_before(lake)
     except (KafkaError, PlanRefused, bronze.OffsetsLost) as error:
         raise dg.Failure(str(error)) from None
     compact(lake, "ingest_batches", datetime.now(UTC), fewest=OPEN_FILES)
     about: dict[str, int] = {"dagster/row_count": row_count(lake, "ingest_batches"), "batches": batches, "lag": lag}
-    if dropped:
-        context.log.warning(dropped_before_text(dropped))
-        about["offsets_dropped_before"] = sum(dropped.values())
+    if deleted:
+        context.log.warning(deleted_before_text(deleted))
+        about["offsets_dropped_before"] = sum(deleted.values())
     yield dg.MaterializeResult(asset_key="ingest_batches", metadata=about)
     yield dg.MaterializeResult(
         asset_key="raw_notifications",
@@ -110,9 +110,9 @@ def notifications(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     started = time.monotonic()
     before = {name: lake.table(name).watermark for name in ("notifications", "rejected_notifications")}
-    for _ in silver.take_batches(lake, settings):
+    for _ in silver.advance_silver(lake, settings):
         pass
-    gather_open(lake, "notifications", datetime.now(UTC))
+    merge_open_files(lake, "notifications", datetime.now(UTC))
     seconds = time.monotonic() - started
     accepted = lake.select(
         "row_count", {"counted": lake.table("notifications").scan(batch=(before["notifications"] + 1, None))}
@@ -139,7 +139,7 @@ def notifications(
         },
     )
     read = accepted["row_count"][0].as_py() + sum(reasons.values())
-    found = audit.rejections_told(reasons, read, max(settings.max_rejected, 0.5), "of one run")
+    found = audit.rejection_findings(reasons, read, max(settings.max_rejected, 0.5), "of one run")
     result = findings_result(found, "rejected_notifications", severity=dg.AssetCheckSeverity.WARN)
     yield result._replace(check_name="most_of_a_run_is_accepted", asset_key=dg.AssetKey("rejected_notifications"))
 
@@ -149,7 +149,7 @@ def notifications(
 )
 def minute_aggregates(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     started = time.monotonic()
-    advance = gold.take_minutes(lake)
+    advance = gold.advance_minutes(lake)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": row_count(lake, "minute_aggregates"),
@@ -169,7 +169,7 @@ def minute_aggregates(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=4 * FRESH, warn_window=FRESH),
 )
 def customer_panel(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
-    gold.take_panel(lake, settings)
+    gold.advance_panel(lake, settings)
     panel = lake.table("customer_panel")
     until = complete_until(lake, panel.watermark)
     metadata: dict[str, dg.MetadataValue | int | float] = {"dagster/row_count": row_count(lake, "customer_panel")}
@@ -210,7 +210,7 @@ def nothing_lost(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     "(all batches that minute_aggregates has not taken, and the newest one).",
 )
 def every_offset_once(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    first, last = _not_yet_taken(lake, "minute_aggregates", "rejected_notifications")
+    first, last = _pending_batches(lake, "minute_aggregates", "rejected_notifications")
     return findings_result(audit.offsets_taken_once(lake, first, last), "raw_notifications", batches=last - first + 1)
 
 
@@ -220,7 +220,7 @@ def every_offset_once(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     description="No (customer_id, message_id) is twice in an hour (all hours that minute_aggregates has not taken).",
 )
 def each_message_once(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    first, _ = _not_yet_taken(lake, "minute_aggregates", "notifications")
+    first, _ = _pending_batches(lake, "minute_aggregates", "notifications")
     return findings_result(audit.repeated_in_hours(lake, first - 1), "notifications")
 
 
@@ -231,7 +231,7 @@ def each_message_once(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     description="The minutes of an hour add up to its messages (all hours that customer_panel has not taken).",
 )
 def minutes_equal_messages(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    first, _ = _not_yet_taken(lake, "customer_panel", "minute_aggregates")
+    first, _ = _pending_batches(lake, "customer_panel", "minute_aggregates")
     return findings_result(audit.minutes_that_differ(lake, first - 1), "minute_aggregates")
 
 
@@ -241,7 +241,7 @@ def minutes_equal_messages(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     description="Each customer's panel is what notifications hold for the day.",
 )
 def panel_equals_messages(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    return findings_result(audit.panel_differs(lake, settings), "customer_panel")
+    return findings_result(audit.panel_differences(lake, settings), "customer_panel")
 
 
 @dg.asset_check(asset=customer_panel, description="Everything up to a few minutes ago is counted, judged by the data.")
@@ -269,7 +269,7 @@ def few_are_rejected(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Se
     return findings_result(found, "rejected_notifications")
 
 
-def _not_yet_taken(lake: Lake, consumer: str, table: str) -> tuple[int, int]:
+def _pending_batches(lake: Lake, consumer: str, table: str) -> tuple[int, int]:
     """The batches that `consumer` has not taken of `table`, however many runs they came in; at least the newest."""
     last = lake.table(table).watermark
     return min(lake.table(consumer).watermark + 1, max(last, 1)), last

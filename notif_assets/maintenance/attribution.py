@@ -50,9 +50,9 @@ def named_in(value: bytes) -> Named:
         document = _decode(value)
     except _UNDECODABLE:
         return _named_in_bytes(value)
-    own = document.get("customer_id") if isinstance(document, dict) else None
-    if isinstance(own, int) and id_of(own):
-        return Named(frozenset({own}))
+    own_id = document.get("customer_id") if isinstance(document, dict) else None
+    if isinstance(own_id, int) and id_of(own_id):
+        return Named(frozenset({own_id}))
     scalars = list(_scalars(document))
     ids = {found for role, scalar in scalars if role == "id" and (found := id_of(scalar))}
     texts = [(role, scalar) for role, scalar in scalars if isinstance(scalar, str) and len(scalar) <= _LONGEST]
@@ -96,7 +96,7 @@ def id_of_key(key: bytes | None) -> int | None:
         return None
 
 
-def says_something(value: bytes | None) -> bool:
+def has_text(value: bytes | None) -> bool:
     """Whether there is any text or number in the value."""
     try:
         return value is not None and any(

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from notif_assets.core.texts import CONTROL_CHARACTER, shown
+from notif_assets.core.texts import CONTROL_CHARACTER, quote_odd
 from notif_assets.inbox.rows import REJECTED_SCHEMA, FileRefused
-from notif_assets.lake import Lake, literal, until_committed
+from notif_assets.lake import Lake, sql_literal, until_committed
 
 MOST_BYTES = 2**30
 """The most bytes of an unpacked file, unless a caller sets another limit."""
@@ -31,27 +31,27 @@ _CHUNK = 2**20
 
 
 @contextmanager
-def opened(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
+def open_source(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked if it is gzip.
 
     `inside` is the inbox's folder; a link may not lead out of it. `most` limits the bytes before and after unpacking.
     Raises FileRefused, with the file and the reason, if the file can't be read or a table can't hold its name. A pipe
     or a device is refused without waiting.
     """
-    if why := odd_name(path.name):
-        raise FileRefused(f"{shown(path)}: {why}; rename it")
+    if why := name_problem(path.name):
+        raise FileRefused(f"{quote_odd(path)}: {why}; rename it")
     with ExitStack() as open_files:
         try:
             file = _open(open_files, path, inside, most)
         except OSError as error:
-            raise FileRefused(f"{shown(path)}: can't be read: {error.strerror or error}") from error
+            raise FileRefused(f"{quote_odd(path)}: can't be read: {error.strerror or error}") from error
         yield file
 
 
 def _open(open_files: ExitStack, path: Path, inside: Path | None, most: int) -> BinaryIO:
     file: BinaryIO = open_files.enter_context(os.fdopen(_descriptor(path, inside), "rb"))
-    if why := why_not_read(os.fstat(file.fileno()), most):
-        raise FileRefused(f"{shown(path)}: {why}")
+    if why := read_problem(os.fstat(file.fileno()), most):
+        raise FileRefused(f"{quote_odd(path)}: {why}")
     is_packed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
     if not is_packed:
@@ -66,7 +66,7 @@ def _descriptor(path: Path, inside: Path | None) -> int:
     if inside is None or not path.is_relative_to(inside):
         return os.open(path, flags)
     if not is_inside(path, inside):
-        raise FileRefused(f"{shown(path)}: is a link out of the inbox")
+        raise FileRefused(f"{quote_odd(path)}: is a link out of the inbox")
     return os.open(path.resolve(), flags | os.O_NOFOLLOW)
 
 
@@ -75,7 +75,7 @@ def is_inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def why_not_read(about: os.stat_result, most: int) -> str | None:
+def read_problem(about: os.stat_result, most: int) -> str | None:
     """Why the entry is not a readable file of at most `most` bytes; None if it is one."""
     if not stat.S_ISREG(about.st_mode):
         return "is no file"
@@ -88,19 +88,21 @@ def _unpack(packed: BinaryIO, into: BinaryIO, path: Path, most: int) -> None:
             while chunk := unpacking.read(_CHUNK):
                 into.write(chunk)
                 if into.tell() > most:
-                    raise FileRefused(f"{shown(path)}: unpacked it is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes")
+                    raise FileRefused(
+                        f"{quote_odd(path)}: unpacked it is larger than NOTIF_MAX_FILE_BYTES, {most:,} bytes"
+                    )
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise FileRefused(f"{shown(path)}: is packed by gzip, and damaged or cut short") from None
+        raise FileRefused(f"{quote_odd(path)}: is packed by gzip, and damaged or cut short") from None
     into.seek(0)
 
 
 def read_file(path: Path, inside: Path | None = None, most: int = MOST_BYTES) -> bytes:
     """All bytes of a file. Arguments and errors as in opened."""
-    with opened(path, inside, min(most, _MOST_IN_MEMORY)) as file:
+    with open_source(path, inside, min(most, _MOST_IN_MEMORY)) as file:
         return file.read()
 
 
-def odd_name(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     """Why tables and run configurations can't hold the name of a file; None if they can."""
     try:
         name.encode()
@@ -109,10 +111,10 @@ def odd_name(name: str) -> str | None:
     return "its name holds a control character" if CONTROL_CHARACTER.search(name) else None
 
 
-def names_of(paths: Iterable[Path]) -> dict[Path, str]:
+def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
     """The files, each once and in order, each with a unique name: its own, plus the folders that distinguish it.
 
-    >>> list(names_of([Path("/a/2019/i.csv"), Path("/a/2020/i.csv"), Path("/a/j.csv")]).values())
+    >>> list(unique_names([Path("/a/2019/i.csv"), Path("/a/2020/i.csv"), Path("/a/j.csv")]).values())
     ['2019/i.csv', '2020/i.csv', 'j.csv']
     """
     files = list(dict.fromkeys(path.absolute() for path in paths))
@@ -128,11 +130,11 @@ def set_aside(lake: Lake, source_files: Collection[str], rejected: pa.Table) -> 
     """Makes `rejected` (REJECTED_SCHEMA) the set-aside rows of these source files, in one commit."""
     now = pa.array([datetime.now(UTC)] * rejected.num_rows, pa.timestamp("us", "UTC"))
     rows = rejected.append_column("loaded_at", now)
-    where = f"source_file in ({', '.join(map(literal, sorted(source_files)))})"
+    where = f"source_file in ({', '.join(map(sql_literal, sorted(source_files)))})"
     until_committed(lambda: lake.table("rejected_file_rows").replace(rows, where))
 
 
-def note_refused(lake: Lake, source_file: str, why: FileRefused) -> None:
+def record_refusal(lake: Lake, source_file: str, why: FileRefused) -> None:
     """Adds to a file's set-aside rows that it was refused whole, as line 0, until a file of that name is taken.
 
     Later runs succeed and the file stays in the inbox, so only this row reports the refusal.
