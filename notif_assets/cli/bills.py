@@ -4,8 +4,7 @@ Belongs here: these commands' names, options, help, exit codes and what they pri
 functions or jobs that the assets use too. Libraries that a command does not need are not imported for it.
 """
 
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import date
 from typing import Any
 
 import click
@@ -49,35 +48,19 @@ def reprice(settings: Settings, day: date, last: date, reason: str) -> None:
 def _bill(settings: Settings, first: date, last: date, config: dict[str, Any]) -> None:
     from dagster import PartitionKeyRange
 
-    from notif_assets.billing.closed_days import currencies_of_days, losses_noted, rejections_noted
-    from notif_assets.billing.report_files import bill_of
-    from notif_assets.core.amounts import sum_column_by_currency
-    from notif_assets.defs.partitions import billed_days
-    from notif_assets.reports.text import amounts
+    from notif_assets.billing.closed_days import rejections_noted
+    from notif_assets.billing.report_files import bill_sentence
+    from notif_assets.core.days import days_between
+    from notif_assets.defs.partitions import require_billed_days
 
-    if last < first:
-        raise click.ClickException(f"{last} is before {first}")
-    for day in (first, last):
-        if not billed_days(settings).has_partition_key(str(day)):
-            raise click.ClickException(
-                f"{day} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today"
-            )
+    try:
+        require_billed_days(settings, first, last)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     lake = existing_lake(settings)
     with open_runs(settings) as runs:
         runs.run("daily_billing_job", {"daily_billing": config}, PartitionKeyRange(str(first), str(last)))
-    day = first
-    while day <= last:
-        lines, adjustments = bill_of(lake, day)
-        sent, total = sum(lines["notifications"].to_pylist()), sum_column_by_currency(lines, "amount")
-        billed = amounts(total or {currencies_of_days(lake, [day])[day]: Decimal(0)})
-        text = f"{day} closed: {lines.num_rows} lines, {sent} notifications, {billed}"
-        if adjustments.num_rows:
-            text += (
-                f"; {adjustments.num_rows} adjustments, {amounts(sum_column_by_currency(adjustments, 'amount_delta'))}"
-            )
-        if losses := losses_noted(lake, day):
-            text += f"; without what Kafka lost ({losses})"
-        click.echo(text)
+    for day in days_between(first, last):
+        click.echo(bill_sentence(lake, day))
         if rejected := rejections_noted(lake, settings, day):
             click.echo(f"Warning: {day}: {rejected}", err=True)
-        day += timedelta(days=1)

@@ -64,10 +64,10 @@ def status(settings: Settings) -> None:
     \b
     Example: notif-assets status
     """
-    from notif_assets.cli.overview import status as ask
     from notif_assets.cli.overview import status_lines
     from notif_assets.instance.location import set_instance_environment
+    from notif_assets.instance.status import ask_status
 
     set_instance_environment(settings)
-    for name, sentence in status_lines(ask(settings), settings):
+    for name, sentence in status_lines(ask_status(settings), settings):
         click.echo(f"{name:<11}{sentence}")

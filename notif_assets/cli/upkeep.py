@@ -27,53 +27,24 @@ def check(settings: Settings, everything: bool) -> None:
     \b
     Example: notif-assets check --lately
     """
-    from notif_assets.billing.lines import example_bill_differences
-    from notif_assets.chatbot.sessions import example_flow_differences
     from notif_assets.defs.assets.billing import BOUNDED
-    from notif_assets.invoices.averages import example_account_differences
+    from notif_assets.instance.proof import prove
     from notif_assets.maintenance.integrity import find_broken_files
-    from notif_assets.notifications.audit import every_offset_once
 
     lake = existing_lake(settings)
-    damaged = 0
+    broken = 0
     for table, finding in find_broken_files(lake) if everything else ():
         click.echo(f"FAIL {table}: {escape_controls(finding)}")
-        damaged += 1
-    if damaged:
-        raise click.ClickException(f"{damaged} files of the lake are damaged: repair them, then check again")
-    results: list[tuple[str, bool, bool, str]] = [
-        (f"{asset}.{name}", not wrong, True, ", ".join(map(str, wrong)))
-        for asset, name, wrong in (
-            ("daily_billing", "published_bill_holds", example_bill_differences(lake)),
-            ("invoice_window_averages", "published_averages_hold", example_account_differences(lake)),
-            ("chatbot_reports", "published_chatbot_holds", example_flow_differences(lake)),
-        )
-    ]
-    if everything:  # the check of that name looks at what is new
-        offsets = every_offset_once(lake)
-        more = [f"… and {len(offsets) - 5} more"] if len(offsets) > 5 else []
-        sentence = "; ".join(offsets[:5] + more)
-        results.append(("rejected_notifications.every_offset_ever_once", not offsets, True, sentence))
+        broken += 1
+    if broken:
+        raise click.ClickException(f"{broken} files of the lake are damaged: repair them, then check again")
     with open_runs(settings) as runs:
-        config = {f"{key.asset_key.to_user_string()}_{key.name}": {"everything": everything} for key in BOUNDED}
-        run = runs.attempt("all_checks", config)
-    results += [
-        (
-            f"{result.asset_key.to_user_string()}.{result.check_name}",
-            result.passed,
-            result.severity.value == "ERROR",
-            result.description or "see the run",
-        )
-        for result in run.get_asset_check_evaluations()
-    ]
-    results += [(name, False, True, reason) for name, reason in runs.skipped_checks(run).items()]
-    failed = 0
-    for name, passed, is_error, description in sorted(results):
-        verdict = "ok  " if passed else "FAIL" if is_error else "warn"
-        failed += not passed and is_error
-        click.echo(f"{verdict} {name}{'' if passed else ': ' + escape_controls(description)}")
-    if failed:
-        raise click.ClickException(f"{failed} of {len(results)} checks failed")
+        verdicts = prove(lake, runs, BOUNDED, everything=everything)
+    for one in verdicts:
+        outcome = "ok  " if one.passed else "FAIL" if one.is_error else "warn"
+        click.echo(f"{outcome} {one.check}{'' if one.passed else ': ' + escape_controls(one.finding)}")
+    if failed := [one for one in verdicts if one.is_error and not one.passed]:
+        raise click.ClickException(f"{len(failed)} of {len(verdicts)} checks failed")
 
 
 @click.command()

@@ -41,6 +41,20 @@ def billed_days(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(str(settings.first_day), timezone=settings.timezone, end_offset=1)
 
 
+def require_billed_days(settings: Settings, first: date, last: date) -> None:
+    """Raises ValueError, with the sentence, unless these two days are a range that the deployment bills."""
+    if last < first:
+        raise ValueError(f"{last} is before {first}")
+    for day in (first, last):
+        if not billed_days(settings).has_partition_key(str(day)):
+            raise ValueError(not_billed(str(day), settings))
+
+
+def not_billed(key: str, settings: Settings) -> str:
+    """Why a day is no partition of the deployment's bills."""
+    return f"{key} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today"
+
+
 def closing_commands(days: Iterable[date]) -> list[str]:
     """The fewest commands that close these billing days, the newest first."""
     return [

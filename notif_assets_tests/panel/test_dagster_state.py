@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
-from notif_assets.cli import overview
+from notif_assets.instance.status import daemon_at
 from notif_assets.panel import dagster_state
 from notif_assets.panel.dagster_state import DagsterState, State
 from notif_assets_tests.cli.deployment import ROOT
@@ -65,7 +65,7 @@ def test_it_is_read_from_postgresql_too(tmp_path: Path, monkeypatch: pytest.Monk
         assert state.reading == "known"
         assert [one.run_id for one in state.runs] == [run]
         assert [(one.name, one.asset) for one in state.failing] == [("check holds of one", "one")]
-        assert overview._daemon_at() == NOW
+        assert daemon_at() == NOW
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["dagster.yaml"], "it may be read-only"
 
 

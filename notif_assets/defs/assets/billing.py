@@ -29,7 +29,7 @@ from notif_assets.billing.report_files import write_bill_files
 from notif_assets.defs.assets.notifications import findings_result
 from notif_assets.defs.assets.specs import OWNERS, column_lineage, described, row_count
 from notif_assets.defs.partitions import billing_days as billing_days_of
-from notif_assets.defs.partitions import closing_commands
+from notif_assets.defs.partitions import closing_commands, not_billed
 from notif_assets.inbox.rows import FileRefused
 from notif_assets.inbox.source_files import read_file
 from notif_assets.instance.alerts import last_evaluation
@@ -174,10 +174,7 @@ def _refuse_days_before_the_first(run: dg.DagsterRun, lake: Lake, settings: Sett
         raise dg.Failure(str(moved), allow_retries=False) from None
     first = first_key_of(run.tags)
     if first and first < str(settings.first_day):
-        raise dg.Failure(
-            f"{first} can't be billed: days go from {settings.first_day} (NOTIF_FIRST_DAY) to today",
-            allow_retries=False,
-        )
+        raise dg.Failure(not_billed(first, settings), allow_retries=False)
 
 
 def _deduplicate(lake: Lake, settings: Settings, kafka: OpenClient, days: list[date], run_id: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import TypeAlias
 
 import dagster as dg
 import pyarrow.compute as pc
@@ -32,6 +33,9 @@ from notif_assets.settings import Settings
 
 # The check by plain Python reads every answer of a day; its time must not grow with the history.
 _DAYS_TO_CHECK = 31
+
+_HourFiles: TypeAlias = dict[int, tuple[str, Path]]
+"""Of some hours of one day: the partition key and the file."""
 
 
 class AnswerFiles(dg.Config):
@@ -71,25 +75,16 @@ def chatbot_answers(
     refused: list[str] = []
     imported: list[str] = []
     for day, of_day in groupby(sorted(hours), key=datetime.date):
-        of_hours = {hour.hour: (hours[hour], paths[hour]) for hour in of_day}
-        # The other days don't have to wait for one that is refused; nor, of files that came by themselves, other hours.
-        pieces = [of_hours] if config.files else [{hour: file} for hour, file in of_hours.items()]
-        try:
-            _import_day(context, lake, settings, day, of_hours)
-            imported += [key for key, _ in of_hours.values()]
-        except FileRefused as error:
-            if len(pieces) == 1:
-                refused.append(f"Nothing of {day} was imported. {error}")
-                if not config.files:
-                    record_refusal(lake, source_file_of(day, min(of_hours)), error)
+        files = {hour.hour: (hours[hour], paths[hour]) for hour in of_day}
+        for part, refusal in _import_day(context, lake, settings, day, files, by_name=bool(config.files)):
+            if refusal is None:
+                imported += [key for key, _ in part.values()]
                 continue
-            for piece in pieces:
-                try:
-                    _import_day(context, lake, settings, day, piece)
-                    imported += [key for key, _ in piece.values()]
-                except FileRefused as why:
-                    refused.append(f"Of {day}, the hour {min(piece):02} was not imported. {why}")
-                    record_refusal(lake, source_file_of(day, min(piece)), why)
+            whole = part == files
+            outcome = f"Nothing of {day} was" if whole else f"Of {day}, the hour {min(part):02} was not"
+            refused.append(f"{outcome} imported. {refusal}")
+            if not config.files:
+                record_refusal(lake, source_file_of(day, min(part)), refusal)
     if refused:
         for key in imported:
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
@@ -103,18 +98,37 @@ def _path(settings: Settings, file: InboxFile | None, hour: datetime) -> Path:
 
 
 def _import_day(
-    context: dg.AssetExecutionContext, lake: Lake, settings: Settings, day: date, hours: dict[int, tuple[str, Path]]
-) -> None:
-    """Imports some hours of a day. Raises FileRefused."""
-    paths = {hour: path for hour, (_, path) in hours.items()}
-    imported = import_hours(lake, day, paths, settings.inbox / "chatbot", settings.max_file_bytes)
+    context: dg.AssetExecutionContext, lake: Lake, settings: Settings, day: date, files: _HourFiles, *, by_name: bool
+) -> list[tuple[_HourFiles, FileRefused | None]]:
+    """Imports a day's files, and gives what became of them: one part, or one for each hour.
+
+    A refused file keeps the other files of its day out only where a person named them together: of files that came by
+    themselves, other hours don't wait.
+    """
+    refusal = _import_part(context, lake, settings, day, files)
+    if refusal is None or by_name or len(files) == 1:
+        return [(files, refusal)]
+    parts: list[_HourFiles] = [{hour: file} for hour, file in files.items()]
+    return [(part, _import_part(context, lake, settings, day, part)) for part in parts]
+
+
+def _import_part(
+    context: dg.AssetExecutionContext, lake: Lake, settings: Settings, day: date, files: _HourFiles
+) -> FileRefused | None:
+    """Imports these files in one commit; gives why nothing was imported, or None."""
+    paths = {hour: path for hour, (_, path) in files.items()}
+    try:
+        imported = import_hours(lake, day, paths, settings.inbox / "chatbot", settings.max_file_bytes)
+    except FileRefused as refusal:
+        return refusal
     report_set_aside(context, lake, imported.rejected)
-    for hour, (key, _) in hours.items():
+    for hour, (key, _) in files.items():
         answers = pc.sum(pc.equal(imported.rows["hour"], hour)).as_py() or 0
         rejected = pc.sum(pc.equal(imported.rejected["source_file"], source_file_of(day, hour))).as_py() or 0
         context.add_asset_metadata(
             {"dagster/partition_row_count": answers, "rejected_rows": rejected}, partition_key=key
         )
+    return None
 
 
 def example_flows_gate(lake: Lake) -> dg.AssetCheckResult:
