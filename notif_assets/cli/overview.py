@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import quote_odd
 from notif_assets.defs.partitions import billing_days, closing_commands, key_ranges
-from notif_assets.instance.status import Status
+from notif_assets.instance.status import Copy, Status
 from notif_assets.notifications.ledger import Backlog
 from notif_assets.settings import Settings
 
@@ -28,6 +28,8 @@ def status_lines(status: Status, settings: Settings) -> Iterator[Statement]:
     yield "counted", _counted_sentence(status)
     yield "open days", _open_days_sentence(status, settings)
     yield "prices", _prices_sentence(status)
+    if status.copy is not None:
+        yield "copy", _copy_sentence(status, status.copy)
     yield "Dagster", _dagster_sentence(status, settings)
     for position, step in enumerate(_next_steps(status)):
         yield "" if position else "next", step
@@ -73,6 +75,14 @@ def _prices_sentence(status: Status) -> str:
     missing = [f"{quote_odd(channel)} ({len(days)} days)" for channel, days in sorted(status.unpriced.items())]
     more = f" and {len(missing) - _SHOWN} more channels" if len(missing) > _SHOWN else ""
     return f"missing for {', '.join(missing[:_SHOWN])}{more}"
+
+
+def _copy_sentence(status: Status, copy: Copy) -> str:
+    if copy.problem:
+        return f"unknown: {copy.problem}"
+    if copy.counted_until is None:
+        return "nothing is copied yet"
+    return f"everything up to {_moment(copy.counted_until)}, {_ago(status.now - copy.counted_until)}"
 
 
 def _dagster_sentence(status: Status, settings: Settings) -> str:

@@ -59,7 +59,8 @@ def produce(settings: Settings, rate: int, seconds: float, customers: int, seed:
 def status(settings: Settings) -> None:
     """Tell how the whole stands and what comes next. One screen. Nothing is written.
 
-    Lake, topic, lag now, newest counted minute, open days and why, missing prices, whether Dagster can be reached.
+    Lake, topic, lag now, newest counted minute, open days and why, missing prices, the serving copy if there is
+    one, whether Dagster can be reached.
 
     \b
     Example: notif-assets status

@@ -23,6 +23,8 @@ from notif_assets.lake import Lake
 from notif_assets.notifications import queries
 from notif_assets.notifications.ledger import Backlog, backlog, complete_until
 from notif_assets.notifications.silver import days_with_messages
+from notif_assets.serving.copying import counted_until
+from notif_assets.serving.postgres import ServingRefused, ServingUnavailable
 from notif_assets.settings import Settings
 
 _PATIENCE = 5.0  # seconds for each part to answer
@@ -43,11 +45,19 @@ class Dagster:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """The serving copy: up to when it counts everything (None: nothing was copied), or why it can't be read."""
+
+    counted_until: datetime | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Status:
     """The state of each part. `waiting` is None if Kafka could not be asked, and `kafka_problem` says why.
 
     `due` are the days that may close and have not, `not_yet` the other open ones; `unpriced` maps each channel without
-    exactly one price to the open days that have it.
+    exactly one price to the open days that have it. `copy` is None where NOTIF_SERVING_URL is not set.
     """
 
     now: datetime
@@ -61,6 +71,7 @@ class Status:
     due: Sequence[date]
     not_yet: Sequence[date]
     unpriced: Mapping[str, Sequence[date]]
+    copy: Copy | None
     dagster: Dagster
 
 
@@ -84,6 +95,7 @@ def ask_status(settings: Settings) -> Status:
             due=due,
             not_yet=[day for day in open_days if day not in due],
             unpriced=_unpriced(lake, settings, [*due, *open_days]),
+            copy=_copy(settings),
             dagster=Dagster(_is_reachable(settings.dagster_url), daemon_at()),
         )
 
@@ -120,6 +132,15 @@ def _unpriced(lake: Lake, settings: Settings, days: Sequence[date]) -> dict[str,
         for channel in dict.fromkeys(channel for one in refused for channel in one.channels):
             found.setdefault(channel, []).append(day)
     return found
+
+
+def _copy(settings: Settings) -> Copy | None:
+    if settings.serving_url is None:
+        return None
+    try:
+        return Copy(counted_until(settings))
+    except (ServingRefused, ServingUnavailable) as problem:
+        return Copy(None, str(problem))
 
 
 def _is_reachable(url: str) -> bool:

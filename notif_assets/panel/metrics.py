@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from notif_assets.lake import LakeError
 from notif_assets.notifications import queries
+from notif_assets.panel.copy_state import CopyState
 from notif_assets.panel.dagster_state import State
 from notif_assets.panel.measures import Measures
 from notif_assets.panel.snapshot import Panel
@@ -41,7 +42,7 @@ class Number:
     labels: tuple[str, ...] = ()
 
 
-OF_THE_LAKE = (
+_OF_THE_LAKE = (
     Number("notif_lake_readable", "1 if the panel can read the lake, else 0."),
     Number("notif_counted_until_timestamp_seconds", "All messages up to here are counted."),
     Number("notif_batches_planned", "Number of the newest batch that was planned."),
@@ -53,18 +54,23 @@ OF_THE_LAKE = (
     Number("notif_rejected_messages", "Messages rejected since the beginning of yesterday, UTC.", ("reason",)),
     Number("notif_panel_table_version", "Version of customer_panel."),
 )
-OF_THE_DISK = (
+_OF_THE_DISK = (
     Number("notif_disk_bytes", "Size of the disk that the lake is on."),
     Number("notif_disk_free_bytes", "What is free of it."),
 )
-OF_MEASURES = (
+_OF_MEASURES = (
     Number("notif_measured_timestamp_seconds", "When the four numbers below were measured, every 15 minutes."),
     Number("notif_table_bytes", "Bytes of all files of a table, old ones and its log too.", ("table",)),
     Number("notif_dagster_store_bytes", "Bytes below DAGSTER_STORE."),
     Number("notif_open_days", "Days before today that have messages and are not closed."),
     Number("notif_days_that_may_close", "Those of which everything is counted, past NOTIF_GRACE."),
 )
-OF_DAGSTER = (
+_OF_THE_COPY = (
+    Number("notif_copy_readable", "1 if the serving copy can be read, 0 if not; absent without NOTIF_SERVING_URL."),
+    Number("notif_copy_read_timestamp_seconds", "When the numbers of the copy were read, every minute."),
+    Number("notif_copy_counted_until_timestamp_seconds", "All messages up to here are counted in the serving copy."),
+)
+_OF_DAGSTER = (
     Number("notif_dagster_readable", "1 if Dagster's storage could be read, 0 if not, or if Dagster never ran."),
     Number("notif_dagster_read_timestamp_seconds", "When the numbers below were read, every minute."),
     Number("notif_dagster_daemon_timestamp_seconds", "Last sign of life of a part of Dagster's daemon.", ("daemon",)),
@@ -80,7 +86,14 @@ OF_DAGSTER = (
     Number("notif_job_seconds", "What that run took.", ("job",)),
     Number("notif_step_seconds", "What each step of that run took.", ("job", "step")),
 )
-NUMBERS = (*OF_THE_LAKE, *OF_THE_DISK, *OF_MEASURES, *OF_DAGSTER)
+SUBJECTS = {
+    "The lake": _OF_THE_LAKE,
+    "The disk": _OF_THE_DISK,
+    "Sizes and open days": _OF_MEASURES,
+    "The serving copy": _OF_THE_COPY,
+    "Dagster": _OF_DAGSTER,
+}
+NUMBERS = tuple(number for numbers in SUBJECTS.values() for number in numbers)
 
 Sample = tuple[str, tuple[str, ...], float]
 """A number's name, the values of its labels, and its own."""
@@ -106,6 +119,8 @@ class _State(Collector):
         yield from _of_disk(panel.settings.lake)
         if measures := panel.measures.last():
             yield from _of_measures(measures)
+        if copy := panel.copy.last():
+            yield from _of_copy(copy)
         if dagster := panel.dagster.last():
             yield from _of_dagster(dagster)
 
@@ -141,6 +156,13 @@ def _of_measures(measures: Measures) -> Iterator[Sample]:
     yield "notif_dagster_store_bytes", (), measures.dagster_bytes
     yield "notif_open_days", (), measures.open_days
     yield "notif_days_that_may_close", (), measures.days_that_may_close
+
+
+def _of_copy(copy: CopyState) -> Iterator[Sample]:
+    yield "notif_copy_readable", (), copy.readable
+    yield "notif_copy_read_timestamp_seconds", (), copy.read_at.timestamp()
+    if copy.counted_until:
+        yield "notif_copy_counted_until_timestamp_seconds", (), copy.counted_until.timestamp()
 
 
 def _of_dagster(state: State) -> Iterator[Sample]:

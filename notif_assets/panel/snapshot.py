@@ -24,6 +24,7 @@ from notif_assets.core.texts import fold_for_search
 from notif_assets.lake import Lake, LakeError
 from notif_assets.notifications import queries
 from notif_assets.panel import memory
+from notif_assets.panel.copy_state import ServingCopy
 from notif_assets.panel.dagster_state import DagsterState
 from notif_assets.panel.hours import Hours
 from notif_assets.panel.measures import LakeMeasures
@@ -199,6 +200,7 @@ class Panel:
         """For what a page asks while it asks something else: most questions keep only one processor busy."""
         self.dagster = DagsterState(self.side_executor)
         self.measures = LakeMeasures(self.side_executor)
+        self.copy = ServingCopy(self.side_executor, settings)
 
     def start(self) -> None:
         """Starts refreshing."""

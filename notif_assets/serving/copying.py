@@ -91,6 +91,14 @@ def tables_behind(lake: Lake, settings: Settings) -> list[str]:
     return [name for name in names if known.get(name) != lake.table(name).version]
 
 
+def counted_until(settings: Settings) -> datetime | None:
+    """Up to when the panel of the copy counts everything; None before something was copied. Raises as tables_behind."""
+    query = "select (shared ->> 'updated_at')::timestamptz from serving.watermarks where table_name = 'customer_panel'"
+    with connected(settings.serving_url) as connection:
+        found = connection.execute(query).fetchone()
+    return found[0] if found else None
+
+
 def mark_of(table: Table) -> str:
     """A hash of the names of the table's data files, no two of which are ever the same: a lake that was restored and
     went on has other ones at the same version."""

@@ -10,6 +10,7 @@ from importlib.resources import files
 from notif_assets_tests.cli.deployment import Deployment, ok
 from notif_assets_tests.cli.messages import notification
 from notif_assets_tests.conftest import Deploy
+from notif_assets_tests.postgres import a_server
 
 
 def said(deployment: Deployment, **changes: str) -> dict[str, str]:
@@ -83,3 +84,17 @@ def test_another_topic_is_not_a_lag(deploy: Deploy) -> None:
     deployment.send(notification(datetime.now(UTC), f"{n}") for n in range(5))
     ok(deployment.call("ingest", "--until-caught-up"))
     assert said(deployment, NOTIF_TOPIC=other.topic)["lag now"].startswith("unknown: Kafka holds less than was taken")
+
+
+def test_a_serving_copy_has_its_line(deploy: Deploy) -> None:
+    deployment = deploy(1)
+    away = said(deployment, NOTIF_SERVING_URL="postgresql://copy:secret-word@127.0.0.1:1/serving")["copy"]
+    assert away.startswith("unknown: ")
+    assert "secret-word" not in away
+    with a_server() as server:
+        deployment.settings["NOTIF_SERVING_URL"] = server.new_database()
+        assert "notif-assets serve" in said(deployment)["copy"]
+        deployment.send([notification(datetime.now(UTC), "1", channel="SMS")])
+        ok(deployment.call("ingest", "--until-caught-up"))
+        ok(deployment.call("serve"))
+        assert re.fullmatch(r"everything up to \S+Z, \d+ s ago", said(deployment)["copy"])

@@ -110,18 +110,12 @@ def metrics_page() -> str:
         for of in (metrics.REQUESTS, metrics.SECONDS, metrics.EXPORTS, metrics.EXPORTED)
         for family in of.describe()
     ]
-    kinds = (
-        ("The lake", metrics.OF_THE_LAKE),
-        ("The disk", metrics.OF_THE_DISK),
-        ("Sizes and open days", metrics.OF_MEASURES),
-        ("Dagster", metrics.OF_DAGSTER),
-    )
     header = ("metric", "meaning", "labels")
     parts = [
         "The panel serves them at `/metrics` to an operator's token. `notif_assets/panel/metrics.py` defines them; "
         "[the runbook](../runbook.md) says which of them alarm people."
     ]
-    for title, numbers in kinds:
+    for title, numbers in metrics.SUBJECTS.items():
         rows = [(f"`{one.name}`", one.meaning, _names(one.labels)) for one in numbers]
         parts += [f"## {title}", _table(header, rows)]
     return _page("Metrics", *parts, "## The panel itself", _table(header, [(f"`{row[0]}`", *row[1:]) for row in own]))
