@@ -1,6 +1,6 @@
 """The state of a deployment on one screen, and the next command.
 
-Belongs here: the sentences of `status`. Doesn't: asking the parts (instance/status.py).
+Belongs here: the sentences of `status`. Doesn't: asking the parts (deployment/status.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import quote_odd
 from notif_assets.defs.partitions import billing_days, closing_commands, key_ranges
-from notif_assets.instance.status import Copy, Status
+from notif_assets.deployment.status import Copy, Status
 from notif_assets.notifications.ledger import Backlog
 from notif_assets.settings import Settings
 

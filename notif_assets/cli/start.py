@@ -66,8 +66,8 @@ def status(settings: Settings) -> None:
     Example: notif-assets status
     """
     from notif_assets.cli.overview import status_lines
+    from notif_assets.deployment.status import ask_status
     from notif_assets.instance.location import set_instance_environment
-    from notif_assets.instance.status import ask_status
 
     set_instance_environment(settings)
     for name, sentence in status_lines(ask_status(settings), settings):

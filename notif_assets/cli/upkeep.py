@@ -27,8 +27,7 @@ def check(settings: Settings, everything: bool) -> None:
     \b
     Example: notif-assets check --lately
     """
-    from notif_assets.defs.assets.billing import BOUNDED
-    from notif_assets.instance.proof import prove
+    from notif_assets.deployment.proof import prove
     from notif_assets.maintenance.integrity import find_broken_files
 
     lake = existing_lake(settings)
@@ -39,7 +38,7 @@ def check(settings: Settings, everything: bool) -> None:
     if broken:
         raise click.ClickException(f"{broken} files of the lake are damaged: repair them, then check again")
     with open_runs(settings) as runs:
-        verdicts = prove(lake, runs, BOUNDED, everything=everything)
+        verdicts = prove(lake, runs, everything=everything)
     for one in verdicts:
         outcome = "ok  " if one.passed else "FAIL" if one.is_error else "warn"
         click.echo(f"{outcome} {one.check}{'' if one.passed else ': ' + escape_controls(one.finding)}")

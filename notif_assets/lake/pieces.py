@@ -272,7 +272,7 @@ def pieces_having(scan: Scan, keys: pa.Table, columns: Sequence[str] | None = No
 
 
 def values_at(scan: Scan, column: str, files: pa.Array, rows: pa.Array) -> pa.Array:
-    """The values of a column at these places (see Scan.with_places), in their order. They are held all at once.
+    """The values of a column at these positions (see Scan.with_positions), in their order. They are held all at once.
 
     Of a file only the row groups are read that have one of them, in batches. Raises LakeError.
     """

@@ -45,7 +45,7 @@ class Bar:
 class Tick:
     """A label of an axis; on a phone only those that are not `fine`."""
 
-    index: float
+    x: float
     label: str
     fine: bool = False
 

@@ -150,12 +150,12 @@ def test_killed_in_the_middle_it_is_finished_by_the_next(world: World, monkeypat
 
         return take_or_fail
 
-    monkeypatch.setattr("notif_assets.maintenance.rebuild.silver.take_next_batch", fail_at(5))
+    monkeypatch.setattr("notif_assets.maintenance.rebuild.silver.advance_silver_by_one", fail_at(5))
     with pytest.raises(KeyboardInterrupt):
         rebuild(world.lake, world.settings, "notifications")
     assert (world.contents(*FLOW), world.watermarks()) == (before, watermarks)
     world.send(20, START)
-    monkeypatch.setattr("notif_assets.maintenance.rebuild.silver.take_next_batch", take)
+    monkeypatch.setattr("notif_assets.maintenance.rebuild.silver.advance_silver_by_one", take)
     world.ingest()
     before, watermarks = world.contents(*FLOW), world.watermarks()
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
-from notif_assets.instance.status import daemon_at
+from notif_assets.deployment.status import daemon_at
 from notif_assets.panel import dagster_state
 from notif_assets.panel.dagster_state import DagsterState, State
 from notif_assets_tests.cli.deployment import ROOT

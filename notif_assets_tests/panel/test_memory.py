@@ -34,5 +34,5 @@ def test_the_panel_s_process_imports_little_and_arrow_keeps_nothing_for_itself(t
 
 
 def test_who_chooses_the_allocator_too_late_is_told(tmp_path: Path) -> None:
-    told = _python("import pyarrow; from notif_assets.panel import memory; memory.spare()", tmp_path)
+    told = _python("import pyarrow; from notif_assets.panel import memory; memory.limit_allocators()", tmp_path)
     assert "pyarrow has chosen its allocator already" in told.stderr

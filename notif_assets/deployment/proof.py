@@ -11,6 +11,7 @@ import dagster as dg
 
 from notif_assets.billing.lines import example_bill_differences
 from notif_assets.chatbot.sessions import example_flow_differences
+from notif_assets.defs.assets.billing import BOUNDED
 from notif_assets.instance.runs import Runs
 from notif_assets.invoices.averages import example_account_differences
 from notif_assets.lake import Lake
@@ -30,10 +31,10 @@ class Verdict:
     finding: str
 
 
-def prove(lake: Lake, runs: Runs, bounded: Iterable[dg.AssetCheckKey], *, everything: bool) -> list[Verdict]:
+def prove(lake: Lake, runs: Runs, *, everything: bool) -> list[Verdict]:
     """Evaluates every check of the lake but that of its files; the verdicts by name.
 
-    The `bounded` checks look at what is new, or at `everything`.
+    Checks whose work is bounded look at what is new, or at `everything`.
     """
     verdicts = list(_examples(lake))
     if everything:  # the check of that name looks at what is new
@@ -41,7 +42,7 @@ def prove(lake: Lake, runs: Runs, bounded: Iterable[dg.AssetCheckKey], *, everyt
         more = [f"… and {len(offsets) - _SHOWN} more"] if len(offsets) > _SHOWN else []
         finding = "; ".join(offsets[:_SHOWN] + more)
         verdicts.append(Verdict("rejected_notifications.every_offset_ever_once", not offsets, True, finding))
-    return sorted([*verdicts, *_asset_checks(runs, bounded, everything=everything)])
+    return sorted([*verdicts, *_asset_checks(runs, everything=everything)])
 
 
 def _examples(lake: Lake) -> Iterable[Verdict]:
@@ -54,9 +55,9 @@ def _examples(lake: Lake) -> Iterable[Verdict]:
         yield Verdict(check, not wrong, True, ", ".join(map(str, wrong)))
 
 
-def _asset_checks(runs: Runs, bounded: Iterable[dg.AssetCheckKey], *, everything: bool) -> Iterable[Verdict]:
+def _asset_checks(runs: Runs, *, everything: bool) -> Iterable[Verdict]:
     """A run of all asset checks; one that could not be evaluated is a failure."""
-    config = {f"{key.asset_key.to_user_string()}_{key.name}": {"everything": everything} for key in bounded}
+    config = {f"{key.asset_key.to_user_string()}_{key.name}": {"everything": everything} for key in BOUNDED}
     run = runs.attempt("all_checks", config)
     for result in run.get_asset_check_evaluations():
         check = f"{result.asset_key.to_user_string()}.{result.check_name}"
