@@ -43,6 +43,8 @@ _APPENDED_AT_ONCE = 4 * PIECE_BYTES
 _WORTH_THREADS = 8
 # A late row costs the rewriting of one cluster, and a batch reads the log of all there are.
 _CLUSTER_ROWS = 4_096
+# Of minutes, some 100 MB with what counts them.
+_MERGED_KEYS = 262_144
 # A larger file was compacted, and keeps its order.
 _CLUSTERED_ROWS = 32_768
 # Text can be long and personal, so only a column that the catalogue names gets bounds of text.
@@ -115,31 +117,59 @@ def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
     down anew with the new rows: a partition that is written to often has a few files, each with a range of its own.
     Raises LostRace, LakeError.
     """
-    _exchange(table, keys, lambda _: rows, batch)
+    _exchange(table, [keys], lambda _keys, _before: rows, batch)
 
 
-def merge(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Table], batch: int) -> int:
-    """As exchange, by what `merged` makes of the rows that have one of `keys`; gives how many rows it made.
+def merge(table: Table, keys: pa.Table, merged: Callable[[pa.Table, pa.Table], pa.Table], batch: int) -> int:
+    """As exchange, by what `merged` makes of keys and of the rows that have one of them; gives how many rows it made.
 
-    They are in memory at once: of a table with values of any length none are given.
+    It is called for as many partitions at a time as have about _MERGED_KEYS keys, and memory holds the rows of those:
+    of a table with values of any length none are given.
     """
-    return _exchange(table, keys, merged, batch)
+    return _exchange(table, _whole_partitions(table.schema, keys), merged, batch)
 
 
-def _exchange(table: Table, keys: pa.Table, merged: Callable[[pa.Table], pa.Table], batch: int) -> int:
+def _whole_partitions(schema: Schema, keys: pa.Table) -> Iterator[pa.Table]:
+    """The keys in pieces of about _MERGED_KEYS, those of a partition in one."""
+    some: list[pa.Table] = []
+    for of_partition in rows_by_partition(schema, keys).values():
+        some.append(of_partition)
+        if sum(map(len, some)) >= _MERGED_KEYS:
+            yield pa.concat_tables(some)
+            some.clear()
+    if some:
+        yield pa.concat_tables(some)
+
+
+def _exchange(
+    table: Table, pieces_of_keys: Iterable[pa.Table], merged: Callable[[pa.Table, pa.Table], pa.Table], batch: int
+) -> int:
+    none = table.schema.arrow.empty_table()
+    removed: list[DataFile] = []
+    added: list[DataFile] = []
+    made = 0
+    with table.writing():
+        for keys in pieces_of_keys:
+            changed = _split_files(table, keys)
+            before = pa.concat_tables([none, *(parts.matching for _, parts in changed)])
+            rows = _typed(none.schema, merged(keys, before))
+            removed += [file for file, _ in changed]
+            added += [new for _, parts in changed for new in parts.staged]
+            added += _staged_by_partition(table, pa.concat_tables([rows, *(parts.others for _, parts in changed)]))
+            made += len(rows)
+    table.swap(removed, added, batch)
+    return made
+
+
+def _split_files(table: Table, keys: pa.Table) -> list[tuple[DataFile, "_Split"]]:
+    """The files that have a row of one of `keys`, or are laid down anew, each with its rows told apart."""
     columns = [name for name in keys.column_names if name not in table.schema.partition_by]
     wanted_keys = rows_by_partition(table.schema, keys)
     numbers = {partition: _numbers(of_partition, columns) for partition, of_partition in wanted_keys.items()}
     candidates = table.data_files(wanted_keys.keys())
     files = [file for file in candidates if _is_tiny(table, file) or _may_hold(file, numbers[file.partition])]
-    with table.writing():
-        parted = _map_parallel(lambda file: _split_file(table, file, wanted_keys[file.partition], columns), files)
-        changed = [(file, parts) for file, parts in zip(files, parted, strict=True) if parts is not None]
-        none = table.schema.arrow.empty_table()
-        rows = _typed(none.schema, merged(pa.concat_tables([none, *(parts.matching for _, parts in changed)])))
-        added = _staged_by_partition(table, pa.concat_tables([rows, *(parts.others for _, parts in changed)]))
-    table.swap([file for file, _ in changed], [*(new for _, parts in changed for new in parts.staged), *added], batch)
-    return len(rows)
+    split = _map_parallel(lambda file: _split_file(table, file, wanted_keys[file.partition], columns), files)
+    return [(file, parts) for file, parts in zip(files, split, strict=True) if parts is not None]
 
 
 def _staged_by_partition(table: Table, rows: pa.Table) -> list[DataFile]:

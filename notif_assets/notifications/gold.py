@@ -7,7 +7,6 @@ Belongs here: which minutes to recompute, and what the panel is made of. Doesn't
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,14 +43,18 @@ def advance_minutes(lake: Lake) -> Advance | None:
         through = min(notifications.watermark, lake.table("rejected_notifications").watermark)
         if through <= after:
             return None
-        added = notifications.scan(batch=(after + 1, through + 1))
+        batches = (after + 1, through + 1)
         removed = _removed(lake, ledger, after, through)
-        touched = lake.select("touched_minutes", {"added": added, "removed": removed})
+        touched = lake.select("touched_minutes", {"added": notifications.scan(batch=batches), "removed": removed})
         if removed.num_rows:
             rows = count_minutes(lake, notifications, touched, through)
             exchange(aggregates, touched, rows, through)
             return Advance(after, through, rows.num_rows)
-        more = partial(_minutes, lake, added, touched)
+
+        def more(touched: pa.Table, before: pa.Table) -> pa.Table:
+            partitions = rows_by_partition(notifications.schema, touched).keys()
+            return _minutes(lake, notifications.scan(partitions, batch=batches), touched, before)
+
         return Advance(after, through, merge(aggregates, touched, more, through))
 
     return until_committed(attempt)

@@ -64,6 +64,17 @@ def test_every_resource_and_every_field_of_one_says_what_it_is(settings: Setting
         assert resource.name == "advance_bronze" or resource.configured_values, resource.name
 
 
+def test_every_field_that_the_launchpad_asks_for_says_what_it_is() -> None:
+    configs = {
+        kind.__name__: kind for kind in dg.Config.__subclasses__() if kind.__module__.startswith("notif_assets.")
+    }
+    assert {"PriceFile", "Billing", "RecountScope", "InvoiceFiles", "AnswerFiles"} <= configs.keys()
+    fields = {
+        f"{name}.{field}": info.description for name, of in configs.items() for field, info in of.model_fields.items()
+    }
+    assert [name for name, description in fields.items() if not description] == []
+
+
 def test_the_page_shows_what_is_in_use_and_stars_for_what_may_be_secret(settings: Settings) -> None:
     shown = {resource.name: resource for resource in snapshot_of(settings).resources or ()}
     values = {

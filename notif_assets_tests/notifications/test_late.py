@@ -141,20 +141,28 @@ def test_who_loses_the_race_changes_nothing(lake: Lake) -> None:
 
 
 minutes = st.lists(
-    st.tuples(st.integers(1, 3), st.integers(0, 19), st.sampled_from(["Ana", "Bo"]), st.integers(0, 59)), max_size=12
+    st.tuples(
+        st.integers(1, 3),
+        st.sampled_from([*range(20), *range(60, 66), 120, 121]),
+        st.sampled_from(["Ana", "Bo"]),
+        st.integers(0, 59),
+    ),
+    max_size=12,
 )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(minutes, min_size=1, max_size=6), st.integers(1, 8), st.integers(1, 12))
+@given(st.lists(minutes, min_size=1, max_size=6), st.integers(1, 8), st.integers(1, 12), st.integers(1, 9))
 def test_minutes_added_to_minutes_are_those_of_all_messages(
-    batches: list[list[tuple[int, int, str, int]]], cluster: int, clustered: int
+    batches: list[list[tuple[int, int, str, int]]], cluster: int, clustered: int, at_a_time: int
 ) -> None:
-    """However the rows lie in files. Each file holds its own minutes while they are many enough for a file."""
+    """However the rows lie in files, and however many hours are merged at a time. Each file holds its own minutes while
+    they are many enough for a file."""
     log = MemoryLog(1)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder, Lake(Path(folder) / "lake") as lake:
         patch.setattr(staging, "_CLUSTER_ROWS", cluster)
         patch.setattr(staging, "_CLUSTERED_ROWS", max(cluster, clustered))
+        patch.setattr(staging, "_MERGED_KEYS", at_a_time)
         for number, batch in enumerate(batches):
             for place, (customer, minute, name, second) in enumerate(batch):
                 event = NOON + timedelta(minutes=minute, seconds=second)
