@@ -64,8 +64,9 @@ bench-hour: install
 bench-years: install
 	$(BIN)/python -m bench.years $(if $(DAYS),--days $(DAYS)) $(if $(MESSAGES),--messages $(MESSAGES))
 
+# COPY=yes: also how long until the serving copy shows a message; needs PostgreSQL.
 bench-freshness: install
-	$(BIN)/python -m bench.freshness
+	$(BIN)/python -m bench.freshness $(if $(COPY),--copy)
 
 # How much memory commands take when messages weigh what nobody expected.
 bench-memory: install
