@@ -189,7 +189,7 @@ def test_names_of_servers_break_no_file(name: str) -> None:
     details = json.loads(files["notif.pbids"])["connections"][0]["details"]
     assert details["address"] == {"server": name, "database": name}
     quoted = name.replace('"', '""')
-    assert f'\nexpression ServingCopy = "{quoted}" meta [' in files[f"{MODEL}/expressions.tmdl"]
+    assert f'\nexpression Server = "{quoted}" meta [' in files[f"{MODEL}/expressions.tmdl"]
 
 
 def test_identifiers_are_those_of_every_kit_and_each_is_of_one_thing() -> None:
