@@ -190,13 +190,19 @@ def _compared(deployment: Deployment, charts: Charts) -> int:
     wrong = 0
     for name, (column, query) in _TRUTH.items():
         rows = charts.get(name, [])
-        shown = sum((Decimal(str(row[column])) for row in rows if row.get(column) is not None), Decimal(0))
+        shown = sum((_number(row, column) for row in rows), Decimal(0))
         true = Decimal(str(_asked(deployment, query)))
         wrong += shown != true
         print(f"{name:<36}{shown:>14}{true:>14}  {'ok' if shown == true else 'WRONG'}", flush=True)
     for name in charts.keys() - _TRUTH.keys():
         print(f"{name:<36}{len(charts[name]):>9} rows", flush=True)
     return 1 if wrong else 0
+
+
+def _number(row: dict[str, Any], column: str | None) -> Decimal:
+    """What a row has in the column; None means in all columns but the time, one for each group of the chart."""
+    values = [row.get(column)] if column else [value for name, value in row.items() if name not in _TIMES]
+    return sum((Decimal(str(value)) for value in values if value is not None), Decimal(0))
 
 
 def _asked(deployment: Deployment, query: str) -> Any:
@@ -214,7 +220,8 @@ _BILLS = (
     f"(select notifications, amount from daily_billing where {_MONTH} union all "
     f"select notifications_delta, amount_delta from billing_adjustments where {_MONTH})"
 )
-_TRUTH = {
+_TIMES = {"created_at_local", "minute_local"}
+_TRUTH: dict[str, tuple[str | None, str]] = {
     "Notificações de hoje": ("notificacoes_de_hoje", "select sum(notifications) from customer_panel"),
     "Hoje por canal": ("notificacoes_de_hoje", "select sum(notifications) from customer_panel"),
     "Clientes hoje": ("notifications", "select sum(notifications) from customer_panel"),
@@ -232,6 +239,14 @@ _TRUTH = {
     "Notificações por minuto": (
         "notificacoes",
         "select sum(notifications) from minute_aggregates where minute::date >= current_date - 1",
+    ),
+    "Notificações por hora": (
+        None,
+        "select sum(notifications) from minute_aggregates where minute::date >= current_date - 7",
+    ),
+    "Correções por motivo": (
+        None,
+        "select count(*) from billing_adjustments where created_at::date >= current_date - 1",
     ),
 }
 """What a chart's column must come to, computed from the lake."""
