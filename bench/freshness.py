@@ -51,7 +51,6 @@ def main() -> None:
         folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="notif-assets-freshness-"))
         data = Path(folder) / "demo"
         shown = _Shown(opened.enter_context(a_server()).create_database("copy")) if arguments.copy else None
-        environment = os.environ | ({"NOTIF_SERVING_URL": shown.url} if shown else {})
         command = [sys.executable, "-m", "notif_assets.sandbox.demo", "--for", str(arguments.minutes * 60)]
         command += [
             "--rate",
@@ -65,9 +64,10 @@ def main() -> None:
             "--kafka-port",
             "9999",
         ]
+        command += ["--serving-url", shown.url] if shown else []
         used, spent = [], []
         began = time.monotonic()
-        with shown or nullcontext(), subprocess.Popen(command, cwd=_ROOT, env=environment) as demo:
+        with shown or nullcontext(), subprocess.Popen(command, cwd=_ROOT) as demo:
             while demo.poll() is None:
                 used.append(sum(size.pss for size in _of_each(data / "dagster", memory).values()))
                 of_system = _of_each(data / "dagster", cpu)

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
@@ -398,6 +398,10 @@ def _planned_at(lake: Lake, batch: int) -> str | None:
 # --- the serving copy -------------------------------------------------------------------------------------------------
 
 
+# A tick that gives no cursor, or an empty one, keeps the last.
+_AWAY, _ANSWERED = "PostgreSQL was away", "PostgreSQL answered"
+
+
 @dg.sensor(
     job=serving_job,
     minimum_interval_seconds=10,
@@ -407,17 +411,25 @@ def _planned_at(lake: Lake, batch: int) -> str | None:
 def serving_copy(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    if wait := _why_not_read(context.instance, serving_job.name, lake, settings, datetime.now(UTC)):
-        return dg.SensorResult(skip_reason=wait)
+    was_away = context.cursor == _AWAY
+    recent = recent_runs(context.instance, serving_job.name)
+    # Why a run failed while PostgreSQL was away is over as soon as it answers.
+    wait = backoff_reason(replace(recent, failures=0) if was_away else recent, datetime.now(UTC), settings.retry_after)
+    if wait or not lake.exists():
+        return dg.SensorResult(skip_reason=wait or "nothing was ingested yet", cursor=context.cursor)
     try:
         behind = tables_behind(lake, settings)
     except LakeError as error:
-        return dg.SensorResult(skip_reason=str(error))
-    except (ServingUnavailable, ServingRefused):  # the run makes the copy, or fails: that is told, and backed off from
-        return dg.SensorResult([dg.RunRequest()])
-    if not behind:
+        return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+    except ServingUnavailable as problem:
+        if was_away:
+            return dg.SensorResult(skip_reason=str(problem), cursor=_AWAY)
+        return dg.SensorResult([dg.RunRequest()], cursor=_AWAY)  # it fails, which is told
+    except ServingRefused:  # the run makes the copy, or fails: that is told, and backed off from
+        return dg.SensorResult([dg.RunRequest()], cursor=_ANSWERED)
+    if not behind and not was_away:
         return dg.SensorResult(skip_reason="the copy is where the lake is")
-    return dg.SensorResult([dg.RunRequest()])
+    return dg.SensorResult([dg.RunRequest()], cursor=_ANSWERED)
 
 
 # --- what went wrong --------------------------------------------------------------------------------------------------

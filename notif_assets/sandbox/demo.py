@@ -112,12 +112,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--panel-port", type=int, default=8000, help="port of the panel")
     parser.add_argument("--kafka-port", type=int, default=9092, help="port of the broker")
     parser.add_argument("--data", type=Path, default=Path("data") / "demo", help="folder, emptied at every start")
+    parser.add_argument("--serving-url", help="of a PostgreSQL database that shall hold a serving copy")
     options = parser.parse_args(arguments)
     # Ctrl-C, or SIGTERM: the first ends the demo in order, a second one at once.
     with Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as stop:
         try:
             ports = _Ports(options.port, options.panel_port, options.kafka_port)
-            return _demo(options.seconds, options.rate, ports, options.data.absolute(), stop)
+            copy = {"NOTIF_SERVING_URL": options.serving_url} if options.serving_url else {}
+            return _demo(options.seconds, options.rate, ports, options.data.absolute(), copy, stop)
         except KeyboardInterrupt:  # while a run in this process has the signal for itself
             return _INTERRUPTED
         except (DemoFailed, BrokerNotStarted) as failed:
@@ -127,13 +129,13 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
 
 
-def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, stop: Signals) -> int:
+def _demo(seconds: float | None, rate: int, ports: _Ports, data: Path, more: Mapping[str, str], stop: Signals) -> int:
     with ExitStack() as opened:
         opened.enter_context(_exclusive(data))
         _require_free(ports.dagster, "PORT")
         _require_free(ports.panel, "PANEL_PORT")
         _require_free(ports.kafka, "KAFKA_PORT")
-        settings = _prepare(data, ports)
+        settings = _prepare(data, ports, more)
         broker = opened.enter_context(EmbeddedBroker(ports.kafka, settings.topic))
         _say(f"starting Dagster …  (its log: {data / 'dagster.log'})")
         _load_prices(settings)
@@ -193,10 +195,10 @@ def _require_free(port: int, variable: str) -> None:
             ) from None
 
 
-def _prepare(data: Path, ports: _Ports) -> Settings:
+def _prepare(data: Path, ports: _Ports, more: Mapping[str, str]) -> Settings:
     """An empty folder with the samples in its inbox; sets this process's environment, which Dagster's inherit.
 
-    The demo ignores the caller's settings, lake and Dagster storage, and changes none of them.
+    The demo ignores the caller's settings but for `more`, their lake and Dagster storage, and changes none of them.
     """
     own_entries = ("lake", "inbox", "reports", "dagster", "dagster.log", "panel.log", "panel.key")
     if any(entry.name not in own_entries for entry in data.iterdir()):
@@ -218,6 +220,7 @@ def _prepare(data: Path, ports: _Ports) -> Settings:
         "NOTIF_TIMEZONE": "UTC",  # the generator counts by UTC date
         "DAGSTER_HOME": str(_ROOT),
         "DAGSTER_STORE": str(data / "dagster"),
+        **more,
     }
     for name, folder in _SAMPLES.items():
         target = data / "inbox" / folder

@@ -100,12 +100,29 @@ def test_a_server_that_is_away_stops_nothing_and_is_caught_up_with(make_daemon: 
     assert "can't be reached" in daemon.skips("serving_copy")
     daemon.tick("failures")
     assert "serving_job" in str(daemon.cursors["failures"])
+    assert "can't be reached" in daemon.skips("serving_copy"), "no second run fails"
     own_server.start()
-    assert daemon.run("serving_job").success
+    request = daemon.requests("serving_copy")[0]  # at once: the first failure is seconds old
+    assert daemon.run("serving_job", request).success
+    assert daemon.skips("serving_copy") == "the copy is where the lake is"
     assert_equal(url, daemon.settings)
     assert ask(url, "select sum(notifications) from bi.minute_aggregates") == [(4,)]
     daemon.tick("failures")
     assert "serving_job" not in str(daemon.cursors["failures"])
+
+
+def test_a_server_that_comes_back_to_what_it_has_makes_the_job_good_again(
+    make_daemon: MakeDaemon, own_server: Server
+) -> None:
+    daemon = make_daemon(serving_url=SecretStr(own_server.create_database("copy")))
+    daemon.topic.produce(sent(datetime.now(UTC)))
+    daemon.ingest()
+    assert daemon.run("serving_job").success
+    own_server.stop()
+    assert not daemon.run("serving_job", daemon.requests("serving_copy")[0]).success
+    own_server.start()
+    assert daemon.run("serving_job", daemon.requests("serving_copy")[0]).success
+    assert daemon.skips("serving_copy") == "the copy is where the lake is"
 
 
 def test_the_command_says_what_it_copied_and_what_is_wrong(deploy: Deploy, database: str) -> None:
