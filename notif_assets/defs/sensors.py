@@ -114,9 +114,21 @@ def backoff_reason(recent: RecentRuns, now: datetime, retry_after: timedelta) ->
     return None
 
 
-def _why_not_read(instance: dg.DagsterInstance, job: str, lake: Lake, settings: Settings, now: datetime) -> str | None:
-    """As backoff_reason, of a job that reads the lake: nor is it started before there is one."""
-    wait = backoff_reason(recent_runs(instance, job), now, settings.retry_after)
+def _why_not_read(
+    instance: dg.DagsterInstance,
+    job: str,
+    lake: Lake,
+    settings: Settings,
+    now: datetime,
+    *,
+    cause_is_over: bool = False,
+) -> str | None:
+    """As backoff_reason, of a job that reads the lake: nor is it started before there is one.
+
+    With `cause_is_over` it does not rest for the runs that failed.
+    """
+    recent = recent_runs(instance, job)
+    wait = backoff_reason(replace(recent, failures=0) if cause_is_over else recent, now, settings.retry_after)
     return wait or (None if lake.exists() else "nothing was ingested yet")
 
 
@@ -411,19 +423,17 @@ _AWAY, _ANSWERED = "PostgreSQL was away", "PostgreSQL answered"
 def serving_copy(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    was_away = context.cursor == _AWAY
-    recent = recent_runs(context.instance, serving_job.name)
-    # Why a run failed while PostgreSQL was away is over as soon as it answers.
-    wait = backoff_reason(replace(recent, failures=0) if was_away else recent, datetime.now(UTC), settings.retry_after)
-    if wait or not lake.exists():
-        return dg.SensorResult(skip_reason=wait or "nothing was ingested yet", cursor=context.cursor)
+    was_away = context.cursor == _AWAY  # then this tick, and no failing run, asks whether it is back
+    now = datetime.now(UTC)
+    if wait := _why_not_read(context.instance, serving_job.name, lake, settings, now, cause_is_over=was_away):
+        return dg.SensorResult(skip_reason=wait)
     try:
         behind = tables_behind(lake, settings)
     except LakeError as error:
-        return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+        return dg.SensorResult(skip_reason=str(error))
     except ServingUnavailable as problem:
         if was_away:
-            return dg.SensorResult(skip_reason=str(problem), cursor=_AWAY)
+            return dg.SensorResult(skip_reason=str(problem))
         return dg.SensorResult([dg.RunRequest()], cursor=_AWAY)  # it fails, which is told
     except ServingRefused:  # the run makes the copy, or fails: that is told, and backed off from
         return dg.SensorResult([dg.RunRequest()], cursor=_ANSWERED)
