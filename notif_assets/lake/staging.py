@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ from notif_assets.lake.tables import DataFile, Table, Value, as_statistics
 
 T = TypeVar("T")
 U = TypeVar("U")
+KeysByPartition: TypeAlias = dict[tuple[Value, ...], pa.Table]
+"""Keys of rows, by the partition that they are in."""
 
 # A query for one customer reads the row groups that hold it: one or two in a sorted file of an hour.
 _GROUP_ROWS = 32_768
@@ -117,39 +119,42 @@ def exchange(table: Table, keys: pa.Table, rows: pa.Table, batch: int) -> None:
     down anew with the new rows: a partition that is written to often has a few files, each with a range of its own.
     Raises LostRace, LakeError.
     """
-    _exchange(table, [keys], lambda _keys, _before: rows, batch)
+    _exchange(table, [rows_by_partition(table.schema, keys)], lambda _keys, _before: rows, batch)
 
 
-def merge(table: Table, keys: pa.Table, merged: Callable[[pa.Table, pa.Table], pa.Table], batch: int) -> int:
+def merge(table: Table, keys: pa.Table, merged: Callable[[KeysByPartition, pa.Table], pa.Table], batch: int) -> int:
     """As exchange, by what `merged` makes of keys and of the rows that have one of them; gives how many rows it made.
 
     It is called for as many partitions at a time as have about _MERGED_KEYS keys, and memory holds the rows of those:
     of a table with values of any length none are given.
     """
-    return _exchange(table, _whole_partitions(table.schema, keys), merged, batch)
+    return _exchange(table, _slices(rows_by_partition(table.schema, keys)), merged, batch)
 
 
-def _whole_partitions(schema: Schema, keys: pa.Table) -> Iterator[pa.Table]:
-    """The keys in pieces of about _MERGED_KEYS, those of a partition in one."""
-    some: list[pa.Table] = []
-    for of_partition in rows_by_partition(schema, keys).values():
-        some.append(of_partition)
-        if sum(map(len, some)) >= _MERGED_KEYS:
-            yield pa.concat_tables(some)
-            some.clear()
+def _slices(keys: KeysByPartition) -> Iterator[KeysByPartition]:
+    """The keys in slices of about _MERGED_KEYS, those of a partition in one."""
+    some: KeysByPartition = {}
+    for partition, of_partition in keys.items():
+        some[partition] = of_partition
+        if sum(map(len, some.values())) >= _MERGED_KEYS:
+            yield some
+            some = {}
     if some:
-        yield pa.concat_tables(some)
+        yield some
 
 
 def _exchange(
-    table: Table, pieces_of_keys: Iterable[pa.Table], merged: Callable[[pa.Table, pa.Table], pa.Table], batch: int
+    table: Table,
+    slices: Iterable[KeysByPartition],
+    merged: Callable[[KeysByPartition, pa.Table], pa.Table],
+    batch: int,
 ) -> int:
     none = table.schema.arrow.empty_table()
     removed: list[DataFile] = []
     added: list[DataFile] = []
     made = 0
     with table.writing():
-        for keys in pieces_of_keys:
+        for keys in slices:
             changed = _split_files(table, keys)
             before = pa.concat_tables([none, *(parts.matching for _, parts in changed)])
             rows = _typed(none.schema, merged(keys, before))
@@ -161,14 +166,13 @@ def _exchange(
     return made
 
 
-def _split_files(table: Table, keys: pa.Table) -> list[tuple[DataFile, "_Split"]]:
+def _split_files(table: Table, keys: KeysByPartition) -> list[tuple[DataFile, "_Split"]]:
     """The files that have a row of one of `keys`, or are laid down anew, each with its rows told apart."""
-    columns = [name for name in keys.column_names if name not in table.schema.partition_by]
-    wanted_keys = rows_by_partition(table.schema, keys)
-    numbers = {partition: _numbers(of_partition, columns) for partition, of_partition in wanted_keys.items()}
-    candidates = table.data_files(wanted_keys.keys())
+    wanted = {partition: rows.drop_columns(list(table.schema.partition_by)) for partition, rows in keys.items()}
+    numbers = {partition: _numbers(rows) for partition, rows in wanted.items()}
+    candidates = table.data_files(wanted.keys())
     files = [file for file in candidates if _is_tiny(table, file) or _may_hold(file, numbers[file.partition])]
-    split = _map_parallel(lambda file: _split_file(table, file, wanted_keys[file.partition], columns), files)
+    split = _map_parallel(lambda file: _split_file(table, file, wanted[file.partition]), files)
     return [(file, parts) for file, parts in zip(files, split, strict=True) if parts is not None]
 
 
@@ -218,10 +222,12 @@ def rows_by_partition(schema: Schema, rows: pa.Table) -> dict[tuple[Value, ...],
     }
 
 
-def _numbers(keys: pa.Table, columns: Iterable[str]) -> dict[str, npt.NDArray[np.int64]]:
+def _numbers(keys: pa.Table) -> dict[str, npt.NDArray[np.int64]]:
     """The columns that compare as numbers; timestamps as microseconds."""
     return {
-        name: pc.cast(keys[name], pa.int64()).to_numpy() for name in columns if not pa.types.is_string(keys[name].type)
+        name: pc.cast(keys[name], pa.int64()).to_numpy()
+        for name in keys.column_names
+        if not pa.types.is_string(keys[name].type)
     }
 
 
@@ -251,20 +257,20 @@ class _Split:
     staged: tuple[DataFile, ...] = ()
 
 
-def _split_file(table: Table, file: DataFile, keys: pa.Table, columns: list[str]) -> _Split | None:
+def _split_file(table: Table, file: DataFile, keys: pa.Table) -> _Split | None:
     """The rows of a file by whether they have one of the keys; None if the file may stay as it is.
 
     Of a table with values of any length rows stay on disk: none are given.
     """
-    scan, wanted_keys = table.scan_files([file]), keys.select(columns)
+    scan = table.scan_files([file])
     none = table.schema.arrow.empty_table()
     if table.schema.large:
-        if next(pieces_having(scan, wanted_keys, columns), None) is None:
+        if next(pieces_having(scan, keys, keys.column_names), None) is None:
             return None
-        kept = (piece.filter(pa.array(~rows_having(piece, wanted_keys))) for piece in pieces(scan))
+        kept = (piece.filter(pa.array(~rows_having(piece, keys))) for piece in pieces(scan))
         return _Split(none, none, _restage(table, file, kept))
     rows = pa.concat_tables([none, *pieces(scan)])
-    having = rows_having(rows, wanted_keys)
+    having = rows_having(rows, keys)
     taken, left = rows.filter(pa.array(having)), rows.filter(pa.array(~having))
     if table.schema.cluster and file.rows <= _CLUSTERED_ROWS:
         return _Split(taken, left)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from notif_assets.core.days import day_bounds, day_of
 from notif_assets.lake import SCHEMAS, Lake, Scan, Table, until_committed
 from notif_assets.lake.pieces import rows_having
-from notif_assets.lake.staging import exchange, merge, rows_by_partition
+from notif_assets.lake.staging import KeysByPartition, exchange, merge, rows_by_partition
 from notif_assets.notifications.ledger import complete_until
 from notif_assets.notifications.silver import messages_removed_by
 from notif_assets.settings import Settings
@@ -51,9 +51,9 @@ def advance_minutes(lake: Lake) -> Advance | None:
             exchange(aggregates, touched, rows, through)
             return Advance(after, through, rows.num_rows)
 
-        def more(touched: pa.Table, before: pa.Table) -> pa.Table:
-            partitions = rows_by_partition(notifications.schema, touched).keys()
-            return _minutes(lake, notifications.scan(partitions, batch=batches), touched, before)
+        def more(touched: KeysByPartition, before: pa.Table) -> pa.Table:
+            added = notifications.scan(touched.keys(), batch=batches)
+            return _minutes(lake, added, pa.concat_tables(touched.values()), before)
 
         return Advance(after, through, merge(aggregates, touched, more, through))
 
