@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from notif_assets.core.days import day_bounds
 from notif_assets.core.texts import quote_odd
 from notif_assets.defs.partitions import billing_days, closing_commands, key_ranges
-from notif_assets.deployment.status import Copy, Status
+from notif_assets.deployment.status import Status
 from notif_assets.notifications.ledger import Backlog
+from notif_assets.serving.copying import CopyState
 from notif_assets.settings import Settings
 
 _SHOWN = 3
@@ -31,8 +32,8 @@ def status_lines(status: Status, settings: Settings) -> Iterator[Statement]:
     if status.copy is not None:
         yield "copy", _copy_sentence(status, status.copy)
     yield "Dagster", _dagster_sentence(status, settings)
-    for position, step in enumerate(_next_steps(status)):
-        yield "" if position else "next", step
+    for index, step in enumerate(_next_steps(status)):
+        yield "" if index else "next", step
 
 
 def _lake_sentence(status: Status) -> str:
@@ -77,7 +78,7 @@ def _prices_sentence(status: Status) -> str:
     return f"missing for {', '.join(missing[:_SHOWN])}{more}"
 
 
-def _copy_sentence(status: Status, copy: Copy) -> str:
+def _copy_sentence(status: Status, copy: CopyState) -> str:
     if copy.problem:
         return f"unknown: {copy.problem}"
     if copy.counted_until is None:

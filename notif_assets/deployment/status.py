@@ -23,8 +23,7 @@ from notif_assets.lake import Lake
 from notif_assets.notifications import queries
 from notif_assets.notifications.ledger import Backlog, backlog, complete_until
 from notif_assets.notifications.silver import days_with_messages
-from notif_assets.serving.copying import counted_until
-from notif_assets.serving.postgres import ServingRefused, ServingUnavailable
+from notif_assets.serving.copying import CopyState, read_state
 from notif_assets.settings import Settings
 
 _PATIENCE = 5.0  # seconds for each part to answer
@@ -42,14 +41,6 @@ class Dagster:
     def is_running(self, now: datetime) -> bool:
         """Whether sensors and schedules do their work."""
         return self.daemon_at is not None and now - self.daemon_at < _DAEMON_GONE
-
-
-@dataclass(frozen=True)
-class Copy:
-    """The serving copy: up to when it counts everything (None: nothing was copied), or why it can't be read."""
-
-    counted_until: datetime | None
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ class Status:
     due: Sequence[date]
     not_yet: Sequence[date]
     unpriced: Mapping[str, Sequence[date]]
-    copy: Copy | None
+    copy: CopyState | None
     dagster: Dagster
 
 
@@ -95,7 +86,7 @@ def ask_status(settings: Settings) -> Status:
             due=due,
             not_yet=[day for day in open_days if day not in due],
             unpriced=_unpriced(lake, settings, [*due, *open_days]),
-            copy=_copy(settings),
+            copy=read_state(settings) if settings.serving_url else None,
             dagster=Dagster(_is_reachable(settings.dagster_url), daemon_at()),
         )
 
@@ -132,15 +123,6 @@ def _unpriced(lake: Lake, settings: Settings, days: Sequence[date]) -> dict[str,
         for channel in dict.fromkeys(channel for one in refused for channel in one.channels):
             found.setdefault(channel, []).append(day)
     return found
-
-
-def _copy(settings: Settings) -> Copy | None:
-    if settings.serving_url is None:
-        return None
-    try:
-        return Copy(counted_until(settings))
-    except (ServingRefused, ServingUnavailable) as problem:
-        return Copy(None, str(problem))
 
 
 def _is_reachable(url: str) -> bool:

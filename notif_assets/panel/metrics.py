@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 
 from notif_assets.lake import LakeError
 from notif_assets.notifications import queries
-from notif_assets.panel.copy_state import CopyState
 from notif_assets.panel.dagster_state import State
 from notif_assets.panel.measures import Measures
 from notif_assets.panel.snapshot import Panel
+from notif_assets.serving.copying import CopyState
 
 REQUESTS = Counter("notif_panel_requests", "Requests.", ("method", "route", "status"), registry=None)
 SECONDS = Histogram(
@@ -159,7 +159,7 @@ def _of_measures(measures: Measures) -> Iterator[Sample]:
 
 
 def _of_copy(copy: CopyState) -> Iterator[Sample]:
-    yield "notif_copy_readable", (), copy.readable
+    yield "notif_copy_readable", (), not copy.problem
     yield "notif_copy_read_timestamp_seconds", (), copy.read_at.timestamp()
     if copy.counted_until:
         yield "notif_copy_counted_until_timestamp_seconds", (), copy.counted_until.timestamp()

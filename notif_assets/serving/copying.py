@@ -12,7 +12,7 @@ processes the second one finds nothing left to do.
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,14 @@ import pyarrow as pa
 from notif_assets.lake import Lake, LakeError, Scan, Schema, Table
 from notif_assets.lake.pieces import pieces
 from notif_assets.serving.layout import columns, same_key, served
-from notif_assets.serving.postgres import REBUILD, Connection, ServingRefused, as_serving_errors, connected
+from notif_assets.serving.postgres import (
+    REBUILD,
+    Connection,
+    ServingRefused,
+    ServingUnavailable,
+    as_serving_errors,
+    connected,
+)
 from notif_assets.serving.rows import holdable, to_csv
 from notif_assets.serving.setup import prepare
 from notif_assets.settings import Settings
@@ -91,12 +98,25 @@ def tables_behind(lake: Lake, settings: Settings) -> list[str]:
     return [name for name in names if known.get(name) != lake.table(name).version]
 
 
-def counted_until(settings: Settings) -> datetime | None:
-    """Up to when the panel of the copy counts everything; None before something was copied. Raises as tables_behind."""
+@dataclass(frozen=True)
+class CopyState:
+    """Up to when the panel of the copy counts everything (None: nothing was copied, or it is not known), and why the
+    copy could not be read, if it could not."""
+
+    read_at: datetime
+    counted_until: datetime | None
+    problem: str = ""
+
+
+def read_state(settings: Settings) -> CopyState:
+    """How far the copy is. Nothing is written."""
     query = "select (shared ->> 'updated_at')::timestamptz from serving.watermarks where table_name = 'customer_panel'"
-    with connected(settings.serving_url) as connection:
-        found = connection.execute(query).fetchone()
-    return found[0] if found else None
+    try:
+        with connected(settings.serving_url) as connection:
+            (until,) = connection.execute(query).fetchone() or (None,)
+    except (ServingRefused, ServingUnavailable) as problem:
+        return CopyState(datetime.now(UTC), None, str(problem))
+    return CopyState(datetime.now(UTC), until)
 
 
 def mark_of(table: Table) -> str:

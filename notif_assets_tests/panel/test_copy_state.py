@@ -10,16 +10,16 @@ from pydantic import SecretStr
 
 from notif_assets.notifications.ledger import complete_until
 from notif_assets.panel import metrics
-from notif_assets.panel.copy_state import ServingCopy, read_copy
-from notif_assets.serving.copying import serve
+from notif_assets.panel.copy_state import ServingCopy
+from notif_assets.serving.copying import CopyState, read_state, serve
 from notif_assets_tests.cli.deployment import ROOT, until
 from notif_assets_tests.maintenance.world import World
 from notif_assets_tests.postgres import a_server
 
 
-def samples(state: object) -> dict[str, float]:
+def samples(state: CopyState) -> dict[str, float]:
     """The numbers that a state comes to."""
-    return {name: value for name, _, value in metrics._of_copy(state)}  # type: ignore[arg-type]
+    return {name: value for name, _, value in metrics._of_copy(state)}
 
 
 def test_the_copy_is_as_far_as_the_lake_was_when_it_was_copied(tmp_path: Path) -> None:
@@ -27,10 +27,10 @@ def test_the_copy_is_as_far_as_the_lake_was_when_it_was_copied(tmp_path: Path) -
         world = World(tmp_path / "lake", serving_url=SecretStr(server.new_database()))
         copy = ServingCopy(executor, world.settings)
         assert copy.last() is None
-        assert until(copy.last, "the first reading").readable is False, "it was not made yet"
+        assert until(copy.last, "the first reading").problem, "it was not made yet"
 
         serve(world.lake, world.settings)
-        assert (read_copy(world.settings).readable, read_copy(world.settings).counted_until) == (True, None)
+        assert (read_state(world.settings).problem, read_state(world.settings).counted_until) == ("", None)
         world.send(5, datetime.now(UTC) - timedelta(hours=1))
         world.ingest()
         serve(world.lake, world.settings)
@@ -39,14 +39,14 @@ def test_the_copy_is_as_far_as_the_lake_was_when_it_was_copied(tmp_path: Path) -
         world.send(5, datetime.now(UTC))
         world.ingest()
 
-        state = read_copy(world.settings)
-        assert (state.readable, state.counted_until) == (True, counted)
+        state = read_state(world.settings)
+        assert (state.problem, state.counted_until) == ("", counted)
         told = samples(state)
         assert told["notif_copy_readable"] == 1
         assert told["notif_copy_counted_until_timestamp_seconds"] == counted.timestamp()
 
         server.stop()
-        assert samples(read_copy(world.settings))["notif_copy_readable"] == 0
+        assert samples(read_state(world.settings))["notif_copy_readable"] == 0
 
 
 def test_where_there_is_no_copy_nobody_asks_for_one(tmp_path: Path) -> None:
