@@ -1,7 +1,7 @@
-"""The proof of a lake: its files, its examples and every asset check, as one list of verdicts.
+"""The proof of a lake: its examples and every asset check, as one list of verdicts.
 
 Belongs here: which findings make the proof, and their order. Doesn't: what each check looks at (the subjects,
-defs/assets/), how verdicts are printed (cli/).
+defs/assets/), the files (maintenance/integrity.py), how verdicts are printed (cli/).
 """
 
 from collections.abc import Iterable

@@ -63,8 +63,8 @@ def plan_ranges(first: Mapping[int, int], logs: Mapping[int, Log], limit: int) -
     waiting = {p: logs[p].end - max(start, logs[p].start) for p, start in first.items()}
     shares: dict[int, int] = {}
     left = limit
-    for position, partition in enumerate(sorted(waiting, key=lambda p: (waiting[p], p))):
-        shares[partition] = min(waiting[partition], left // (len(waiting) - position))
+    for done, partition in enumerate(sorted(waiting, key=lambda p: (waiting[p], p))):
+        shares[partition] = min(waiting[partition], left // (len(waiting) - done))
         left -= shares[partition]
     return {p: (start, max(start, logs[p].start) + shares[p]) for p, start in sorted(first.items())}
 
