@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+_FORKED_ONLY = 0x40  # PF_FORKNOEXEC of the kernel: it has not executed a program of its own
+
 
 class Memory(NamedTuple):
     """Bytes of a process, each shared page counted in parts: all, and those that are no pages of files (of libraries
@@ -36,17 +38,22 @@ def peak(pid: int) -> int:
 
 def peak_of_all(pid: int) -> int:
     """The most bytes that a process and those that it started and that still run had in memory so far, each at its own
-    moment. Raises OSError if the process is gone."""
+    moment. A child that is only being started has its parent's memory, which is counted once. Raises OSError if the
+    process is gone."""
     most = peak(pid)
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             with suppress(OSError):  # it ended since
-                most += peak_of_all(int(child))
+                most += 0 if int(_stat(int(child))[6]) & _FORKED_ONLY else peak_of_all(int(child))
     return most
 
 
 def cpu(pid: int) -> float:
     """The CPU seconds that a process and its children which ended took. Raises OSError if the process is gone."""
-    # After the name, which may hold blanks: user and system time of the process, then those of its children.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    # User and system time of the process, then those of its children.
+    return sum(map(int, _stat(pid)[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on: they follow the name, which may hold blanks."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

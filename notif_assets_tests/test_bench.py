@@ -29,6 +29,15 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes() -> None:
         process.communicate()
 
 
+def test_a_child_that_has_not_begun_its_own_program_is_its_parent_s_memory_once_more() -> None:
+    program = "import os, sys; held = b'x' * 200_000_000; os.fork() and print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert peak_of_all(process.pid) < 300_000_000
+        process.communicate()
+
+
 def test_an_hour_that_fills() -> None:
     lines = run("bench.hour", "--batches", "20")
     assert [line.partition(":")[0] for line in lines[:-1]] == ["batch    0", "batch   19"]
