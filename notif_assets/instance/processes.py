@@ -33,7 +33,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
 from notif_assets.instance.location import store
-from notif_assets.instance.private import IN_PROGRESS_RUN_STATUSES
+from notif_assets.instance.private import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
 # Seconds: a run registers its process as its first step.
 _REGISTERS_WITHIN = 60.0
@@ -153,7 +153,10 @@ def is_alive(folder: Path, name: str) -> bool:
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, folder: Path) -> list[str]:
-    """Fails every run in progress whose process is dead and frees its slots; gives the runs' ids."""
+    """Fails every run in progress whose process is dead and frees its slots; gives the runs' ids.
+
+    What runs kept that ended in another way is freed too.
+    """
     ended = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
         run = record.dagster_run
@@ -176,4 +179,22 @@ def fail_orphaned_runs(instance: dg.DagsterInstance, folder: Path) -> list[str]:
         with suppress(OSError):
             (folder / "processes" / name).unlink()
         ended.append(run.run_id)
+    _free_slots_of_ended_runs(instance)
     return ended
+
+
+def _free_slots_of_ended_runs(instance: dg.DagsterInstance) -> None:
+    """Frees the slots of runs that ended free_slots_after_run_end_seconds ago, and their places in the queues for one.
+
+    A run whose launcher saw its process die keeps both. Dagster's monitoring frees them, but not where the time zone of
+    a PostgreSQL is east of UTC: there dagster 1.13.27 compares the local time of a run's last change with UTC, so that
+    for hours the run has not ended long enough, and every other run of the pool waits.
+    """
+    pools = instance.event_log_storage
+    holders = list(pools.get_concurrency_run_ids())
+    if not holders:
+        return
+    until = time.time() - instance.run_monitoring_settings.get("free_slots_after_run_end_seconds", 0)
+    for record in instance.get_run_records(dg.RunsFilter(run_ids=holders, statuses=FINISHED_STATUSES)):
+        if (record.end_time or 0) < until:
+            pools.free_concurrency_slots_for_run(record.dagster_run.run_id)

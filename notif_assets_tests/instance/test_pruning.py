@@ -175,6 +175,27 @@ def test_runs_of_the_dead_end_and_give_their_slots_back(daemon: Daemon) -> None:
         assert fail_orphaned_runs(daemon.instance, daemon.store) == []
 
 
+def test_what_an_ended_run_kept_of_a_pool_is_given_back_after_a_while(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot, or a place in the queue for it; by the time that the run ended at, in whatever zone the storage is."""
+    pools = daemon.instance.event_log_storage
+    pools.initialize_concurrency_limit_to_default("notifications")
+    holds, waits, going_on = (daemon.stuck("micro_batch", status) for status in ("STARTED", "STARTED", "STARTED"))
+    assert pools.claim_concurrency_slot("notifications", holds.run_id, "a step").is_claimed
+    for waiting in (waits, going_on):
+        assert not pools.claim_concurrency_slot("notifications", waiting.run_id, "a step").is_claimed
+    for over in (holds, waits):
+        daemon.instance.report_run_failed(over)
+    fail_orphaned_runs(daemon.instance, daemon.store)
+    assert pools.get_concurrency_run_ids() == {holds.run_id, waits.run_id, going_on.run_id}
+    later = time.time() + 31  # free_slots_after_run_end_seconds, and one more
+    monkeypatch.setattr("notif_assets.instance.processes.time.time", lambda: later)
+    fail_orphaned_runs(daemon.instance, daemon.store)
+    assert pools.get_concurrency_run_ids() == {going_on.run_id}
+    assert pools.claim_concurrency_slot("notifications", going_on.run_id, "a step").is_claimed
+
+
 def test_a_launched_run_lives_as_long_as_the_process_that_says_so(daemon: Daemon) -> None:
     """Also one that was given the tags of another run; and a command's run keeps the name of the command."""
     launched = daemon.stuck("micro_batch", "STARTED", "dead", launched=True)
