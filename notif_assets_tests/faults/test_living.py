@@ -86,10 +86,9 @@ def test_two_daemons_two_ingests_a_run_by_hand_and_maintain_at_once(conductor: C
 
 
 def test_a_run_that_is_cancelled_in_the_ui_costs_nothing(conductor: Conductor) -> None:
-    for commits in (1, 6):
-        conductor.send(300)
-        run_id = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run.run_id
-        until_committed(conductor.deployment, FLOW, commits, partial(_is_over, conductor, run_id))
+    for more in (0, 5):
+        run_id = conductor.send_until_taken(300)
+        until_committed(conductor.deployment, FLOW, more, partial(_is_over, conductor, run_id))
         answer = conductor.graphql("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)[
             "terminateRun"
         ]

@@ -162,6 +162,14 @@ class Conductor:
         record: dg.RunRecord = until(come, f"a run of {job} that is {status.value}")
         return record
 
+    def send_until_taken(self, count: int) -> str:
+        """Sends traffic, all before it being counted, and waits until the first of it is committed; gives the id of the
+        run that takes it. Just any run that is shown as started may be the one before it, at its end."""
+        before = self.truth.produced
+        self.send(count)
+        until(lambda: len(self.deployment.rows("raw_notifications")) > before, "the first commit")
+        return self.runs("micro_batch", dg.DagsterRunStatus.STARTED)[0].dagster_run.run_id
+
     def until_finished(self, run_id: str) -> dg.DagsterRunStatus:
         """Waits for a run's end; gives how it ended."""
 

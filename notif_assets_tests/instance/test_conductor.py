@@ -21,7 +21,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from notif_assets.instance.processes import PROCESS
 from notif_assets_tests.cli.deployment import ROOT, ok, until
 from notif_assets_tests.conftest import Deploy
 from notif_assets_tests.faults.truth import assert_exact
@@ -122,24 +121,32 @@ def test_a_manual_materialization_in_the_middle_does_no_harm(conductor: Conducto
 
 def test_a_killed_run_is_followed_by_one_that_goes_on(conductor: Conductor) -> None:
     failed = len(conductor.runs("micro_batch", dg.DagsterRunStatus.FAILURE))
-    conductor.send(2000)
-    run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
-    process = until(lambda: conductor.process_of(run.run_id), "its process")
+    run_id = conductor.send_until_taken(2000)
+    process = until(lambda: conductor.process_of(run_id), "its process")
     assert b"multiprocessing.forkserver" in Path(f"/proc/{process}/cmdline").read_bytes()  # and not a new Python
-    assert conductor.kill_run(run.run_id)
+    assert conductor.kill_run(run_id)
     conductor.until_run("micro_batch", dg.DagsterRunStatus.FAILURE, already=failed)
     conductor.until_counted()
     assert_exact(conductor.deployment, conductor.truth)
 
 
+def test_a_slot_that_an_ended_run_kept_is_given_back(conductor: Conductor) -> None:
+    """A run that is killed while it asks for its slot leaves its question behind, and is failed by its launcher."""
+    pool, ended = conductor.instance.event_log_storage, conductor.runs("micro_batch", dg.DagsterRunStatus.SUCCESS)[-1]
+    run_id = ended.dagster_run.run_id
+    until(lambda: pool.claim_concurrency_slot("notifications", run_id, "a step").is_claimed, "a free slot")
+    conductor.send(100)
+    conductor.until_counted()
+    assert run_id not in pool.get_concurrency_run_ids()
+    assert_exact(conductor.deployment, conductor.truth)
+
+
 def test_after_a_power_cut_in_the_middle_of_a_run_it_goes_on_by_itself(conductor: Conductor) -> None:
-    conductor.send(2000)
-    run = conductor.until_run("micro_batch", dg.DagsterRunStatus.STARTED).dagster_run
-    until(lambda: PROCESS in conductor.run(run.run_id).tags, "its first step")
+    run_id = conductor.send_until_taken(2000)
     conductor.kill()
     conductor.start()
     conductor.until_counted()
-    assert conductor.run(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert conductor.run(run_id).status == dg.DagsterRunStatus.FAILURE
     assert_exact(conductor.deployment, conductor.truth)
 
 
@@ -148,9 +155,9 @@ def test_a_full_queue_is_worked_off_and_messages_come_first(conductor: Conductor
         conductor.launch("all_checks")
     conductor.send(300)
     conductor.until_counted()
+    counted = conductor.runs("micro_batch", dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS)[0]
     assert_exact(conductor.deployment, conductor.truth)
     until(lambda: len(conductor.runs("all_checks", dg.DagsterRunStatus.SUCCESS)) >= 6, "the end of the queue")
-    counted = conductor.runs("micro_batch", dg.DagsterRunStatus.SUCCESS)[0]
     last = max(record.start_time or 0 for record in conductor.runs("all_checks"))
     assert (counted.start_time or last) < last
 
