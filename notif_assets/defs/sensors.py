@@ -393,10 +393,14 @@ def late_messages(
 
 
 def _corrected_at(context: dg.SensorEvaluationContext) -> datetime | None:
-    """When this sensor started its newest run."""
+    """When the newest run of this sensor began.
+
+    Not when it was asked for, which a PostgreSQL tells in its own time zone and Dagster takes for UTC.
+    """
     own_runs = dg.RunsFilter(job_name=daily_billing_job.name, tags={"dagster/sensor_name": context.sensor_name})
     newest = context.instance.get_run_records(own_runs, limit=1)
-    return newest[0].create_timestamp.astimezone(UTC) if newest else None
+    began = newest[0].start_time or newest[0].end_time if newest else None  # one that never began was cancelled
+    return datetime.fromtimestamp(began, UTC) if began else None
 
 
 def _planned_at(lake: Lake, batch: int) -> str | None:

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -50,6 +51,8 @@ from notif_assets.notifications.ledger import Backlog, backlog
 from notif_assets.settings import Settings
 from notif_assets_tests.conftest import MakeDaemon
 from notif_assets_tests.instance.daemon import Daemon, Time, ranges
+from notif_assets_tests.instance.on_postgres import on_postgres
+from notif_assets_tests.postgres import a_server
 from notif_assets_tests.streams import rows_of, sent
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -647,19 +650,29 @@ def test_late_messages_start_one_run_for_exactly_the_closed_days_they_change(
     assert daemon.skips("late_messages") == nothing
 
 
-def test_closed_days_are_corrected_at_most_as_often_as_set(make_daemon: MakeDaemon, clock: Time) -> None:
+@pytest.mark.parametrize("zone", [None, "Asia/Kathmandu", "America/Sao_Paulo"], ids=["files", "east", "west"])
+def test_closed_days_are_corrected_at_most_as_often_as_set(
+    make_daemon: MakeDaemon, clock: Time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str | None
+) -> None:
+    """With Dagster's runs in files, or in a PostgreSQL of a time zone that is not UTC."""
     daemon = make_daemon(adjust_every=timedelta(minutes=15))
     daemon.topic.produce(sent(NOW - timedelta(days=3)))
     daemon.ingest()
     daemon.close(DAYS_AGO[3])
-    for number in (1, 2):
-        daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, message_id=f"late {number}"))
-        daemon.ingest()
-        if number == 2:
-            assert daemon.skips("late_messages").startswith("closed days were corrected lately; again after ")
-            clock.advance(minutes=16)
-        (request,) = daemon.requests("late_messages")
-        assert daemon.run("daily_billing_job", request).success
+    with ExitStack() as opened:
+        if zone:
+            server = opened.enter_context(a_server(timezone=zone))
+            for name, value in on_postgres(tmp_path / "home", server.create_database("dagster")).items():
+                monkeypatch.setenv(name, value)
+            daemon.instance = opened.enter_context(dg.DagsterInstance.get())
+        for number in (1, 2):
+            daemon.topic.produce(sent(NOW - timedelta(days=3), at=NOW, message_id=f"late {number}"))
+            daemon.ingest()
+            if number == 2:
+                assert daemon.skips("late_messages").startswith("closed days were corrected lately; again after ")
+                clock.advance(minutes=30)
+            (request,) = daemon.requests("late_messages")
+            assert daemon.run("daily_billing_job", request).success
     assert [row["notifications_delta"] for row in rows_of(daemon.lake, "billing_adjustments")] == [1, 1]
 
 
