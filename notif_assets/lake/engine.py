@@ -189,13 +189,7 @@ class Lake:
 
     @contextmanager
     def _prepared(self, inputs: Mapping[str, Input]) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._lock:
-            if self._database is None:
-                self._database = self._opened.enter_context(self._connect())
-                self._database.execute("set global timezone = 'UTC'")
-                self._database.execute(f"set global temp_directory = {sql_literal(_spill_folder())}")
-            cursor = self._database.cursor()
-        with cursor as connection:
+        with _named_errors(), self._new_cursor() as connection:
             try:
                 for table, source in inputs.items():
                     if isinstance(source, Scan):
@@ -203,21 +197,39 @@ class Lake:
                     else:
                         connection.register(table, source)
                 yield connection
-            except (duckdb.OutOfMemoryException, MemoryError) as error:
-                raise OutOfMemory(
-                    "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the "
-                    "panel NOTIF_PANEL_MEMORY)"
-                ) from error
-            except RuntimeError as error:
-                # DuckDB ends an interrupted query so: the cause is what the handler of the signal raised.
-                if error.__cause__ is None or isinstance(error.__cause__, Exception):
-                    raise
-                raise error.__cause__ from None
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                cause = str(error).splitlines()[0]
-                raise LakeError(
-                    f"a data file can't be read: {cause}; `notif-assets check` says what repairs it"
-                ) from error
+            finally:
+                # Closing waits for every thread of a query, and one that is left in its middle goes on without this.
+                connection.interrupt()
+
+    def _new_cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._database is None:
+                database = self._opened.enter_context(self._connect())
+                database.execute("set global timezone = 'UTC'")
+                database.execute(f"set global temp_directory = {sql_literal(_spill_folder())}")
+                self._database = database
+            return self._database.cursor()
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Raises what people are told for what the engine raises: OutOfMemory, LakeError, or what the handler of a signal
+    raised."""
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise OutOfMemory(
+            "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the panel "
+            "NOTIF_PANEL_MEMORY)"
+        ) from error
+    except RuntimeError as error:
+        # DuckDB ends an interrupted query so: the cause is what the handler of the signal raised.
+        if error.__cause__ is None or isinstance(error.__cause__, Exception):
+            raise
+        raise error.__cause__ from None
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        cause = str(error).splitlines()[0]
+        raise LakeError(f"a data file can't be read: {cause}; `notif-assets check` says what repairs it") from error
 
 
 def write_once(path: Path, content: Mapping[str, Any]) -> None:
