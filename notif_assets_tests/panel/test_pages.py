@@ -167,7 +167,7 @@ def test_a_period_is_chosen_and_stays_while_the_page_counts_on(visit: Visitors, 
     before = count(page)
     ok(served.deployment.call("ingest", "--until-caught-up"))
     page.locator(".bar").nth(1).focus()
-    expect(page.locator("#whatsapp")).to_have_text(str(before + 1))
+    expect(page.locator("#whatsapp")).to_have_text(str(before + 1), timeout=5_000)
     expect(page.locator("#uso-total")).to_have_text("25.001")
     expect(page.locator(".bar").nth(1)).to_be_focused()
     expect(page.get_by_label("a", exact=True)).to_have_value("2020-02-05")  # what is being chosen is left alone
@@ -213,16 +213,16 @@ def test_it_updates_itself(visit: Visitors, served: Served) -> None:
         [notification(now(), "live", customer_id=PADARIA, customer_name="Padaria São João", channel="Whatsapp")]
     )
     ok(served.deployment.call("ingest", "--until-caught-up"))
-    expect(page.locator("#whatsapp")).to_have_text(str(before + 1))
+    expect(page.locator("#whatsapp")).to_have_text(str(before + 1), timeout=5_000)
     assert page.locator("details").first.get_attribute("open") is not None
 
 
 def test_it_says_so_when_it_can_t_update(visit: Visitors) -> None:
     page = visit(ACME)
     page.route("**/agora?*", lambda route: route.fulfill(status=503))
-    expect(page.locator("#perdido")).to_contain_text("Sem conexão")
+    expect(page.locator("#perdido")).to_contain_text("Sem conexão", timeout=15_000)
     page.unroute("**/agora?*")
-    expect(page.locator("#perdido")).to_be_hidden()
+    expect(page.locator("#perdido")).to_be_hidden(timeout=5_000)
     assert all("status of 503" in told for told in visit.complaints)
     visit.complaints.clear()
 
