@@ -189,7 +189,7 @@ class Lake:
 
     @contextmanager
     def _prepared(self, inputs: Mapping[str, Input]) -> Iterator[duckdb.DuckDBPyConnection]:
-        with _named_errors(), self._new_cursor() as connection:
+        with _raised_by_signals(), self._new_cursor() as connection:
             try:
                 for table, source in inputs.items():
                     if isinstance(source, Scan):
@@ -197,6 +197,16 @@ class Lake:
                     else:
                         connection.register(table, source)
                 yield connection
+            except (duckdb.OutOfMemoryException, MemoryError) as error:
+                raise OutOfMemory(
+                    "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the "
+                    "panel NOTIF_PANEL_MEMORY)"
+                ) from error
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                cause = str(error).splitlines()[0]
+                raise LakeError(
+                    f"a data file can't be read: {cause}; `notif-assets check` says what repairs it"
+                ) from error
             finally:
                 # Closing waits for every thread of a query, and one that is left in its middle goes on without this.
                 connection.interrupt()
@@ -212,24 +222,14 @@ class Lake:
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
-    """Raises what people are told for what the engine raises: OutOfMemory, LakeError, or what the handler of a signal
-    raised."""
+def _raised_by_signals() -> Iterator[None]:
+    """Raises what the handler of a signal raised, where DuckDB makes a RuntimeError of it."""
     try:
         yield
-    except (duckdb.OutOfMemoryException, MemoryError) as error:
-        raise OutOfMemory(
-            "the engine needs more memory for this than it may have: set NOTIF_ENGINE_MEMORY higher (of the panel "
-            "NOTIF_PANEL_MEMORY)"
-        ) from error
     except RuntimeError as error:
-        # DuckDB ends an interrupted query so: the cause is what the handler of the signal raised.
         if error.__cause__ is None or isinstance(error.__cause__, Exception):
             raise
         raise error.__cause__ from None
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        cause = str(error).splitlines()[0]
-        raise LakeError(f"a data file can't be read: {cause}; `notif-assets check` says what repairs it") from error
 
 
 def write_once(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,10 +1,11 @@
-"""How a query ends that does not come to its end."""
+"""How a query ends that does not come to its end, or that can't begin."""
 
 import os
 import signal
 from pathlib import Path
 from threading import Timer
 
+import duckdb
 import pytest
 
 from notif_assets.lake import Lake, engine
@@ -36,3 +37,11 @@ def test_a_signal_ends_a_query_with_what_its_handler_raises(tmp_path: Path, monk
                 _ask_interrupted(tmp_path, 0.003 * attempt)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_engine_that_can_t_be_opened_is_no_data_file_that_can_t_be_read(tmp_path: Path) -> None:
+    with (
+        Lake(tmp_path, lambda: duckdb.connect(config={"no_option": "x"})) as lake,
+        pytest.raises(duckdb.InvalidInputException, match="no_option"),
+    ):
+        lake.select("committed_ends", {})
