@@ -29,7 +29,7 @@ def test_the_memory_of_a_command_is_that_of_all_its_processes() -> None:
         process.communicate()
 
 
-def test_a_child_that_has_not_begun_its_own_program_is_its_parent_s_memory_once_more() -> None:
+def test_a_child_that_has_not_begun_its_own_program_is_counted_with_its_parent() -> None:
     program = "import os, sys; held = b'x' * 200_000_000; os.fork() and print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout

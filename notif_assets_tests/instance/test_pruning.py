@@ -181,7 +181,7 @@ def test_what_an_ended_run_kept_of_a_pool_is_given_back_after_a_while(
     """A slot, or a place in the queue for it; by the time that the run ended at, in whatever zone the storage is."""
     pools = daemon.instance.event_log_storage
     pools.initialize_concurrency_limit_to_default("notifications")
-    holds, waits, going_on = (daemon.stuck("micro_batch", status) for status in ("STARTED", "STARTED", "STARTED"))
+    holds, waits, going_on = (daemon.stuck("micro_batch", "STARTED") for _ in range(3))
     assert pools.claim_concurrency_slot("notifications", holds.run_id, "a step").is_claimed
     for waiting in (waits, going_on):
         assert not pools.claim_concurrency_slot("notifications", waiting.run_id, "a step").is_claimed
