@@ -44,7 +44,8 @@ def peak_of_all(pid: int) -> int:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             with suppress(OSError):  # it ended since
-                most += 0 if int(_stat(int(child))[6]) & _FORKED_ONLY else peak_of_all(int(child))
+                if not int(_stat(int(child))[6]) & _FORKED_ONLY:
+                    most += peak_of_all(int(child))
     return most
 
 
